@@ -1,0 +1,107 @@
+"""The seams of the control plane: what its parts ask of each other."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
+
+
+class InventorySink(Protocol):
+    """The edge's end of an inventory stream (implemented by the gateway)."""
+
+    def send(self, response: link_pb2.InventoryResponse) -> None:
+        """Queue a response to the edge; never blocks; ignored after the stream has ended."""
+
+
+class InventoryFeed(Protocol):
+    """The pipeline's end of one open inventory stream (implemented by the pipeline)."""
+
+    def holdings(self) -> link_pb2.Holdings:
+        """Return what is held for this vCenter: the first answer on the stream."""
+
+    def receive(self, request: link_pb2.InventoryRequest) -> None:
+        """Take a batch, bucket query or snapshot end. Queues; answers come through the sink.
+
+        Raises ``controlplane.errors.FlowControlError`` when the edge exceeds its window.
+        """
+
+    def close(self) -> None:
+        """End of the stream; queued batches that were not applied are dropped, unacked."""
+
+
+class InventoryPipeline(Protocol):
+    """Applies inventory to Nova, Glance, placement and the own tables."""
+
+    def open(
+        self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink
+    ) -> InventoryFeed:
+        """Begin the stream of one edge for one vCenter."""
+
+    def observed(self, vcenter_uuid: str, state: inventory_pb2.InventoryObject) -> None:
+        """Take a state that came back with an operation's result, as if it were a change."""
+
+    def reassert(self, instance_uuids: Sequence[str]) -> None:
+        """Compare the fields that vCenter owns again, once Nova's task on them has ended."""
+
+
+class EdgeDispatcher(Protocol):
+    """Sends operations to the edge that holds a vCenter's lease (implemented by the gateway)."""
+
+    def send(self, vcenter_uuid: str, operation: operations_pb2.Operation) -> str:
+        """Queue an operation, its fencing epoch filled in; return the edge's name.
+
+        Raises ``controlplane.errors.EdgeOfflineError`` when no stream lives.
+        """
+
+    def cancel(self, vcenter_uuid: str, operation_id: str, reason: str) -> None:
+        """Ask the edge to stop an operation; silently nothing when it is offline."""
+
+    def online(self, vcenter_uuid: str) -> bool:
+        """Tell whether an edge with a live control stream holds the lease."""
+
+
+class OperationEvents(Protocol):
+    """What edges report about operations (implemented by the ledger)."""
+
+    def accepted(self, edge_name: str, accepted: operations_pb2.OperationAccepted) -> None:
+        """The edge has taken an operation on."""
+
+    def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
+        """How far it is."""
+
+    def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
+        """Store a terminal result; the gateway acknowledges it after this returns."""
+
+    def edge_connected(
+        self,
+        edge_name: str,
+        vcenter_uuid: str,
+        unsettled: Sequence[operations_pb2.OperationProgress],
+    ) -> None:
+        """Settle operations that were under way when the link broke."""
+
+
+class EdgeEvents(Protocol):
+    """Who is told that an edge came or went (implemented by the cluster supervisor)."""
+
+    def edge_online(self, vcenter_uuid: str, edge_name: str) -> None:
+        """A leaseholder's control stream lives."""
+
+    def edge_offline(self, vcenter_uuid: str, edge_name: str, since: float) -> None:
+        """The leaseholder has been silent too long; ``since`` is Unix time in seconds."""
+
+
+class ClusterEvents(Protocol):
+    """Who is told about managed clusters (implemented by the cluster supervisor)."""
+
+    def cluster_found(self, cluster_uuid: str) -> None:
+        """A cluster came under management, or its hosts changed: provision its compute host."""
+
+    def cluster_synchronised(self, cluster_uuid: str) -> None:
+        """Parity was reached and every server of the cluster is in the cell database."""
+
+    def allocations_written(self, cluster_uuid: str) -> None:
+        """Placement holds the allocations of every server of the cluster."""
+
+    def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
+        """A cluster left management; ``reason`` is for a person."""

@@ -1,0 +1,87 @@
+"""The seams of the edge: what its parts ask of each other."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CollectorUpdate:
+    """What one answer of vCenter says about the managed part of its inventory.
+
+    ``objects`` carry neither ``content_hash`` nor ``revision``: the inventory sets both.
+    ``removals`` carry a reason that was confirmed with vCenter, and no revision.
+    """
+
+    objects: list[inventory_pb2.InventoryObject]
+    removals: list[inventory_pb2.ObjectReference] = dataclasses.field(default_factory=list)
+    removal_reasons: list["link_pb2.RemovalReason"] = dataclasses.field(default_factory=list)
+    unreadable: list[link_pb2.UnreadableObject] = dataclasses.field(default_factory=list)
+    complete: bool = True
+    """False while more pages of a truncated answer follow."""
+    full_read: bool = False
+    """Part of a read of everything: what it does not mention by its last page has gone."""
+
+
+class Collector(Protocol):
+    """Reads everything once, then yields changes for ever. One vCenter session's lifetime."""
+
+    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+        """Yield the full read's pages (``full_read=True``), then changes as they come.
+
+        Raises ``edge.vcenter.faults.VCenterError`` when the session is of no further use; the
+        caller connects again and starts with a new full read.
+        """
+
+    def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
+        """Ask vCenter afresh for some objects: each comes back as an object or a removal."""
+
+
+class InventorySource(Protocol):
+    """What the link needs of the inventory (implemented by ``edge.inventory``).
+
+    All methods may be called from any thread.
+    """
+
+    def vcenter(self) -> inventory_pb2.VCenter | None:
+        """Return the vCenter, or None before the first contact."""
+
+    def attach(self, holdings: link_pb2.Holdings) -> None:
+        """Begin a stream with what the control plane holds; resets lanes that are unacked."""
+
+    def detach(self) -> None:
+        """End the stream; what was sent and not acknowledged will be sent again."""
+
+    def next_request(self, timeout: float) -> link_pb2.InventoryRequest | None:
+        """Return the next message to send: changes first; None after ``timeout`` seconds."""
+
+    def received(self, response: link_pb2.InventoryResponse) -> None:
+        """Take an ack, nack, parity, bucket contents, holdings or confirm message."""
+
+
+class OperationRunner(Protocol):
+    """What the link needs of the executor (implemented by ``edge.operations``)."""
+
+    def submit(self, operation: operations_pb2.Operation) -> None:
+        """Take an operation on; never blocks on vCenter. A known key repeats its result."""
+
+    def cancel(self, cancel: operations_pb2.CancelOperation) -> None:
+        """Stop an operation if that is still possible."""
+
+    def acknowledged(self, operation_id: str) -> None:
+        """Forget a stored result."""
+
+    def lease(self, lease: link_pb2.Lease) -> None:
+        """Learn whether operations may run, and with which fencing epoch."""
+
+    def unsettled(self) -> list[operations_pb2.OperationProgress]:
+        """Return what is running or not yet acknowledged."""
+
+    def next_message(self, timeout: float) -> link_pb2.ControlRequest | None:
+        """Return the next accepted, progress or result message; None after ``timeout``."""
+
+    def replay(self) -> None:
+        """After a reconnect: queue every unacknowledged result again."""
