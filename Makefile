@@ -1,0 +1,61 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+export PYTHONWARNINGS ?= ignore
+# More arguments for pytest: make test-unit ARGS="-k outbox"
+ARGS ?=
+
+.PHONY: help env lock proto lint format test test-unit bench faults quickstart \
+        demo demo-env demo-down cloud-up cloud-down servers-down
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## Make .venv from the lock
+	@tools/python_env
+
+lock: env ## Pin the dependencies of pyproject.toml again (ARGS=--upgrade for newer ones)
+	tools/lock $(ARGS)
+
+proto: env ## Generate the Python code of proto/
+	$(PYTHON) tools/generate_proto.py
+
+lint: env ## Run every static check: style, types, import rules, protocol
+	$(PYTHON) -m tools.lint
+
+format: env ## Format the code and sort the imports
+	.venv/bin/ruff check --select I --fix --quiet .
+	.venv/bin/ruff format .
+
+test: env ## Run all tests; installs and starts the servers and the cloud that they need
+	$(PYTHON) -m pytest tests/unit tests/integration tests/end_to_end $(ARGS)
+
+test-unit: env ## Run the tests that need no server
+	$(PYTHON) -m pytest tests/unit $(ARGS)
+
+bench: env ## Measure the first sync and the change latency
+	$(PYTHON) -m tools.bench $(ARGS)
+
+faults: env ## Run the tests that break things
+	$(PYTHON) -m pytest tests/faults $(ARGS)
+
+quickstart: env ## See discovery in a minute: a simulated vCenter, no OpenStack
+	@$(PYTHON) -m tools.quickstart $(ARGS)
+
+demo: env ## The whole thing on this machine: vCenter, OpenStack, edge, control plane
+	@$(PYTHON) -m tools.demo up $(ARGS)
+
+demo-env: ## Print the shell variables to go on by hand (see README)
+	@$(PYTHON) -m tools.demo env
+
+demo-down: ## Stop what the demo started
+	@$(PYTHON) -m tools.demo down
+
+cloud-up: env ## Start the one-machine OpenStack
+	@$(PYTHON) -m tools.cloud up $(ARGS)
+
+cloud-down: ## Stop the one-machine OpenStack
+	@$(PYTHON) -m tools.cloud down $(ARGS)
+
+servers-down: ## Stop MariaDB, RabbitMQ and whatever else this checkout started
+	@$(PYTHON) -m tools.servers down

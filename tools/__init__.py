@@ -1,0 +1,1 @@
+"""What builds, starts and checks this project; not part of the product."""
