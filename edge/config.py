@@ -1,0 +1,411 @@
+"""The edge's configuration: one TOML file, read once into frozen dataclasses."""
+
+import dataclasses
+import fnmatch
+import os
+import re
+import tomllib
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from edge.errors import ConfigError, ConfigProblem, SecretUnreadableError
+
+DEFAULT_CONFIG_FILE = Path("/etc/vsphere-gateway/edge.toml")
+
+LogFormat = Literal["text", "json"]
+ProxyMode = Literal["environment", "none", "fixed"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a password is kept. It is read when it is needed and never held."""
+
+    file: Path
+    """The file; one trailing line break is not part of the password."""
+
+    def read(self) -> str:
+        """Return the password.
+
+        Raises ``SecretUnreadableError`` when the file is missing, unreadable, empty or not UTF-8.
+        """
+        try:
+            text = self.file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SecretUnreadableError(f"cannot read {self.file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise SecretUnreadableError(f"{self.file} is not UTF-8 text") from error
+        password = text.removesuffix("\n").removesuffix("\r")
+        if not password:
+            raise SecretUnreadableError(f"{self.file} is empty, it must hold the password")
+        return password
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """``[edge]``: this appliance."""
+
+    bundle: Path
+    """The directory that `vsg-certs stamp` wrote: authority, address, certificate and key."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VCenterSettings:
+    """``[vcenter]``: the vCenter beside this edge."""
+
+    host: str
+    """DNS name or IP address."""
+    username: str
+    """For example ``vsphere-gateway@vsphere.local``."""
+    password: Secret
+    """From ``password_file``, or from ``password_credential`` (a systemd credential's name)."""
+    port: int = 443
+    """HTTPS port."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that vouch for vCenter; None means the system's."""
+    thumbprint: str | None = None
+    """SHA-256 of vCenter's certificate as 64 lower-case hex digits; trusts that one alone."""
+
+    def read_password(self) -> str:
+        """Return the password. Raises ``SecretUnreadableError``."""
+        return self.password.read()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ManagedSettings:
+    """``[managed]``: what OpenStack may see and touch. What is not listed never leaves the site.
+
+    Patterns are shell globs (``*``, ``?``, ``[abc]``), compared with upper and lower case told
+    apart, as vCenter does.
+    """
+
+    clusters: tuple[str, ...]
+    """Names or globs of clusters."""
+    read_only_names: tuple[str, ...] = ()
+    """Names or globs of virtual machines that are shown and never touched."""
+    read_only_folders: tuple[str, ...] = ()
+    """Inventory paths or globs of folders whose virtual machines are shown and never touched."""
+
+    def manages_cluster(self, name: str) -> bool:
+        """Tell whether a cluster of this name is managed."""
+        return _matches(name, self.clusters)
+
+    def name_is_read_only(self, name: str) -> bool:
+        """Tell whether a virtual machine of this name is read only."""
+        return _matches(name, self.read_only_names)
+
+    def folder_is_read_only(self, path: str) -> bool:
+        """Tell whether virtual machines in the folder ``path`` or below it are read only.
+
+        ``path`` is the inventory path, for example ``/dc1/vm/appliances``.
+        """
+        parts = path.strip("/").split("/")
+        ancestors = ("/" + "/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        patterns = tuple("/" + pattern.strip("/") for pattern in self.read_only_folders)
+        return any(_matches(ancestor, patterns) for ancestor in ancestors)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ControlPlaneSettings:
+    """``[control_plane]``: the way to the control plane; its address is in the bundle."""
+
+    proxy_mode: ProxyMode = "environment"
+    """``environment`` follows https_proxy and no_proxy, ``none`` uses no proxy."""
+    proxy: str | None = None
+    """``http://host:port`` of a proxy that allows CONNECT, when ``proxy_mode`` is ``fixed``."""
+    proxy_username: str | None = None
+    """User name for the proxy's Basic authentication."""
+    proxy_password: Secret | None = None
+    """From ``proxy_password_file``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogSettings:
+    """``[log]``: one line an event on standard error."""
+
+    level: str = "info"
+    """``debug``, ``info``, ``warning`` or ``error``."""
+    format: LogFormat = "text"
+    """``text`` is key=value, ``json`` one JSON object a line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """``[limits]``: bounds on memory."""
+
+    outbox_mib: int = 32
+    """Most MiB of objects that wait for the control plane. What exceeds it is read again later."""
+
+    @property
+    def outbox_bytes(self) -> int:
+        """``outbox_mib`` in bytes."""
+        return self.outbox_mib << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """Everything that a person decides about an edge."""
+
+    edge: EdgeSettings
+    vcenter: VCenterSettings
+    managed: ManagedSettings
+    control_plane: ControlPlaneSettings
+    log: LogSettings
+    limits: LimitSettings
+    file: Path
+    """The file that it came from."""
+
+
+def load_config(file: Path, environment: Mapping[str, str] = os.environ) -> EdgeConfig:
+    """Read and check ``file``.
+
+    ``environment`` gives ``CREDENTIALS_DIRECTORY``, which systemd sets (systemd.exec(5)).
+    Raises ``ConfigError`` with every problem found.
+    """
+    tables = _Tables(file, _read_toml(file))
+    config = EdgeConfig(
+        edge=_edge(tables.table("edge")),
+        vcenter=_vcenter(tables.table("vcenter"), environment),
+        managed=_managed(tables.table("managed")),
+        control_plane=_control_plane(tables.table("control_plane")),
+        log=_log(tables.table("log")),
+        limits=_limits(tables.table("limits")),
+        file=file,
+    )
+    tables.finish()
+    return config
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); give another file with --config"
+    except UnicodeDecodeError:
+        problem = "is not UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        problem = f"is not TOML: {error}"
+    raise ConfigError(file, [ConfigProblem("", problem)])
+
+
+class _Tables:
+    """The file's sections; gathers problems so that all are reported together."""
+
+    def __init__(self, file: Path, content: dict[str, object]) -> None:
+        self._file = file
+        self._content = content
+        self._problems: list[ConfigProblem] = []
+        self._known: dict[str, _Table] = {}
+
+    def table(self, name: str) -> "_Table":
+        values = self._content.get(name, {})
+        if not isinstance(values, dict):
+            self._problems.append(ConfigProblem(name, f"expected a section [{name}]"))
+            values = {}
+        table = _Table(name, self._file.parent, values, self._problems)
+        self._known[name] = table
+        return table
+
+    def finish(self) -> None:
+        for name in self._content.keys() - self._known.keys():
+            known = ", ".join(f"[{section}]" for section in self._known)
+            self._problems.append(ConfigProblem(name, f"unknown section; there are {known}"))
+        for table in self._known.values():
+            table.finish()
+        if self._problems:
+            raise ConfigError(self._file, sorted(self._problems, key=lambda each: each.key))
+
+
+class _Table:
+    """One section; every accessor notes the key as known and a wrong value as a problem."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        values: dict[str, object],
+        problems: list[ConfigProblem],
+    ) -> None:
+        self._name = name
+        self._folder = folder
+        self._values = values
+        self._problems = problems
+        self._known: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        self._known.add(key)
+        return key in self._values
+
+    def problem(self, key: str, expected: str) -> None:
+        self._problems.append(ConfigProblem(f"{self._name}.{key}", expected))
+
+    def string(self, key: str, expected: str, default: str | None = None) -> str:
+        if not self.has(key):
+            if default is None:
+                self.problem(key, f"is missing, expected {expected}")
+            return default or ""
+        value = self._values[key]
+        if isinstance(value, str) and value.strip():
+            return value
+        self.problem(key, f"is {value!r}, expected {expected}")
+        return ""
+
+    def optional_string(self, key: str, expected: str) -> str | None:
+        return self.string(key, expected) if self.has(key) else None
+
+    def strings(self, key: str, expected: str) -> tuple[str, ...]:
+        value = self._values[key] if self.has(key) else []
+        if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
+            return tuple(value)
+        self.problem(key, f"is {value!r}, expected {expected}")
+        return ()
+
+    def integer(self, key: str, smallest: int, greatest: int, default: int) -> int:
+        value = self._values[key] if self.has(key) else default
+        if type(value) is int and smallest <= value <= greatest:
+            return value
+        self.problem(key, f"is {value!r}, expected a number from {smallest} to {greatest}")
+        return default
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """Return one of ``choices``; the first is the default."""
+        value = self.string(key, f"one of {', '.join(choices)}", choices[0])
+        if value and value not in choices:
+            self.problem(key, f"is {value!r}, expected one of {', '.join(choices)}")
+            return choices[0]
+        return value or choices[0]
+
+    def path(self, key: str, expected: str) -> Path:
+        """Return a path; a relative one is relative to the file's folder."""
+        return self._folder / Path(self.string(key, expected)).expanduser()
+
+    def readable_file(self, key: str, expected: str) -> Path:
+        path = self.path(key, expected)
+        if self.has(key) and not os.access(path, os.R_OK):
+            state = "cannot be read by this user" if path.exists() else "does not exist"
+            self.problem(key, f"{path} {state}, expected {expected}")
+        return path
+
+    def finish(self) -> None:
+        for key in sorted(self._values.keys() - self._known):
+            known = ", ".join(sorted(self._known))
+            self.problem(key, f"unknown key; [{self._name}] has {known}")
+
+
+def _edge(table: _Table) -> EdgeSettings:
+    bundle = table.path("bundle", "the directory that `vsg-certs stamp` wrote")
+    if table.has("bundle") and not bundle.is_dir():
+        table.problem("bundle", f"{bundle} is no directory, expected what `vsg-certs stamp` wrote")
+    return EdgeSettings(bundle=bundle)
+
+
+def _vcenter(table: _Table, environment: Mapping[str, str]) -> VCenterSettings:
+    host = table.string("host", "vCenter's DNS name or IP address")
+    if "/" in host or " " in host:
+        table.problem("host", f"is {host!r}, expected a DNS name or IP address without https://")
+    settings = VCenterSettings(
+        host=host,
+        port=table.integer("port", 1, 65535, 443),
+        username=table.string("username", "a vCenter user, for example edge@vsphere.local"),
+        password=_vcenter_password(table, environment),
+        ca_file=_optional_file(table, "ca_file", "a PEM file with vCenter's authority"),
+        thumbprint=_thumbprint(table),
+    )
+    if settings.ca_file and settings.thumbprint:
+        table.problem("thumbprint", "is set together with ca_file, expected one of the two")
+    return settings
+
+
+def _vcenter_password(table: _Table, environment: Mapping[str, str]) -> Secret:
+    from_file, from_credential = table.has("password_file"), table.has("password_credential")
+    if from_file == from_credential:
+        given = "both are given" if from_file else "is missing"
+        table.problem("password_file", f"{given}, expected password_file or password_credential")
+        return Secret(Path())
+    if from_file:
+        return Secret(table.readable_file("password_file", "a file that holds the password"))
+    name = table.string("password_credential", "the name of a systemd credential")
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        table.problem(
+            "password_credential",
+            "CREDENTIALS_DIRECTORY is not set, expected systemd to start the edge with "
+            f"LoadCredential={name}:... in its unit",
+        )
+        return Secret(Path())
+    file = Path(folder) / name
+    if not os.access(file, os.R_OK):
+        table.problem("password_credential", f"systemd passes no credential {name!r}")
+    return Secret(file)
+
+
+def _optional_file(table: _Table, key: str, expected: str) -> Path | None:
+    return table.readable_file(key, expected) if table.has(key) else None
+
+
+def _thumbprint(table: _Table) -> str | None:
+    expected = "SHA-256 of vCenter's certificate as 64 hex digits, colons allowed"
+    value = table.optional_string("thumbprint", expected)
+    if not value:
+        return None
+    digits = value.replace(":", "").replace(" ", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        table.problem("thumbprint", f"is {value!r}, expected {expected}")
+    return digits
+
+
+def _managed(table: _Table) -> ManagedSettings:
+    clusters = table.strings("clusters", 'a list of cluster names or globs, for example ["prod-*"]')
+    if not clusters:
+        table.problem(
+            "clusters", 'is empty, expected at least one cluster name or glob, for example ["*"]'
+        )
+    return ManagedSettings(
+        clusters=clusters,
+        read_only_names=table.strings("read_only_names", "a list of names or globs"),
+        read_only_folders=table.strings("read_only_folders", "a list of inventory paths or globs"),
+    )
+
+
+def _control_plane(table: _Table) -> ControlPlaneSettings:
+    proxy = table.string("proxy", _PROXY_EXPECTED, "environment")
+    username = table.optional_string("proxy_username", "the user name for the proxy")
+    password_file = _optional_file(table, "proxy_password_file", "a file with the proxy's password")
+    if proxy in ("environment", "none"):
+        if username or password_file:
+            table.problem("proxy_username", "needs a proxy, expected proxy = http://host:port")
+        return ControlPlaneSettings(proxy_mode=cast(ProxyMode, proxy))
+    if not _is_proxy_address(proxy):
+        table.problem("proxy", f"is {proxy!r}, expected {_PROXY_EXPECTED}")
+    if bool(username) != bool(password_file):
+        table.problem("proxy_username", "expected proxy_username and proxy_password_file together")
+    secret = Secret(password_file) if password_file else None
+    return ControlPlaneSettings("fixed", proxy, username, secret)
+
+
+_PROXY_EXPECTED = "environment, none, or http://host:port without a user name"
+
+
+def _is_proxy_address(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        complete = bool(parts.hostname and parts.port)
+    except ValueError:
+        return False
+    return complete and parts.scheme == "http" and not parts.username and parts.path in ("", "/")
+
+
+def _log(table: _Table) -> LogSettings:
+    return LogSettings(
+        level=table.choice("level", ("info", "debug", "warning", "error")),
+        format=cast(LogFormat, table.choice("format", ("text", "json"))),
+    )
+
+
+def _limits(table: _Table) -> LimitSettings:
+    return LimitSettings(outbox_mib=table.integer("outbox_mib", 1, 1024, 32))
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
