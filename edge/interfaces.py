@@ -7,6 +7,9 @@ from typing import Protocol
 
 from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
 
+CONFIRM_AT_ONCE = 200
+"""Most references in one call of ``Collector.confirm``."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CollectorUpdate:
@@ -37,7 +40,19 @@ class Collector(Protocol):
         """
 
     def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
-        """Ask vCenter afresh for some objects: each comes back as an object or a removal."""
+        """Ask vCenter afresh for some objects: each comes back as an object or a removal.
+
+        Called by another thread while ``updates`` waits, with at most
+        ``CONFIRM_AT_ONCE`` references. One that can be neither read nor confirmed as gone comes
+        back in ``unreadable``. Raises ``edge.vcenter.faults.VCenterError``.
+        """
+
+
+class ObservedStates(Protocol):
+    """Takes states read beside the collector (implemented by ``edge.inventory``)."""
+
+    def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
+        """Take what an operation read; return it with ``content_hash`` and ``revision`` set."""
 
 
 class InventorySource(Protocol):
@@ -85,3 +100,6 @@ class OperationRunner(Protocol):
 
     def replay(self) -> None:
         """After a reconnect: queue every unacknowledged result again."""
+
+    def drain(self, timeout: float) -> bool:
+        """Take on nothing new and wait for what runs; False when ``timeout`` seconds passed."""

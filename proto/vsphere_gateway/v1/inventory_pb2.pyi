@@ -200,8 +200,9 @@ class InventoryObject(_message.Message):
     VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     content_hash: _builtins.bytes
-    """SHA-256 over the object's deterministic serialisation with `content_hash` and `revision`
-    unset, first 16 bytes. Equal hashes mean equal content.
+    """SHA-256 over the object's deterministic serialisation with `content_hash`, `revision` and
+    `observed_at` unset, first 16 bytes. Equal hashes mean equal content. Made by the edge alone;
+    the control plane compares it and never computes it.
     """
     revision: _builtins.int
     """Grows with every state of any object that this edge process reports. Within one epoch a state

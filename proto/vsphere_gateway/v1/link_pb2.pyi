@@ -616,10 +616,13 @@ class InventoryOpen(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     VCENTER_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    CHANGES_WINDOW_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """As in `Hello.epoch`."""
     window: _builtins.int
     """Greatest number of unacknowledged snapshot batches that the edge keeps under way."""
+    changes_window: _builtins.int
+    """The same for the changes lane."""
     @_builtins.property
     def vcenter(self) -> _inventory_pb2.VCenter:
         """The vCenter whose inventory follows."""
@@ -630,10 +633,11 @@ class InventoryOpen(_message.Message):
         epoch: _builtins.int = ...,
         vcenter: _inventory_pb2.VCenter | None = ...,
         window: _builtins.int = ...,
+        changes_window: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vcenter", b"vcenter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "vcenter", b"vcenter", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_window", b"changes_window", "epoch", b"epoch", "vcenter", b"vcenter", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,6 +648,8 @@ class Holdings(_message.Message):
     """Bucketed digests of what the control plane holds. An object belongs to the bucket given by the
     first byte of SHA-256 over `type:value` of its reference. A bucket's digest is the XOR of
     SHA-256(`type:value` || content_hash)[0:8] over its objects; an empty bucket is eight zero bytes.
+    An object whose last state was refused (nacked) counts on neither side, and one for which a
+    removal was acknowledged is held no longer, whatever the reason was.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -834,7 +840,9 @@ Global___ObjectRemoval: _TypeAlias = ObjectRemoval  # noqa: Y015
 
 @_typing.final
 class SnapshotEnd(_message.Message):
-    """The end of one complete pass."""
+    """The end of one complete pass. It describes what the control plane holds after it has applied
+    every message that came before this one in the call, and none that comes after it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
