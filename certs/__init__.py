@@ -1,0 +1,1 @@
+"""The customer's certificate authority, and what both tiers need to use its certificates."""
