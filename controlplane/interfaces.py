@@ -1,9 +1,10 @@
 """The seams of the control plane: what its parts ask of each other."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
+from vsphere_gateway.v1 import compute_pb2, inventory_pb2, link_pb2, operations_pb2
 
 
 class InventorySink(Protocol):
@@ -105,3 +106,87 @@ class ClusterEvents(Protocol):
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
         """A cluster left management; ``reason`` is for a person."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ComputeCluster:
+    """The managed cluster behind a Nova compute host."""
+
+    compute_host: str
+    cluster_uuid: str
+    vcenter_uuid: str
+    reference: inventory_pb2.ObjectReference
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredVirtualMachine:
+    """A virtual machine or a template as the inventory holds it."""
+
+    vcenter_uuid: str
+    reference: inventory_pb2.ObjectReference
+    cluster: inventory_pb2.ObjectReference
+    """The managed cluster that it is in now; unset for a template."""
+    virtual_machine: inventory_pb2.VirtualMachine
+
+
+class ComputeInventory(Protocol):
+    """The stored inventory as Nova asks for it (implemented by the pipeline). Never waits.
+
+    Raises ``controlplane.store.errors.StoreError`` when the own database is away.
+    """
+
+    def cluster(self, compute_host: str) -> ComputeCluster | None:
+        """The cluster of a compute host; None when it is not under management."""
+
+    def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
+        """The virtual machine behind a Nova server, in whatever cluster it is now."""
+
+    def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
+        """The servers of a compute host: adopted ones and those that OpenStack created."""
+
+    def resources(self, compute_host: str) -> compute_pb2.GetClusterResourcesResponse | None:
+        """Totals and usage of a compute host, without `edge_online`."""
+
+    def template(self, image_id: str) -> StoredVirtualMachine | None:
+        """The template behind a Glance image."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordedDelete:
+    """The last destroy of a server that the ledger recorded."""
+
+    state: str
+    """`pending`, `sent`, `accepted`, `unknown` or `done`; a refused one is not reported."""
+    recorded_at: float
+    """Unix time in seconds."""
+    finished_at: float
+    """Unix time in seconds, 0 while it runs."""
+
+
+class RecordedDeletes(Protocol):
+    """Which virtual machines may be destroyed (implemented by the ledger)."""
+
+    def delete_recorded(self, instance_uuid: str) -> bool:
+        """Tell whether a delete of this server is recorded that was not refused."""
+
+    def deletes_recorded(self, instance_uuids: Sequence[str]) -> dict[str, RecordedDelete]:
+        """The same in bulk, with what became of them; servers without one are left out."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One cluster's nova-compute worker."""
+
+    state: str
+    """`stopped`, `starting`, `running` or `failed`."""
+    pid: int
+    """0 if there is none."""
+    message: str = ""
+    """Why it failed, for a person."""
+
+
+class Workers(Protocol):
+    """The workers, for diagnostics (implemented by the cluster supervisor)."""
+
+    def worker_status(self, cluster_uuid: str) -> WorkerStatus:
+        """State of a cluster's worker."""
