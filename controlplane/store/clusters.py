@@ -1,0 +1,138 @@
+"""Managed clusters: their own UUID, their frozen compute host, and what became of them."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from controlplane.store.schema import clusters
+from controlplane.store.upsert import upsert
+
+
+class ClusterState(Enum):
+    """What a cluster is to Nova."""
+
+    NEW = "new"
+    """Found; its compute host is not there yet."""
+    PROVISIONED = "provisioned"
+    """Service, compute node, host mapping and provider exist; disabled until the first sync."""
+    ACTIVE = "active"
+    """Its worker runs and is enabled."""
+    OFFLINE = "offline"
+    """Its edge is away."""
+    UNMANAGED = "unmanaged"
+    """The site took it from management, or it was deleted."""
+    ALARM = "alarm"
+    """Its identity is in doubt: nothing is written for it until a person decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """One cluster."""
+
+    uuid: str
+    vcenter_uuid: str
+    moref: str
+    name: str
+    host_uuids: tuple[str, ...]
+    compute_host: str
+    compute_node_uuid: str
+    hypervisor_hostname: str
+    state: ClusterState
+    state_reason: str
+    policy: str
+    """`managed`, `locked` or `listed`."""
+    created_at: datetime
+    updated_at: datetime
+    synchronised_at: datetime | None = None
+    allocations_at: datetime | None = None
+
+
+def every(connection: Connection, vcenter_uuid: str | None = None) -> list[ClusterRow]:
+    """Return all clusters, or those of one vCenter, by name."""
+    query = select(clusters).order_by(clusters.c.name, clusters.c.uuid)
+    if vcenter_uuid is not None:
+        query = query.where(clusters.c.vcenter_uuid == vcenter_uuid)
+    return [_row(row._mapping) for row in connection.execute(query)]
+
+
+def get(connection: Connection, uuid: str) -> ClusterRow | None:
+    """Return one cluster."""
+    return _one(connection, clusters.c.uuid == uuid)
+
+
+def by_compute_host(connection: Connection, compute_host: str) -> ClusterRow | None:
+    """Return the cluster behind a Nova compute host."""
+    return _one(connection, clusters.c.compute_host == compute_host)
+
+
+def write(connection: Connection, rows: Sequence[ClusterRow]) -> None:
+    """Insert clusters, or update their name, hosts and policy.
+
+    An existing row keeps its identity, compute host and state: `set_state` changes that.
+    """
+    values = []
+    for row in rows:
+        value = asdict(row)
+        value["host_uuids"] = json.dumps(list(row.host_uuids))
+        value["state"] = row.state.value
+        values.append(value)
+    upsert(connection, clusters, values, ["name", "host_uuids", "policy", "updated_at"])
+
+
+def set_state(
+    connection: Connection,
+    uuid: str,
+    state: ClusterState,
+    reason: str,
+    now: datetime,
+    *,
+    among: Collection[ClusterState] | None = None,
+) -> bool:
+    """Change a cluster's state and say why; only from one of ``among`` when that is given.
+
+    Returns whether the row was changed.
+    """
+    statement = update(clusters).where(clusters.c.uuid == uuid)
+    if among is not None:
+        statement = statement.where(clusters.c.state.in_([one.value for one in among]))
+    result = connection.execute(
+        statement.values(state=state.value, state_reason=reason, updated_at=now)
+    )
+    return result.rowcount > 0
+
+
+def synchronised(connection: Connection, uuids: Collection[str], now: datetime) -> None:
+    """Note that parity was reached with every server of these clusters written."""
+    if uuids:
+        connection.execute(
+            update(clusters).where(clusters.c.uuid.in_(list(uuids))).values(synchronised_at=now)
+        )
+
+
+def allocated(connection: Connection, uuid: str, now: datetime) -> None:
+    """Note that placement holds the allocations of every server of a cluster."""
+    connection.execute(update(clusters).where(clusters.c.uuid == uuid).values(allocations_at=now))
+
+
+def rebind(connection: Connection, row: ClusterRow, moref: str) -> ClusterRow:
+    """Give a cluster another managed object identifier, as a person decided."""
+    connection.execute(update(clusters).where(clusters.c.uuid == row.uuid).values(moref=moref))
+    return replace(row, moref=moref)
+
+
+def _one(connection: Connection, condition: Any) -> ClusterRow | None:
+    row = connection.execute(select(clusters).where(condition)).one_or_none()
+    return None if row is None else _row(row._mapping)
+
+
+def _row(values: Any) -> ClusterRow:
+    fields = dict(values)
+    fields["host_uuids"] = tuple(json.loads(fields["host_uuids"]))
+    fields["state"] = ClusterState(fields["state"])
+    return ClusterRow(**fields)

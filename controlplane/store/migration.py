@@ -1,0 +1,39 @@
+"""Brings the own tables to this version: `vsg-controlplane db upgrade`."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from controlplane.store.database import Database
+from controlplane.store.errors import SchemaError
+
+FOLDER = Path(__file__).with_name("migrations")
+
+
+def upgrade(database: Database) -> None:
+    """Run every migration that the database lacks. Running it again does nothing."""
+    with database.engine.begin() as connection:
+        command.upgrade(_config(connection), "head")
+
+
+def check(database: Database) -> None:
+    """Raise ``SchemaError`` unless the tables are those of this version."""
+    with database.read() as connection:
+        present = MigrationContext.configure(connection).get_current_heads()
+    wanted = ScriptDirectory(str(FOLDER)).get_heads()
+    if set(present) != set(wanted):
+        raise SchemaError(
+            f"{database.name}: the tables are at revision {', '.join(present) or 'none'}, this "
+            f"version needs {', '.join(wanted)}: run `vsg-controlplane db upgrade`"
+        )
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,1 @@
+"""Migrations of the own tables, by alembic."""

@@ -1,0 +1,178 @@
+"""Which virtual machine stands behind which Nova server, and behind which Glance image."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection
+
+from controlplane.store.schema import images, servers
+from controlplane.store.upsert import upsert
+
+
+class ServerState(Enum):
+    """What became of the binding."""
+
+    ACTIVE = "active"
+    """The server stands for the virtual machine."""
+    REMOVED = "removed"
+    """vCenter deleted the virtual machine, and the server with it."""
+    REMOVING = "removing"
+    """The virtual machine is gone; the server still has to go."""
+    UNMANAGED = "unmanaged"
+    """The virtual machine lives on outside the managed clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """One binding."""
+
+    uuid: str
+    """The Nova UUID."""
+    vcenter_uuid: str
+    moref: str
+    instance_uuid: str
+    """`config.instanceUuid`, the same as ``uuid`` unless that was taken."""
+    cluster_uuid: str
+    name: str
+    origin: str
+    """`adopted` or `created`."""
+    state: ServerState
+    project_id: str
+    user_id: str
+    derived: bool
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    adopted_at: datetime
+    removed_at: datetime | None = None
+    removed_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One template's image."""
+
+    id: str
+    vcenter_uuid: str
+    moref: str
+    name: str
+    state: str
+    """`active` or `removed`."""
+    created_at: datetime
+    removed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the servers of a cluster use, and the largest of each that one has."""
+
+    servers: int
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    largest_cpus: int
+    largest_memory_mb: int
+    largest_disk_gb: int
+
+
+def every(
+    connection: Connection,
+    *,
+    cluster_uuid: str | None = None,
+    states: Collection[ServerState] | None = (ServerState.ACTIVE,),
+) -> list[ServerRow]:
+    """Return bindings by name: of one cluster, in some states (None means all)."""
+    query = select(servers).order_by(servers.c.name, servers.c.uuid)
+    if cluster_uuid is not None:
+        query = query.where(servers.c.cluster_uuid == cluster_uuid)
+    if states is not None:
+        query = query.where(servers.c.state.in_([state.value for state in states]))
+    return [_row(row._mapping) for row in connection.execute(query)]
+
+
+def get(connection: Connection, uuids: Collection[str]) -> dict[str, ServerRow]:
+    """Return bindings by Nova UUID, in any state."""
+    if not uuids:
+        return {}
+    query = select(servers).where(servers.c.uuid.in_(list(uuids)))
+    return {row.uuid: _row(row._mapping) for row in connection.execute(query)}
+
+
+def write(connection: Connection, rows: Sequence[ServerRow]) -> None:
+    """Insert or replace bindings."""
+    upsert(connection, servers, [asdict(row) | {"state": row.state.value} for row in rows])
+
+
+def set_state(
+    connection: Connection, uuids: Collection[str], state: ServerState, reason: str, now: datetime
+) -> None:
+    """End bindings, or say that they are about to end."""
+    if uuids:
+        connection.execute(
+            update(servers)
+            .where(servers.c.uuid.in_(list(uuids)))
+            .values(state=state.value, removed_at=now, removed_reason=reason[:255])
+        )
+
+
+def usage(connection: Connection, cluster_uuid: str) -> Usage:
+    """Add up what the servers of a cluster have."""
+    query = select(
+        func.count(),
+        *(
+            func.coalesce(aggregate(column), 0)
+            for aggregate in (func.sum, func.max)
+            for column in (servers.c.cpus, servers.c.memory_mb, servers.c.disk_gb)
+        ),
+    ).where(servers.c.cluster_uuid == cluster_uuid, servers.c.state == ServerState.ACTIVE.value)
+    return Usage(*(int(value) for value in connection.execute(query).one()))
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Return the number of active servers by cluster."""
+    query = (
+        select(servers.c.cluster_uuid, func.count())
+        .where(servers.c.state == ServerState.ACTIVE.value)
+        .group_by(servers.c.cluster_uuid)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def write_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
+    """Insert images, or update all but when they were made."""
+    update_columns = ["vcenter_uuid", "moref", "name", "state", "removed_at"]
+    upsert(connection, images, [asdict(row) for row in rows], update_columns)
+
+
+def every_image(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
+    """Return active images by name."""
+    query = select(images).where(images.c.state == "active").order_by(images.c.name, images.c.id)
+    if vcenter_uuid is not None:
+        query = query.where(images.c.vcenter_uuid == vcenter_uuid)
+    return [ImageRow(**row._mapping) for row in connection.execute(query)]
+
+
+def get_image(connection: Connection, image_id: str) -> ImageRow | None:
+    """Return an active image."""
+    query = select(images).where(images.c.id == image_id, images.c.state == "active")
+    row = connection.execute(query).one_or_none()
+    return None if row is None else ImageRow(**row._mapping)
+
+
+def remove_images(connection: Connection, ids: Collection[str], now: datetime) -> None:
+    """Note that images have gone."""
+    if ids:
+        connection.execute(
+            update(images).where(images.c.id.in_(list(ids))).values(state="removed", removed_at=now)
+        )
+
+
+def _row(values: Any) -> ServerRow:
+    fields = dict(values)
+    fields["state"] = ServerState(fields["state"])
+    fields["derived"] = bool(fields["derived"])
+    return ServerRow(**fields)
