@@ -16,17 +16,22 @@ class CollectorUpdate:
     """What one answer of vCenter says about the managed part of its inventory.
 
     ``objects`` carry neither ``content_hash`` nor ``revision``: the inventory sets both.
-    ``removals`` carry a reason that was confirmed with vCenter, and no revision.
+    ``removals`` carry a reason that was confirmed with vCenter, and neither revision nor time.
+    An object is in one of the three lists at most. An unreadable one stays unreadable until a
+    later update has it among ``objects`` or ``removals``.
     """
 
     objects: list[inventory_pb2.InventoryObject]
     removals: list[inventory_pb2.ObjectReference] = dataclasses.field(default_factory=list)
-    removal_reasons: list["link_pb2.RemovalReason"] = dataclasses.field(default_factory=list)
+    removal_reasons: list[link_pb2.RemovalReason.ValueType] = dataclasses.field(
+        default_factory=list
+    )
     unreadable: list[link_pb2.UnreadableObject] = dataclasses.field(default_factory=list)
     complete: bool = True
     """False while more pages of a truncated answer follow."""
     full_read: bool = False
-    """Part of a read of everything: what it does not mention by its last page has gone."""
+    """Part of a read of everything: what it has not mentioned by its last page (``complete``) is
+    no longer shown; ``confirm`` tells whether it was deleted."""
 
 
 class Collector(Protocol):

@@ -151,14 +151,13 @@ def from_fault(fault: vmodl.MethodFault) -> VCenterError:
 
 def unknown_fault(name: str, text: str) -> VCenterError:
     """Make the error of a fault that pyVmomi has no type for."""
-    return VSphereFaultError(f"{name}: {text}" if text else name, name)
+    return VSphereFaultError(f"{name}: {text}".strip(": "), name)
 
 
 def translate(error: Exception) -> VCenterError:
     """Return the error of ours that stands for a third-party exception.
 
-    An exception that is no matter of vCenter (a programming error) comes back as
-    ``UnexpectedAnswerError``; callers pass only what they caught as one of ``THIRD_PARTY``.
+    Callers pass what they caught as one of ``THIRD_PARTY``.
     """
     if isinstance(error, VCenterError):
         return error
