@@ -1,0 +1,1 @@
+"""`make demo` and `make quickstart`: the product on real parts, shown step by step."""
