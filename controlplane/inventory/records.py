@@ -145,7 +145,9 @@ class ServerChange(Enum):
     ADOPTED = "adopted"
     """New rows."""
     RESTORED = "restored"
-    """A deleted row came back: adopted again, or a delete that nothing recorded."""
+    """A deleted row came back because the caller allowed it."""
+    GONE = "gone"
+    """The row is deleted and the caller did not allow to restore it; nothing was written."""
     UPDATED = "updated"
     """Fields of vCenter's were written."""
     DEFERRED = "deferred"
@@ -200,32 +202,6 @@ class RemovalOutcome:
     announcement: "ServerAnnouncement | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class ServerState:
-    """The columns of a server that a notification tells."""
-
-    uuid: str
-    project_id: str
-    user_id: str
-    display_name: str
-    hostname: str
-    compute_host: str
-    node: str
-    vm_state: str
-    power_state: int
-    flavor: FlavorRecord
-    image_id: str | None
-    nics: tuple[NicRecord, ...]
-    disks: tuple[DiskRecord, ...]
-    metadata: Mapping[str, str]
-    created_at: datetime
-    launched_at: datetime | None
-    availability_zone: str | None
-    os_type: str | None
-    locked: bool
-    reservation_id: str | None
-
-
 class Announced(Enum):
     """Kinds of notification, with Nova's own event types where Nova has one."""
 
@@ -237,10 +213,10 @@ class Announced(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServerAnnouncement:
-    """One notification to send after the commit."""
+    """One notification to send after the commit; what it tells is read from the rows then."""
 
     kind: Announced
-    state: ServerState
+    uuid: str
     old_vm_state: str | None = None
     """UPDATE only: the state before, when it changed."""
     old_display_name: str | None = None

@@ -7,11 +7,11 @@ several threads; two calls for the same server are the caller's to keep in order
 The order for one batch: ``images.apply``, ``servers.apply``, own tables, ack; after the commit
 ``announcer.announce`` and ``placement.submit``, which only queue.
 
-Database errors that concern the whole call (``sqlalchemy.exc.OperationalError`` and the like, after
-the retries of ``controlplane.store.database``) are raised as they are: nothing was applied.
+A database that is away raises ``controlplane.store.errors.DatabaseUnavailableError``: what was not
+applied is simply applied again. Values that a database refuses are an outcome, not an error.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from controlplane.inventory.records import (
@@ -30,10 +30,15 @@ from controlplane.inventory.records import (
 class ServerWriter(Protocol):
     """Writes adopted virtual machines into Nova's API and cell databases."""
 
-    def apply(self, records: Sequence[ServerRecord]) -> list[ServerOutcome]:
+    def apply(
+        self, records: Sequence[ServerRecord], restore: Collection[str] = ()
+    ) -> list[ServerOutcome]:
         """Make the rows say what the records say; one outcome a record, in order.
 
         Idempotent: equal records write nothing. The compute hosts must have been provisioned.
+        A row that is deleted comes back only when ``restore`` names its UUID (adopted again, or
+        deleted without an entry in the ledger), else the outcome is ``GONE``: a late change of a
+        virtual machine that Nova has just destroyed must not bring its server back.
         """
 
     def delete(self, uuids: Sequence[str]) -> list[RemovalOutcome]:
