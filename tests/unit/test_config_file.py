@@ -58,7 +58,7 @@ def test_a_later_file_wins(tmp_path: Path) -> None:
         ("[adoption]\npolicy = all\n", "expected one of managed, locked, listed, found 'all'"),
         ("[gateway]\nbind_prt = 1\n", "[gateway] bind_prt: unknown key, did you mean bind_port?"),
         ("[gatway]\nbind_port = 1\n", "[gatway]: unknown section, did you mean gateway?"),
-        ("[zzz]\na = 1\n", "[zzz]: unknown section, expected one of adoption, "),
+        ("[zzz]\na = 1\n", "[zzz]: unknown section, expected one of admin, adoption"),
         ("nothing\n", "expected an INI file; line 1"),
     ],
 )
