@@ -353,8 +353,11 @@ class GetTemplateResponse(_message.Message):
     FOUND_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    VCENTER_UUID_FIELD_NUMBER: _builtins.int
     found: _builtins.bool
     """False when the image is none of ours or its template is gone."""
+    vcenter_uuid: _builtins.str
+    """The vCenter that has it."""
     @_builtins.property
     def reference(self) -> _inventory_pb2.ObjectReference:
         """The template's reference."""
@@ -369,10 +372,11 @@ class GetTemplateResponse(_message.Message):
         found: _builtins.bool = ...,
         reference: _inventory_pb2.ObjectReference | None = ...,
         template: _inventory_pb2.VirtualMachine | None = ...,
+        vcenter_uuid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "reference", b"reference", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "reference", b"reference", "template", b"template", "vcenter_uuid", b"vcenter_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,6 +67,14 @@ class _FaultReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FaultReas
     """The operation began before a broken link, and its end could not be determined."""
     FAULT_REASON_LEASE_LOST: _FaultReason.ValueType  # 18
     """The edge no longer holds the lease."""
+    FAULT_REASON_NOT_RECORDED: _FaultReason.ValueType  # 19
+    """A destroy that nobody asked for and whose virtual machine no operation of ours made; refused
+    by the control plane.
+    """
+    FAULT_REASON_CONTROL_PLANE_UNAVAILABLE: _FaultReason.ValueType  # 20
+    """The control plane cannot record operations, or is about to stop."""
+    FAULT_REASON_CLUSTER_NOT_MANAGED: _FaultReason.ValueType  # 21
+    """The compute host stands for no cluster under management."""
 
 class FaultReason(_FaultReason, metaclass=_FaultReasonEnumTypeWrapper):
     """What kind of thing went wrong, so that Nova can raise the exception an operator knows."""
@@ -109,6 +117,14 @@ FAULT_REASON_OUTCOME_UNKNOWN: FaultReason.ValueType  # 17
 """The operation began before a broken link, and its end could not be determined."""
 FAULT_REASON_LEASE_LOST: FaultReason.ValueType  # 18
 """The edge no longer holds the lease."""
+FAULT_REASON_NOT_RECORDED: FaultReason.ValueType  # 19
+"""A destroy that nobody asked for and whose virtual machine no operation of ours made; refused
+by the control plane.
+"""
+FAULT_REASON_CONTROL_PLANE_UNAVAILABLE: FaultReason.ValueType  # 20
+"""The control plane cannot record operations, or is about to stop."""
+FAULT_REASON_CLUSTER_NOT_MANAGED: FaultReason.ValueType  # 21
+"""The compute host stands for no cluster under management."""
 Global___FaultReason: _TypeAlias = FaultReason  # noqa: Y015
 
 @_typing.final
