@@ -38,7 +38,8 @@ class Vcsim:
         self._flags: dict[str, str | int | float] = {
             "standalone_host": 0,
             "api_version": API_VERSION,
-        } | flags
+            **flags,
+        }
 
     @property
     def host(self) -> str:
