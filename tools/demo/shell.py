@@ -68,5 +68,7 @@ class Shell:
                 raise TourError(f"not within {seconds:.0f} s: {promise}")
             time.sleep(POLL_SECONDS)
         self.console.print(
-            f"   {promise}: after {time.monotonic() - started:.1f} s", style="green", highlight=False
+            f"   {promise}: after {time.monotonic() - started:.1f} s",
+            style="green",
+            highlight=False,
         )

@@ -65,7 +65,9 @@ def _create(shell: Shell) -> None:
 def _stop(shell: Shell) -> None:
     shell.heading("openstack server stop powers it off in vCenter")
     shell.show(f"openstack server stop {STOPPED}")
-    shell.wait(f"{STOPPED} is poweredOff in vCenter", lambda: _power(shell, STOPPED) == "poweredOff")
+    shell.wait(
+        f"{STOPPED} is poweredOff in vCenter", lambda: _power(shell, STOPPED) == "poweredOff"
+    )
     shell.wait(f"{STOPPED} is SHUTOFF in OpenStack", _is_status(shell, STOPPED, "SHUTOFF"))
     shell.show(f"govc vm.info {STOPPED}")
 

@@ -34,6 +34,9 @@ class Port(IntEnum):
     DEMO_VCENTER = 30
     DEMO_GATEWAY = 31
     DEMO_ADMIN = 32
+    QUICKSTART_VCENTER = 40
+    QUICKSTART_GATEWAY = 41
+    QUICKSTART_ADMIN = 42
 
     @property
     def number(self) -> int:

@@ -1,0 +1,79 @@
+"""The demo's control plane: its configuration, its process, and what it says of itself."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.servers.process import Daemon
+from tools.servers.state import CHECKOUT, LOOPBACK, Port, ServerError, folder
+
+PROGRAM = CHECKOUT / ".venv" / "bin" / "vsg-controlplane"
+POLL_SECONDS = 0.5
+
+LISTENERS = """\
+[gateway]
+bind_address = {address}
+bind_port = {gateway.number}
+ca = {certificates}/ca.pem
+certificate = {certificates}/server.pem
+key = {certificates}/server.key
+heartbeat_interval = 5
+
+[admin]
+bind_port = {admin.number}
+operator_certificate = {certificates}/operator.pem
+operator_key = {certificates}/operator.key
+"""
+
+
+def configure(
+    place: str, certificates: Path, gateway: Port, admin: Port, sections: Sequence[str]
+) -> Path:
+    """Write the configuration below .state/``place``: listeners, then ``sections``."""
+    config = folder(place) / "controlplane.conf"
+    listeners = LISTENERS.format(
+        address=LOOPBACK, gateway=gateway, admin=admin, certificates=certificates
+    )
+    config.write_text("\n".join([listeners, *sections]))
+    return config
+
+
+def daemon(place: str, *arguments: str) -> Daemon:
+    """Return the control plane's process, running or not."""
+    directory = folder(place)
+    config = directory / "controlplane.conf"
+    command: list[str | Path] = [PROGRAM, "serve", "--config-file", config, *arguments]
+    return Daemon("controlplane", directory, command, stop_seconds=60)
+
+
+def ask(place: str, what: str) -> list[dict[str, Any]]:
+    """Return what `vsg-controlplane WHAT --format json` says; empty while it does not answer."""
+    config = folder(place) / "controlplane.conf"
+    done = subprocess.run(
+        [PROGRAM, what, "--config-file", config, "--format", "json"],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
+
+
+def wait_for_parity(place: str, seconds: float, *processes: Daemon) -> None:
+    """Wait until an edge and the control plane hold the same inventory.
+
+    Raises ``ServerError`` with the end of a log when one of ``processes`` ends, or time is up.
+    """
+    deadline = time.monotonic() + seconds
+    while not any(edge.get("parity_at") for edge in ask(place, "edges")):
+        for process in processes:
+            if process.pid is None:
+                process.wait_ready(lambda: False, 0)
+        if time.monotonic() > deadline:
+            logs = ", ".join(str(process.log) for process in processes)
+            raise ServerError(f"no parity after {seconds:.0f} s; look at {logs}")
+        time.sleep(POLL_SECONDS)
