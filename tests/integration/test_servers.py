@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pymysql
 import pytest
 
+from tools.servers import lease
 from tools.servers.lease import Lease
 from tools.servers.process import Daemon
 from tools.servers.rabbitmq import RabbitMQ
@@ -89,14 +90,29 @@ def test_vcsim_comes_back_at_the_same_address(vcsim: Callable[..., Vcsim]) -> No
 def test_the_last_user_of_a_server_stops_it() -> None:
     events: list[str] = []
 
-    def lease() -> Lease:
+    def use() -> Lease:
         return Lease("test", lambda: events.append("start"), lambda: events.append("stop"))
 
-    with lease():
-        with lease():
+    with use():
+        with use():
             pass
         assert "stop" not in events
     assert events[-1] == "stop"
+
+
+def test_a_kept_server_outlives_its_users_and_ends_with_its_last_keeper() -> None:
+    events: list[str] = []
+
+    def stop() -> None:
+        events.append("stop")
+
+    lease.keep("kept", "cloud", lambda: None)
+    lease.keep("kept", "hand", lambda: None)
+    with Lease("kept", lambda: None, stop):
+        assert not lease.release("kept", "hand", stop)
+    assert events == []
+    assert lease.release("kept", "cloud", stop)
+    assert events == ["stop"]
 
 
 def test_a_process_that_dies_while_starting_is_reported_with_its_log(tmp_path: Path) -> None:

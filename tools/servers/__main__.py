@@ -11,6 +11,7 @@ from tools.servers.mariadb import PACKAGES, MariaDB
 from tools.servers.rabbitmq import RabbitMQ
 from tools.servers.state import ServerError
 
+KEEPER = "hand"
 SERVERS: dict[str, Callable[[], MariaDB | RabbitMQ]] = {"mariadb": MariaDB, "rabbitmq": RabbitMQ}
 
 
@@ -32,14 +33,18 @@ def up() -> None:
     """Start the servers, to stay."""
     with Steps() as steps:
         steps.run(
-            {name: Step(partial(lease.keep, name, make().start)) for name, make in SERVERS.items()}
+            {
+                name: Step(partial(lease.keep, name, KEEPER, make().start))
+                for name, make in SERVERS.items()
+            }
         )
 
 
 def down() -> None:
-    """Stop the servers, whoever started them."""
+    """Stop the servers unless something still uses them."""
     for name, make in SERVERS.items():
-        lease.release(name, make().stop)
+        stopped = lease.release(name, KEEPER, make().stop)
+        print(f"{name}: {'stopped' if stopped else 'stays, it is in use'}")
 
 
 def status() -> None:

@@ -38,8 +38,22 @@ class ServerCertificate:
         return certificate.fingerprint(algorithm).hex(":").upper()
 
 
-def issue(folder: Path, authority_name: str) -> ServerCertificate:
-    """Make an authority and a certificate for this machine's loopback; the files go to folder."""
+def ensure(folder: Path, authority_name: str) -> ServerCertificate:
+    """The certificate in a folder, made where there is none that is valid for another day."""
+    files = ServerCertificate(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    if not files.certificate.exists() or _expires_soon(files.certificate):
+        _issue(files, authority_name)
+    return files
+
+
+def _expires_soon(file: Path) -> bool:
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    return certificate.not_valid_after_utc < tomorrow
+
+
+def _issue(files: ServerCertificate, authority_name: str) -> None:
+    """Make an authority and a certificate for this machine's loopback; its key is dropped."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _build(authority_name, authority_name, authority_key, authority_key, None)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -48,10 +62,8 @@ def issue(folder: Path, authority_name: str) -> ServerCertificate:
     )
     certificate = _build("localhost", authority_name, key, authority_key, names)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    files = ServerCertificate(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    files.authority.parent.mkdir(parents=True, exist_ok=True)
     files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files.key.touch(mode=0o600)
     files.key.write_bytes(
         key.private_bytes(
@@ -60,7 +72,7 @@ def issue(folder: Path, authority_name: str) -> ServerCertificate:
             serialization.NoEncryption(),
         )
     )
-    return files
+    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _build(

@@ -1,4 +1,4 @@
-"""Who uses a shared server: the last one out stops it, unless it was started to stay."""
+"""Who uses a shared server: the last one out stops it, unless somebody keeps it."""
 
 import fcntl
 import os
@@ -14,8 +14,8 @@ class Lease:
     """Use of a server by this process.
 
     Several test runs of one checkout may share a server. Each holds a shared lock while it
-    uses it; the kernel drops the lock even when a run is killed. A server that was started
-    by hand is marked as kept and never stopped from here.
+    uses it; the kernel drops the lock even when a run is killed. A server that somebody
+    keeps, by hand or because it serves the cloud, is never stopped from here.
     """
 
     def __init__(self, name: str, start: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -26,8 +26,7 @@ class Lease:
 
     def __enter__(self) -> Self:
         with locked(f"{self._name}.start"):
-            path = folder("locks") / f"{self._name}.users"
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = _users_file(self._name)
             fcntl.flock(self._file, fcntl.LOCK_SH)
             try:
                 self._start()
@@ -43,32 +42,56 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         with locked(f"{self._name}.start"):
-            if not kept_file(self._name).exists() and self._is_last():
+            if not keepers(self._name) and _is_last(self._file):
                 self._stop()
             os.close(self._file)
 
-    def _is_last(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+
+def keep(name: str, keeper: str, start: Callable[[], None]) -> None:
+    """Start a server that stays until the keeper releases it."""
+    with locked(f"{name}.start"):
+        start()
+        _mark(name, keeper).touch()
+
+
+def release(name: str, keeper: str, stop: Callable[[], None]) -> bool:
+    """Stop a server unless somebody else keeps or uses it; returns whether it was stopped."""
+    with locked(f"{name}.start"):
+        _mark(name, keeper).unlink(missing_ok=True)
+        if keepers(name) or _is_used(name):
             return False
+        stop()
         return True
 
 
-def kept_file(name: str) -> Path:
-    """Exists while a server is to outlive the runs that use it."""
-    return folder("locks") / f"{name}.kept"
+def keepers(name: str) -> list[str]:
+    """Who keeps a server."""
+    return sorted(path.name for path in _marks(name).iterdir())
 
 
-def keep(name: str, start: Callable[[], None]) -> None:
-    """Start a server that stays until release()."""
-    with locked(f"{name}.start"):
-        start()
-        kept_file(name).touch()
+def _marks(name: str) -> Path:
+    return folder(f"locks/{name}.keepers")
 
 
-def release(name: str, stop: Callable[[], None]) -> None:
-    """Stop a server, whoever started it."""
-    with locked(f"{name}.start"):
-        kept_file(name).unlink(missing_ok=True)
-        stop()
+def _mark(name: str, keeper: str) -> Path:
+    return _marks(name) / keeper
+
+
+def _users_file(name: str) -> int:
+    return os.open(folder("locks") / f"{name}.users", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _is_used(name: str) -> bool:
+    file = _users_file(name)
+    try:
+        return not _is_last(file)
+    finally:
+        os.close(file)
+
+
+def _is_last(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -60,11 +60,11 @@ class Daemon:
         return pid if _start_time(pid) == record["started"] else None
 
     def start(self) -> None:
-        """Start the process unless it runs already."""
+        """Start the process, with an empty log, unless it runs already."""
         if self.pid is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             self._child = subprocess.Popen(
                 [str(part) for part in self.command],
                 stdin=subprocess.DEVNULL,

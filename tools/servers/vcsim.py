@@ -9,8 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tools.servers import golang
-from tools.servers.certificate import issue
+from tools.servers import certificate, golang
 from tools.servers.process import Daemon
 from tools.servers.state import BIN, LOOPBACK, ServerError
 
@@ -34,7 +33,7 @@ class Vcsim:
         self.port = port
         self.username = USERNAME
         self.password = PASSWORD
-        self.certificate = issue(folder, f"vcsim {folder.name}")
+        self.certificate = certificate.ensure(folder, f"vcsim {folder.name}")
         self._flags: dict[str, str | int | float] = {
             "standalone_host": 0,
             "api_version": API_VERSION,
@@ -65,7 +64,6 @@ class Vcsim:
         """Start, on the same port as before if it ran before; the model is made afresh."""
         golang.ensure(golang.VCSIM)
         daemon = self._daemon()
-        daemon.log.unlink(missing_ok=True)
         daemon.start()
         machines = int(self._flags.get("vm", 2)) * int(self._flags.get("cluster", 1))
         daemon.wait_ready(self._listens, START_SECONDS + START_SECONDS_PER_MACHINE * machines)
