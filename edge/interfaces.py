@@ -22,10 +22,7 @@ class CollectorUpdate:
     """
 
     objects: list[inventory_pb2.InventoryObject]
-    removals: list[inventory_pb2.ObjectReference] = dataclasses.field(default_factory=list)
-    removal_reasons: list[link_pb2.RemovalReason.ValueType] = dataclasses.field(
-        default_factory=list
-    )
+    removals: list[link_pb2.ObjectRemoval] = dataclasses.field(default_factory=list)
     unreadable: list[link_pb2.UnreadableObject] = dataclasses.field(default_factory=list)
     complete: bool = True
     """False while more pages of a truncated answer follow."""
