@@ -1,6 +1,7 @@
 """Virtual hardware as Nova shows it: flavor, block devices, addresses. Pure."""
 
 import functools
+import ipaddress
 import uuid
 from collections.abc import Sequence
 
@@ -25,11 +26,12 @@ def size_gb(capacity_bytes: int) -> int:
 def flavor(cpus: int, memory_mb: int, disks: Sequence[inventory_pb2.VirtualDisk]) -> FlavorRecord:
     """Return the synthetic flavor of this hardware: the first disk is root, the rest ephemeral."""
     sizes = [size_gb(disk.capacity_bytes) for disk in disks]
-    return _flavor(cpus, memory_mb, sizes[0] if sizes else 0, sum(sizes[1:]))
+    return sized_flavor(cpus, memory_mb, sizes[0] if sizes else 0, sum(sizes[1:]))
 
 
 @functools.lru_cache(maxsize=4096)
-def _flavor(cpus: int, memory_mb: int, root_gb: int, ephemeral_gb: int) -> FlavorRecord:
+def sized_flavor(cpus: int, memory_mb: int, root_gb: int, ephemeral_gb: int) -> FlavorRecord:
+    """Return the synthetic flavor of these sizes."""
     name = f"vsphere-{cpus}c-{memory_mb}m-{root_gb}g"
     if ephemeral_gb:
         name += f"-{ephemeral_gb}g"
@@ -91,10 +93,18 @@ def nics(
             mac_address=device.mac_address,
             model=device.model,
             active=device.connected,
-            addresses=tuple(device.ip_addresses),
+            addresses=tuple(filter(_is_address, device.ip_addresses)),
         )
         for device, label in zip(devices, labels, strict=True)
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _part(instance_uuid: str, kind: str, key: int) -> str:

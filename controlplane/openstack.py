@@ -1,0 +1,128 @@
+"""What the control plane reads of a `nova.conf`, and the sessions that it opens with it.
+
+The file is Nova's; it is read with the same options and defaults as Nova's own, and never edited.
+"""
+
+from pathlib import Path
+
+from keystoneauth1 import adapter
+from keystoneauth1 import exceptions as keystone_exceptions
+from keystoneauth1 import loading as keystone_loading
+from oslo_config import cfg
+
+_DATABASE = [cfg.StrOpt("connection", secret=True)]
+_DEFAULT = [
+    cfg.StrOpt("transport_url", secret=True, default="rabbit://"),
+    cfg.StrOpt("default_availability_zone", default="nova"),
+    cfg.StrOpt("instance_name_template", default="instance-%08x"),
+    cfg.StrOpt("instance_usage_audit_period", default="month"),
+]
+_NOTIFICATIONS = [
+    cfg.StrOpt("notification_format", default="unversioned"),
+    cfg.ListOpt("versioned_notifications_topics", default=["versioned_notifications"]),
+    cfg.StrOpt("notify_on_state_change"),
+    cfg.BoolOpt("bdms_in_notifications", default=False),
+]
+_QUOTA = [
+    cfg.StrOpt("driver", default="nova.quota.DbQuotaDriver"),
+    cfg.IntOpt("instances", default=10),
+    cfg.IntOpt("cores", default=20),
+    cfg.IntOpt("ram", default=50 * 1024),
+]
+_ADAPTERS = {"placement": "placement", "nova": "compute"}
+
+
+class NovaConfigError(Exception):
+    """The `nova.conf` cannot be used; the message names file, section and key."""
+
+
+class NovaConfig:
+    """One `nova.conf`."""
+
+    def __init__(self, file: Path) -> None:
+        """Read ``file``. Raises ``NovaConfigError``."""
+        self.file = file
+        self.options = cfg.ConfigOpts()
+        try:
+            self.options(args=[], project="nova", default_config_files=[str(file)])
+        except (cfg.ConfigFilesNotFoundError, cfg.ConfigFilesPermissionDeniedError) as error:
+            raise NovaConfigError(f"{file}: cannot be read, it must be Nova's nova.conf") from error
+        except cfg.ConfigFileParseError as error:
+            raise NovaConfigError(f"{file}: {error}") from error
+        self.options.register_opts(_DEFAULT)
+        self.options.register_opts(_DATABASE, group="api_database")
+        self.options.register_opts(_DATABASE, group="database")
+        self.options.register_opts(_NOTIFICATIONS, group="notifications")
+        self.options.register_opts(_QUOTA, group="quota")
+
+    @property
+    def api_database(self) -> str:
+        """URL of the API database. Raises ``NovaConfigError`` when the file has none."""
+        url = self.options.api_database.connection
+        if not url:
+            raise NovaConfigError(
+                f"{self.file}: [api_database] connection is missing; "
+                "use the nova.conf of a host that runs nova-api or nova-conductor"
+            )
+        return str(url)
+
+    @property
+    def database(self) -> str:
+        """URL in `[database]`, which fills the templates of cell mappings; may be empty."""
+        return self.options.database.connection or ""
+
+    @property
+    def transport_url(self) -> str:
+        """URL of the message bus, which fills the templates of cell mappings; may be empty."""
+        return self.options.transport_url or ""
+
+    def adapter(self, service_type: str, microversion: str, *sections: str) -> adapter.Adapter:
+        """Return a client for one service with the user of the first usable section.
+
+        Failed requests are returned, not raised. Raises ``NovaConfigError``.
+        """
+        section = self._usable_section(sections)
+        options = self.options
+        auth = keystone_loading.load_auth_from_conf_options(options, section)
+        session = keystone_loading.load_session_from_conf_options(options, section, auth=auth)
+        overrides = {}
+        if _ADAPTERS.get(section) == service_type:
+            keystone_loading.register_adapter_conf_options(
+                options, section, include_deprecated=False
+            )
+            group = options[section]
+            overrides = {
+                "region_name": group.region_name,
+                "endpoint_override": group.endpoint_override,
+                "interface": group.valid_interfaces,
+            }
+        overrides.setdefault("interface", ["internal", "public"])
+        return adapter.Adapter(
+            session=session,
+            service_type=service_type,
+            default_microversion=microversion,
+            raise_exc=False,
+            connect_retries=2,
+            **overrides,
+        )
+
+    def _usable_section(self, sections: tuple[str, ...]) -> str:
+        for section in sections:
+            keystone_loading.register_session_conf_options(self.options, section)
+            keystone_loading.register_auth_conf_options(self.options, section)
+            try:
+                if self.options[section].auth_type:
+                    return section
+            except keystone_exceptions.NoMatchingPlugin as error:
+                raise NovaConfigError(f"{self.file}: [{section}] auth_type: {error}") from error
+        names = " or ".join(f"[{section}]" for section in sections)
+        raise NovaConfigError(f"{self.file}: no auth_type in {names}")
+
+
+REQUEST_ERRORS = (
+    keystone_exceptions.ClientException,
+    keystone_exceptions.DiscoveryFailure,
+)
+"""What a request through an adapter may raise: Keystone or the service cannot be used."""
+
+__all__ = ["REQUEST_ERRORS", "NovaConfig", "NovaConfigError"]

@@ -1,0 +1,164 @@
+"""The rows that a batch of servers has already, read in bulk and locked."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection, RowMapping
+
+from controlplane.inventory.records import Origin
+from controlplane.store.nova.tables import (
+    BLOCK_DEVICES,
+    COMPUTE_NODES,
+    INFO_CACHES,
+    INSTANCE_EXTRA,
+    INSTANCES,
+    METADATA,
+    SYSTEM_METADATA,
+)
+
+ORIGIN_KEY = "vsphere_gateway"
+"""Key in the system metadata of every server that we adopted."""
+
+INSTANCE_COLUMNS = (
+    "id",
+    "uuid",
+    "project_id",
+    "user_id",
+    "display_name",
+    "host",
+    "node",
+    "compute_id",
+    "vm_state",
+    "power_state",
+    "task_state",
+    "vcpus",
+    "memory_mb",
+    "root_gb",
+    "ephemeral_gb",
+    "instance_type_id",
+    "root_device_name",
+    "disable_terminate",
+    "locked",
+    "locked_by",
+    "deleted",
+    "deleted_at",
+    "terminated_at",
+    "cleaned",
+)
+_CHILDREN: dict[Table, tuple[str, ...]] = {
+    INSTANCE_EXTRA: ("id", "instance_uuid", "flavor", "deleted", "deleted_at"),
+    INFO_CACHES: ("id", "instance_uuid", "network_info", "deleted", "deleted_at"),
+    METADATA: ("id", "instance_uuid", "key", "value", "deleted", "deleted_at"),
+    SYSTEM_METADATA: ("id", "instance_uuid", "key", "value", "deleted", "deleted_at"),
+    BLOCK_DEVICES: (
+        "id",
+        "instance_uuid",
+        "uuid",
+        "device_name",
+        "volume_size",
+        "boot_index",
+        "disk_bus",
+        "source_type",
+        "destination_type",
+        "deleted",
+        "deleted_at",
+    ),
+}
+
+
+@dataclass(slots=True)
+class Existing:
+    """One server as its rows are now."""
+
+    columns: RowMapping
+    extra: RowMapping | None = None
+    info_cache: RowMapping | None = None
+    metadata: dict[str, RowMapping] = field(default_factory=dict)
+    system_metadata: dict[str, RowMapping] = field(default_factory=dict)
+    devices: dict[str, RowMapping] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> Origin:
+        """Adopted, if we left our mark, else created through OpenStack."""
+        return Origin.ADOPTED if ORIGIN_KEY in self.system_metadata else Origin.CREATED
+
+
+def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
+    """Lock the instance rows in the order of their UUIDs and return them with their children.
+
+    Of a deleted server the children are those that were deleted with it.
+    """
+    rows = connection.execute(_locking_select(uuids)).mappings().all()
+    servers = {row["uuid"]: Existing(row) for row in rows}
+    if not servers:
+        return servers
+    with_deleted = any(row["deleted"] for row in rows)
+    for table, columns in _CHILDREN.items():
+        for uuid, children in _children(connection, table, columns, servers, with_deleted).items():
+            _attach(servers[uuid], table, children)
+    return servers
+
+
+def _locking_select(uuids: Collection[str]) -> sqlalchemy.Select[Any]:
+    # Without the hint a small table is scanned, and the scan waits for rows of other servers.
+    return (
+        sqlalchemy.select(*(INSTANCES.c[column] for column in INSTANCE_COLUMNS))
+        .with_hint(INSTANCES, "FORCE INDEX (uniq_instances0uuid)", "mysql")
+        .where(INSTANCES.c.uuid.in_(sorted(uuids)))
+        .order_by(INSTANCES.c.uuid)
+        .with_for_update()
+    )
+
+
+def _children(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    servers: Mapping[str, Existing],
+    with_deleted: bool,
+) -> dict[str, list[RowMapping]]:
+    statement = sqlalchemy.select(*(table.c[column] for column in columns)).where(
+        table.c.instance_uuid.in_(list(servers))
+    )
+    if not with_deleted:
+        statement = statement.where(table.c.deleted == 0)
+    grouped: dict[str, list[RowMapping]] = defaultdict(list)
+    for row in connection.execute(statement.order_by(table.c.id)).mappings():
+        if _belongs(row, servers[row["instance_uuid"]].columns):
+            grouped[row["instance_uuid"]].append(row)
+    return grouped
+
+
+def _belongs(child: RowMapping, server: RowMapping) -> bool:
+    if not server["deleted"]:
+        return not child["deleted"]
+    if not child["deleted"] or not child["deleted_at"] or not server["deleted_at"]:
+        return True
+    # Nova marks the instance first, then its children, in one transaction.
+    return bool(child["deleted_at"] >= server["deleted_at"])
+
+
+def _attach(server: Existing, table: Table, rows: Sequence[RowMapping]) -> None:
+    if table is INSTANCE_EXTRA:
+        server.extra = rows[-1]
+    elif table is INFO_CACHES:
+        server.info_cache = rows[-1]
+    elif table is METADATA:
+        server.metadata = {row["key"]: row for row in rows}
+    elif table is SYSTEM_METADATA:
+        server.system_metadata = {row["key"]: row for row in rows}
+    else:
+        server.devices = {row["uuid"]: row for row in rows}
+
+
+def compute_ids(connection: Connection, hosts: Collection[str]) -> dict[tuple[str, str], int]:
+    """Return ``compute_nodes.id`` by host and node."""
+    columns = (COMPUTE_NODES.c.host, COMPUTE_NODES.c.hypervisor_hostname, COMPUTE_NODES.c.id)
+    statement = sqlalchemy.select(*columns).where(
+        COMPUTE_NODES.c.host.in_(sorted(hosts)), COMPUTE_NODES.c.deleted == 0
+    )
+    return {(host, node): number for host, node, number in connection.execute(statement)}

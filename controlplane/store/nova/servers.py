@@ -1,0 +1,168 @@
+"""Adopted virtual machines become, and stay, Nova servers."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.engine import Connection
+
+from controlplane.inventory.records import (
+    AllocationRecord,
+    Announced,
+    ServerAnnouncement,
+    ServerChange,
+    ServerOutcome,
+    ServerRecord,
+)
+from controlplane.store.nova import api_rows, bulk, changes, existing
+from controlplane.store.nova.cells import NovaDatabases
+from controlplane.store.nova.changes import Plan
+from controlplane.store.nova.existing import Existing
+from controlplane.store.nova.writes import Writes
+
+log = logging.getLogger(__name__)
+
+_ANNOUNCED = {
+    ServerChange.ADOPTED: Announced.CREATE,
+    ServerChange.RESTORED: Announced.CREATE,
+    ServerChange.UPDATED: Announced.UPDATE,
+}
+
+
+def utc_now() -> datetime:
+    """Return the time as the DATETIME columns hold it: UTC, no zone, no fraction."""
+    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+
+
+class ServerStore:
+    """Writes servers into the API database and one cell (a ``ServerWriter``'s first half)."""
+
+    def __init__(
+        self,
+        databases: NovaDatabases,
+        default_availability_zone: str = "nova",
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """``default_availability_zone`` is Nova's option of that name."""
+        self._databases = databases
+        self._default_zone = default_availability_zone
+        self._clock = clock
+
+    def apply(
+        self, records: Sequence[ServerRecord], restore: Collection[str] = ()
+    ) -> list[ServerOutcome]:
+        """Make the rows say what the records say (``ServerWriter.apply``)."""
+        allowed = frozenset(restore)
+        outcomes: list[ServerOutcome] = []
+        for batch in bulk.batches(records):
+            started = time.monotonic()
+            outcomes += bulk.without_poison(
+                batch, lambda part: self._apply(part, allowed), self._refuse
+            )
+            log.debug(
+                "servers applied count=%d seconds=%.3f", len(batch), time.monotonic() - started
+            )
+        return outcomes
+
+    def _apply(
+        self, records: Sequence[ServerRecord], restore: frozenset[str]
+    ) -> list[ServerOutcome]:
+        return self._databases.cell.run(
+            lambda connection: self._write(connection, records, restore)
+        )
+
+    def _write(
+        self, connection: Connection, records: Sequence[ServerRecord], restore: frozenset[str]
+    ) -> list[ServerOutcome]:
+        stored = existing.lock(connection, [record.uuid for record in records])
+        compute_ids = existing.compute_ids(connection, {record.compute_host for record in records})
+        zones = self._zones(record.compute_host for record in records if record.uuid not in stored)
+        now = self._clock()
+        plans = [
+            self._plan(record, stored.get(record.uuid), restore, compute_ids, zones, now)
+            for record in records
+        ]
+        # First the API database: a mapping without an instance is harmless, the reverse is not. All
+        # of this is idempotent, so it may be repeated with the cell's transaction.
+        api_rows.write(self._databases, plans, now)
+        writes = Writes()
+        for plan in plans:
+            writes.add(plan.writes)
+        writes.flush(connection)
+        return [_outcome(plan, stored.get(plan.record.uuid)) for plan in plans]
+
+    def _plan(
+        self,
+        record: ServerRecord,
+        stored: Existing | None,
+        restore: frozenset[str],
+        compute_ids: Mapping[tuple[str, str], int],
+        zones: Mapping[str, str],
+        now: datetime,
+    ) -> Plan:
+        compute_id = compute_ids.get((record.compute_host, record.node))
+        if stored is None:
+            zone = zones.get(record.compute_host, self._default_zone)
+            return changes.adopt(record, compute_id, zone, now)
+        if not stored.columns["deleted"]:
+            return changes.compare(record, stored, compute_id, now)
+        if record.uuid in restore:
+            return changes.restore(record, stored, compute_id, now)
+        return Plan(record, ServerChange.GONE, origin=stored.origin, reason="deleted in Nova")
+
+    def _zones(self, hosts: Iterable[str]) -> dict[str, str]:
+        wanted = set(hosts)
+        return api_rows.availability_zones(self._databases.api, wanted) if wanted else {}
+
+    def _refuse(self, record: ServerRecord, reason: str) -> ServerOutcome:
+        log.warning("server refused uuid=%s reason=%s", record.uuid, reason)
+        api_rows.forget_unborn(self._databases, record.uuid)
+        return ServerOutcome(record.uuid, ServerChange.REFUSED, reason=reason)
+
+
+def _outcome(plan: Plan, stored: Existing | None) -> ServerOutcome:
+    record = plan.record
+    project, user = record.project_id, record.user_id
+    if stored is not None:
+        project, user = stored.columns["project_id"], stored.columns["user_id"]
+    return ServerOutcome(
+        uuid=record.uuid,
+        change=plan.change,
+        reason=plan.reason,
+        origin=plan.origin,
+        project_id=project,
+        user_id=user,
+        allocation=_allocation(plan, stored, project, user),
+        announcement=_announcement(plan),
+    )
+
+
+def _allocation(
+    plan: Plan, stored: Existing | None, project: str, user: str
+) -> AllocationRecord | None:
+    if plan.flavor is None and not plan.moved:
+        return None
+    amounts = plan.flavor or plan.record.flavor
+    vcpus, memory_mb = amounts.vcpus, amounts.memory_mb
+    disk_gb = amounts.root_gb + amounts.ephemeral_gb
+    if plan.flavor is None and stored is not None:
+        columns = stored.columns
+        vcpus, memory_mb = columns["vcpus"], columns["memory_mb"]
+        disk_gb = columns["root_gb"] + columns["ephemeral_gb"]
+    return AllocationRecord(
+        consumer_uuid=plan.record.uuid,
+        provider_uuid=plan.record.compute_node_uuid,
+        project_id=project,
+        user_id=user,
+        vcpus=vcpus,
+        memory_mb=memory_mb,
+        disk_gb=disk_gb,
+    )
+
+
+def _announcement(plan: Plan) -> ServerAnnouncement | None:
+    kind = _ANNOUNCED.get(plan.change, Announced.UPDATE if plan.writes else None)
+    if kind is None:
+        return None
+    return ServerAnnouncement(kind, plan.record.uuid, plan.old_vm_state, plan.old_display_name)
