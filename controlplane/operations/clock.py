@@ -13,7 +13,7 @@ class Clock(Protocol):
         """Unix time in seconds."""
 
     def wait(self, condition: threading.Condition, timeout: float) -> None:
-        """Wait on a condition that the caller holds, at most ``timeout`` seconds; may wake early."""
+        """Wait on a condition that is held, at most ``timeout`` seconds; may wake early."""
 
 
 class SystemClock:

@@ -17,7 +17,7 @@ CODES = {
 
 def failure(
     operation: operations_pb2.Operation,
-    reason: operations_pb2.FaultReason,
+    reason: operations_pb2.FaultReason.ValueType,
     message: str,
     advice: str = "",
 ) -> operations_pb2.OperationResult:
@@ -53,3 +53,62 @@ def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.Operation
         if detail.Unpack(fault):
             break
     return fault
+
+
+def edge_offline(operation: operations_pb2.Operation, who: str) -> operations_pb2.OperationResult:
+    """No edge could take the operation; ``who`` says which and since when."""
+    return failure(
+        operation,
+        operations_pb2.FAULT_REASON_EDGE_OFFLINE,
+        who,
+        "see `vsg-controlplane edges`; try again when the edge is back",
+    )
+
+
+def not_recorded(operation: operations_pb2.Operation) -> operations_pb2.OperationResult:
+    """A destroy that nobody asked for."""
+    return failure(
+        operation,
+        operations_pb2.FAULT_REASON_NOT_RECORDED,
+        "nobody asked for the deletion of this server, and no operation recorded here made its "
+        "virtual machine: it is kept",
+        "delete the server with `openstack server delete`, or the virtual machine in vCenter",
+    )
+
+
+def no_ledger(operation: operations_pb2.Operation, error: str) -> operations_pb2.OperationResult:
+    """The operation could not be recorded and so was not begun."""
+    return failure(
+        operation,
+        operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
+        f"the control plane cannot record the operation, so it was not begun: {error}",
+        "see the control plane's log; try again when its database is back",
+    )
+
+
+def stopping(operation: operations_pb2.Operation) -> operations_pb2.OperationResult:
+    """The control plane stops while the operation is under way."""
+    return failure(
+        operation,
+        operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
+        "the control plane stops; what was begun goes on and is settled when it is back",
+        "ask again under the same key",
+    )
+
+
+def timed_out(
+    operation: operations_pb2.Operation, edge: str, *, online: bool
+) -> operations_pb2.OperationResult:
+    """The deadline passed without a result."""
+    action = operation.WhichOneof("action")
+    if online:
+        reason = operations_pb2.FAULT_REASON_TIMEOUT
+        message = f"{action} did not end in time"
+    else:
+        reason = operations_pb2.FAULT_REASON_OUTCOME_UNKNOWN
+        message = (
+            f"the link to edge {edge or 'of this vCenter'} broke while {action} was under way, and "
+            "did not come back in time"
+        )
+    advice = "see the virtual machine's recent tasks in vCenter, and `vsg-controlplane operations`"
+    return failure(operation, reason, message, advice)

@@ -207,13 +207,17 @@ def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[Ope
     return [_row(row._mapping) for row in connection.execute(query)]
 
 
-def cloned_here(connection: Connection, instance_uuid: str) -> bool:
-    """Tell whether the virtual machine of a server was made by an operation of ours."""
+def cloned_here(connection: Connection, instance_uuid: str, never_sent: Collection[int]) -> bool:
+    """Tell whether an operation of ours may have made the virtual machine of a server.
+
+    ``never_sent`` are the faults of operations that never left.
+    """
     query = (
         select(operations.c.operation_id)
         .where(
             operations.c.instance_uuid == instance_uuid,
             operations.c.action == "clone_virtual_machine",
+            operations.c.fault.not_in(list(never_sent)),
         )
         .limit(1)
     )

@@ -1,0 +1,82 @@
+"""What the ledger writes while somebody waits: one row before, one update after."""
+
+import logging
+
+from controlplane.operations import faults
+from controlplane.operations.clock import Clock, table_time
+from controlplane.operations.flight import Flight, Request, to_row
+from controlplane.store import operations as store
+from controlplane.store.database import Database
+from controlplane.store.errors import RowRefusedError, StoreError
+from controlplane.store.operations import OperationRow, OperationState
+from vsphere_gateway.v1 import operations_pb2
+
+log = logging.getLogger("controlplane.operations.records")
+
+NEVER_SENT = (
+    operations_pb2.FAULT_REASON_EDGE_OFFLINE,
+    operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
+)
+
+
+class OperationRecords:
+    """The rows of operations as they begin and end. Raises ``StoreError``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def begin(self, flight: Flight, request: Request) -> OperationRow | None:
+        """Record an operation; return the row that has its key already, if there is one."""
+        row = to_row(flight, request, self._clock.time())
+        try:
+            self._database.run(lambda connection: store.insert(connection, row))
+        except RowRefusedError:
+            with self._database.read() as connection:
+                earlier = store.by_key(connection, row.idempotency_key)
+            if earlier is None:
+                raise
+            return earlier
+        return None
+
+    def cloned_here(self, instance_uuid: str) -> bool:
+        """Tell whether an operation of ours may have made the virtual machine of a server."""
+        with self._database.read() as connection:
+            return store.cloned_here(connection, instance_uuid, NEVER_SENT)
+
+    def end(self, result: operations_pb2.OperationResult, edge: str) -> None:
+        """Record how an operation ended."""
+        failed = faults.fault_of(result) is not None
+        self._finish(OperationState.FAILED if failed else OperationState.DONE, result, edge)
+
+    def end_if_possible(self, result: operations_pb2.OperationResult, edge: str) -> None:
+        """Record an outcome that was found on this side; if that fails, it is found again."""
+        try:
+            self.end(result, edge)
+        except StoreError as error:
+            log.error("outcome not stored operation=%s error=%s", result.operation_id, error)
+
+    def unknown(self, result: operations_pb2.OperationResult, edge: str) -> None:
+        """Record that the caller was told that the time is up."""
+        try:
+            self._finish(OperationState.UNKNOWN, result, edge)
+        except StoreError as error:
+            log.error("outcome not stored operation=%s error=%s", result.operation_id, error)
+
+    def _finish(
+        self, state: OperationState, result: operations_pb2.OperationResult, edge: str
+    ) -> None:
+        fault = faults.fault_of(result)
+        now = table_time(self._clock.time())
+        self._database.run(
+            lambda connection: store.finish(
+                connection,
+                result.operation_id,
+                state,
+                now,
+                fault=fault.reason if fault else 0,
+                error=result.status.message,
+                edge=edge,
+                result=result.SerializeToString(),
+            )
+        )

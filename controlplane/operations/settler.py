@@ -1,0 +1,212 @@
+"""Settles operations that were under way when a link or a process ended."""
+
+import dataclasses
+import logging
+import threading
+import uuid
+from collections.abc import Collection
+from typing import Protocol
+
+from controlplane.errors import EdgeOfflineError
+from controlplane.operations import faults, settlement
+from controlplane.operations.clock import Clock, table_time
+from controlplane.operations.flight import Flight, Request
+from controlplane.operations.settlement import Step
+from controlplane.store import operations as store
+from controlplane.store.database import Database
+from controlplane.store.errors import StoreError
+from controlplane.store.operations import OperationRow
+from vsphere_gateway.v1 import operations_pb2
+
+log = logging.getLogger("controlplane.operations.settler")
+
+PROBE_SECONDS = 15.0
+"""How long a question about a virtual machine's state may take."""
+CLEANUP_SECONDS = 600.0
+"""How long the destroy of a failed build's clone may take."""
+RETRY = 30.0
+"""Seconds until something that could not be settled is tried again on the same connection."""
+
+
+class OperationsUnderWay(Protocol):
+    """What the settler needs of the ledger."""
+
+    def execute(self, request: Request) -> operations_pb2.OperationResult:
+        """Run an operation to its end."""
+
+    def send(self, flight: Flight) -> None:
+        """Hand an operation to the edge's stream. Raises ``EdgeOfflineError``."""
+
+    def finish(self, flight: Flight, result: operations_pb2.OperationResult) -> None:
+        """End an operation."""
+
+    def under_way(self) -> frozenset[str]:
+        """Ids of operations that somebody waits for."""
+
+    def lost(self, vcenter_uuid: str, number: int, named: Collection[str]) -> list[Flight]:
+        """What was sent before a connection and is not named by the edge."""
+
+    def unowned(self, row: OperationRow) -> Flight:
+        """The operation of a row that nobody waits for."""
+
+    def current(self, vcenter_uuid: str, number: int) -> bool:
+        """Whether a connection is the latest."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Return:
+    """The return of an edge."""
+
+    due: float
+    edge: str
+    vcenter_uuid: str
+    number: int
+    named: frozenset[str]
+    connected_at: float
+    handled: set[str] = dataclasses.field(default_factory=set)
+
+
+class Settler:
+    """A thread with a queue of edges that came back."""
+
+    def __init__(self, ledger: OperationsUnderWay, database: Database, clock: Clock) -> None:
+        self._ledger = ledger
+        self._database = database
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._returns: list[_Return] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="ledger-settler", daemon=True)
+
+    def start(self) -> None:
+        """Begin to settle."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is not settled by then is settled when the edge comes back the next time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def edge_connected(
+        self, edge: str, vcenter_uuid: str, number: int, named: frozenset[str]
+    ) -> None:
+        """Queue the settlement after connection ``number``; ``named`` is what the edge knows."""
+        now = self._clock.time()
+        self._queue(_Return(now, edge, vcenter_uuid, number, named, now))
+
+    def check(self, flight: Flight) -> bool:
+        """Ask vCenter what became of an operation that the edge does not know; end it if clear."""
+        result = settlement.verdict(flight, self._probe(flight))
+        if result is not None:
+            self._ledger.finish(flight, result)
+        return result is not None
+
+    def _queue(self, returned: _Return) -> None:
+        with self._changed:
+            self._returns.append(returned)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (returned := self._next()) is not None:
+            if self._ledger.current(returned.vcenter_uuid, returned.number):
+                self._settle(returned)
+
+    def _next(self) -> _Return | None:
+        with self._changed:
+            while not self._stopping:
+                now = self._clock.time()
+                due = [one for one in self._returns if one.due <= now]
+                if due:
+                    self._returns.remove(due[0])
+                    return due[0]
+                soonest = min((one.due - now for one in self._returns), default=3600.0)
+                self._clock.wait(self._changed, soonest)
+        return None
+
+    def _settle(self, returned: _Return) -> None:
+        try:
+            unowned = self._unowned(returned)
+        except StoreError as error:
+            log.warning("operations not settled yet edge=%s error=%s", returned.edge, error)
+            self._again(returned)
+            return
+        lost = self._ledger.lost(returned.vcenter_uuid, returned.number, returned.named)
+        lost.extend(unowned)
+        left = [flight for flight in lost if not self._settled(flight, returned)]
+        if left:
+            self._again(returned)
+
+    def _unowned(self, returned: _Return) -> list[Flight]:
+        """Return the open rows of earlier processes and of callers who gave up."""
+        under_way = self._ledger.under_way()
+        with self._database.read() as connection:
+            rows = store.open_rows(connection, returned.vcenter_uuid)
+        before = table_time(returned.connected_at)
+        aside = under_way | self._ledger.under_way() | returned.named
+        return [
+            self._ledger.unowned(row)
+            for row in rows
+            if row.operation_id not in aside and row.created_at <= before
+        ]
+
+    def _again(self, returned: _Return) -> None:
+        returned.due = self._clock.time() + RETRY
+        self._queue(returned)
+
+    def _settled(self, flight: Flight, returned: _Return) -> bool:
+        """Settle one operation; False when it has to be tried again."""
+        operation_id = flight.operation.operation_id
+        if operation_id in returned.handled or flight.adrift:
+            return True
+        step = settlement.step(flight, self._clock.time())
+        log.info("operation lost with the link, step=%r %s", step.value, flight.description())
+        try:
+            settled = self._take(step, flight)
+        except EdgeOfflineError:
+            return True  # the next connection settles it
+        if settled:
+            returned.handled.add(operation_id)
+        return settled
+
+    def _take(self, step: Step, flight: Flight) -> bool:
+        if step is Step.SEND_AGAIN:
+            self._send_again(flight)
+            return True
+        if step is Step.CHECK:
+            return self.check(flight)
+        result = settlement.verdict(flight, self._probe(flight))
+        if result is None:
+            return False
+        if faults.fault_of(result) is None:
+            self._ledger.finish(flight, result)
+        elif step is Step.CHECK_THEN_SEND:
+            self._send_again(flight)
+        else:
+            flight.adrift = True
+        return True
+
+    def _send_again(self, flight: Flight) -> None:
+        now = self._clock.time()
+        if flight.cleanup and flight.deadline <= now:
+            flight.operation.deadline.FromNanoseconds(int((now + CLEANUP_SECONDS) * 1e9))
+        self._ledger.send(flight)
+
+    def _probe(self, flight: Flight) -> operations_pb2.OperationResult:
+        question = operations_pb2.Operation(
+            idempotency_key=str(uuid.uuid4()),
+            request_id=flight.operation.request_id,
+            cluster=flight.operation.cluster,
+            target=settlement.target(flight.operation),
+            get_state=operations_pb2.GetState(),
+        )
+        question.deadline.FromNanoseconds(int((self._clock.time() + PROBE_SECONDS) * 1e9))
+        return self._ledger.execute(
+            Request(
+                operation=question,
+                vcenter_uuid=flight.vcenter_uuid,
+                instance_uuid=flight.instance_uuid,
+            )
+        )
