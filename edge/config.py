@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from edge.errors import ConfigError, ConfigProblem, SecretUnreadableError
+from edge.scrub import remember_secret
 
 DEFAULT_CONFIG_FILE = Path("/etc/vsphere-gateway/edge.toml")
 
@@ -39,6 +40,7 @@ class Secret:
         password = text.removesuffix("\n").removesuffix("\r")
         if not password:
             raise SecretUnreadableError(f"{self.file} is empty, it must hold the password")
+        remember_secret(password)
         return password
 
 

@@ -62,3 +62,7 @@ class LinkLostError(LinkError):
 
 class LinkSilentError(LinkLostError):
     """The control plane has not answered heartbeats for too long."""
+
+
+class VCenterReplacedError(EdgeError):
+    """Another vCenter answers at the address than since the start of the process."""

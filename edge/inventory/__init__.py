@@ -1,0 +1,1 @@
+"""What changed: snapshot, content hashes, digests and the outbox of what is not acknowledged."""

@@ -1,0 +1,35 @@
+"""Blots secrets out of everything that is logged or reported."""
+
+import re
+from typing import Final
+
+_BLOT: Final = "***"
+_SHORTEST = 4
+"""A shorter password would blot out half of every line, and gives little away by length."""
+_SECRET_PATTERNS = (
+    re.compile(
+        r"(?i)(passw(?:or)?d|secret|token|authorization|vmware_soap_session)"
+        r"(['\"]?\s?[=:]\s?['\"]?)(?:basic |bearer )?[^\s,;&'\"]+"
+    ),
+    re.compile(r"(://[^/\s:@]+)(:)[^/\s@]+(?=@)"),
+)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|$)", re.DOTALL
+)
+_known_secrets: set[str] = set()
+
+
+def remember_secret(secret: str) -> None:
+    """Blot ``secret`` out of every text from now on."""
+    if len(secret) >= _SHORTEST:
+        _known_secrets.add(secret)
+
+
+def scrub(text: str) -> str:
+    """Return ``text`` without secrets that are known or look like one."""
+    for secret in _known_secrets:
+        text = text.replace(secret, _BLOT)
+    text = _PRIVATE_KEY.sub(_BLOT, text)
+    for pattern in _SECRET_PATTERNS:
+        text = pattern.sub(rf"\1\2{_BLOT}", text)
+    return text
