@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -39,7 +39,10 @@ class ClusterRow:
     vcenter_uuid: str
     moref: str
     name: str
+    known_name: str
+    """Its name when its identity was last beyond doubt."""
     host_uuids: tuple[str, ...]
+    """Hardware UUIDs of its hosts then, sorted."""
     compute_host: str
     compute_node_uuid: str
     hypervisor_hostname: str
@@ -82,7 +85,8 @@ def write(connection: Connection, rows: Sequence[ClusterRow]) -> None:
         value["host_uuids"] = json.dumps(list(row.host_uuids))
         value["state"] = row.state.value
         values.append(value)
-    upsert(connection, clusters, values, ["name", "host_uuids", "policy", "updated_at"])
+    columns = ["name", "known_name", "host_uuids", "policy", "updated_at"]
+    upsert(connection, clusters, values, columns)
 
 
 def set_state(
@@ -118,12 +122,6 @@ def synchronised(connection: Connection, uuids: Collection[str], now: datetime) 
 def allocated(connection: Connection, uuid: str, now: datetime) -> None:
     """Note that placement holds the allocations of every server of a cluster."""
     connection.execute(update(clusters).where(clusters.c.uuid == uuid).values(allocations_at=now))
-
-
-def rebind(connection: Connection, row: ClusterRow, moref: str) -> ClusterRow:
-    """Give a cluster another managed object identifier, as a person decided."""
-    connection.execute(update(clusters).where(clusters.c.uuid == row.uuid).values(moref=moref))
-    return replace(row, moref=moref)
 
 
 def _one(connection: Connection, condition: Any) -> ClusterRow | None:

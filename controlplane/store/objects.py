@@ -25,6 +25,8 @@ class Standing(IntEnum):
     """vCenter no longer shows it to the edge's user; what stands for it is kept."""
     UNCONFIRMED = 4
     """The edge does not see it and could not ask; kept until confirmed."""
+    REFUSED = 5
+    """A database refused it: nacked, and asked for again from time to time."""
 
 
 REPORTED = (Standing.APPLIED, Standing.WAITING, Standing.QUARANTINED)

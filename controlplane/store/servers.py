@@ -23,7 +23,12 @@ class ServerState(Enum):
     REMOVING = "removing"
     """The virtual machine is gone; the server still has to go."""
     UNMANAGED = "unmanaged"
-    """The virtual machine lives on outside the managed clusters."""
+    """The virtual machine lives on outside the managed clusters, or as a template."""
+    UNMANAGING = "unmanaging"
+    """As UNMANAGED; the server still has to go."""
+
+
+ENDING = (ServerState.REMOVING, ServerState.UNMANAGING)
 
 
 @dataclass(frozen=True, slots=True)

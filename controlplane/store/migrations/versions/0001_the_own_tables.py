@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("vcenter_uuid", sa.String(length=36), nullable=False),
         sa.Column("moref", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("known_name", sa.String(length=255), nullable=False),
         sa.Column("host_uuids", sa.Text(), nullable=False),
         sa.Column("compute_host", sa.String(length=255), nullable=False),
         sa.Column("compute_node_uuid", sa.String(length=36), nullable=False),

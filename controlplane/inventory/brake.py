@@ -1,0 +1,47 @@
+"""The brake: many virtual machines that vanish at once are a fault until someone says otherwise.
+
+What vCenter confirmed as deleted, reference by reference, is never braked. Pure.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+WINDOW_SECONDS = 300.0
+"""Removals within this time count as at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may vanish unconfirmed."""
+
+    fraction: float = 0.10
+    count: int = 20
+
+    def exceeded(self, vanished: int, servers: int) -> bool:
+        """Tell whether so many of a cluster's servers are too many, or all there are."""
+        if servers and vanished >= servers:
+            return True
+        return vanished > self.count and vanished > servers * self.fraction
+
+
+@dataclass(slots=True)
+class Vanished:
+    """What vanished unconfirmed from one cluster of late."""
+
+    limits: Limits
+    _times: deque[tuple[float, str]] = field(default_factory=deque)
+
+    def add(self, key: str, now: float) -> None:
+        """Note that an object is no longer shown; ``now`` is a monotonic time in seconds."""
+        self._times.append((now, key))
+
+    def back(self, key: str) -> None:
+        """Note that an object was shown again, or that its end was confirmed."""
+        self._times = deque(entry for entry in self._times if entry[1] != key)
+
+    def excess(self, servers: int, now: float) -> tuple[str, ...]:
+        """Return what has vanished at once if that is too much, else nothing."""
+        while self._times and self._times[0][0] < now - WINDOW_SECONDS:
+            self._times.popleft()
+        keys = tuple(dict.fromkeys(key for _, key in self._times))
+        return keys if self.limits.exceeded(len(keys), servers) else ()

@@ -1,0 +1,81 @@
+"""Two virtual machines with one instance UUID: settled by who was first, when both are confirmed.
+
+One registry serves all vCenters, so that a virtual machine that moved to another vCenter keeps
+its server: the newcomer inherits it as soon as the first is confirmed gone.
+"""
+
+import threading
+from dataclasses import dataclass, field
+
+from controlplane.inventory.identity import Place
+
+
+@dataclass(slots=True)
+class Contest:
+    """One newcomer and the virtual machine whose UUID it has."""
+
+    newcomer: Place
+    first: Place
+    server_uuid: str
+    confirmed: set[Place] = field(default_factory=set)
+
+    def is_settled(self) -> bool:
+        """Tell whether both live: then the newcomer gets a UUID of its own."""
+        return {self.newcomer, self.first} <= self.confirmed
+
+
+class Contests:
+    """Every contest that is not over. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._contests: dict[Place, Contest] = {}
+        self._lock = threading.Lock()
+
+    def open(self, newcomer: Place, first: Place, server_uuid: str) -> bool:
+        """Note a newcomer; return whether both have to be confirmed with vCenter now."""
+        with self._lock:
+            known = self._contests.get(newcomer)
+            if known is not None and known.first == first:
+                return False
+            self._contests[newcomer] = Contest(newcomer, first, server_uuid)
+            return True
+
+    def confirmed(self, place: Place) -> list[Place]:
+        """Note that vCenter still has a virtual machine; return newcomers that are settled now."""
+        with self._lock:
+            settled = []
+            for contest in self._contests.values():
+                if place in (contest.newcomer, contest.first) and not contest.is_settled():
+                    contest.confirmed.add(place)
+                    if contest.is_settled():
+                        settled.append(contest.newcomer)
+            return settled
+
+    def settled(self, newcomer: Place) -> bool:
+        """Tell whether a newcomer may have a UUID of its own."""
+        contest = self._contests.get(newcomer)
+        return contest is not None and contest.is_settled()
+
+    def heir(self, server_uuid: str) -> Place | None:
+        """Return the newcomer that inherits a server whose first owner is gone."""
+        with self._lock:
+            for contest in self._contests.values():
+                if contest.server_uuid == server_uuid:
+                    return contest.newcomer
+            return None
+
+    def close(self, newcomer: Place) -> None:
+        """A newcomer has its server, or is gone."""
+        with self._lock:
+            self._contests.pop(newcomer, None)
+
+    def unconfirmed(self, vcenter_uuid: str) -> list[Place]:
+        """Return the places in one vCenter that its edge should confirm."""
+        with self._lock:
+            return sorted(
+                place
+                for contest in self._contests.values()
+                for place in (contest.newcomer, contest.first)
+                if place[0] == vcenter_uuid and place not in contest.confirmed
+            )

@@ -1,0 +1,56 @@
+"""Keys of managed objects, and what kind of object a message carries. Pure."""
+
+from vsphere_gateway.v1 import inventory_pb2
+
+KIND_BY_BODY: dict[str, int] = {
+    "vcenter": inventory_pb2.OBJECT_KIND_VCENTER,
+    "datacenter": inventory_pb2.OBJECT_KIND_DATACENTER,
+    "folder": inventory_pb2.OBJECT_KIND_FOLDER,
+    "cluster": inventory_pb2.OBJECT_KIND_CLUSTER,
+    "host": inventory_pb2.OBJECT_KIND_HOST,
+    "resource_pool": inventory_pb2.OBJECT_KIND_RESOURCE_POOL,
+    "datastore": inventory_pb2.OBJECT_KIND_DATASTORE,
+    "network": inventory_pb2.OBJECT_KIND_NETWORK,
+    "distributed_switch": inventory_pb2.OBJECT_KIND_DISTRIBUTED_SWITCH,
+    "virtual_machine": inventory_pb2.OBJECT_KIND_VIRTUAL_MACHINE,
+    "template": inventory_pb2.OBJECT_KIND_TEMPLATE,
+}
+BODY_BY_KIND = {kind: body for body, kind in KIND_BY_BODY.items()}
+"""Also the names of kinds for people."""
+
+MACHINE_KINDS = frozenset(
+    {inventory_pb2.OBJECT_KIND_VIRTUAL_MACHINE, inventory_pb2.OBJECT_KIND_TEMPLATE}
+)
+SURROUNDING_KINDS = frozenset(BODY_BY_KIND) - MACHINE_KINDS
+"""Everything that virtual machines live in."""
+
+
+def key_of(reference: inventory_pb2.ObjectReference) -> str:
+    """Return ``type:value``, the key of an object in its vCenter; empty when it is unset."""
+    return f"{reference.type}:{reference.value}" if reference.value else ""
+
+
+def reference_of(key: str) -> inventory_pb2.ObjectReference:
+    """Return the reference that ``key_of`` made a key of."""
+    type_name, _, value = key.partition(":")
+    return inventory_pb2.ObjectReference(type=type_name, value=value)
+
+
+def moref_of(key: str) -> str:
+    """Return the managed object identifier in a key."""
+    return key.partition(":")[2]
+
+
+def machine_key(moref: str) -> str:
+    """Return the key of a virtual machine or template."""
+    return f"VirtualMachine:{moref}"
+
+
+def machine_of(state: inventory_pb2.InventoryObject) -> inventory_pb2.VirtualMachine:
+    """Return the virtual machine or the template that an object is."""
+    return state.template if state.HasField("template") else state.virtual_machine
+
+
+def kind_of(state: inventory_pb2.InventoryObject) -> int:
+    """Return the ObjectKind of an object; 0 when it carries nothing that is known here."""
+    return KIND_BY_BODY.get(state.WhichOneof("body") or "", 0)

@@ -1,0 +1,62 @@
+"""What follows from a changed cluster, host, folder, network or datastore."""
+
+from controlplane.inventory.adoption import Adoption
+from controlplane.inventory.plan import Plan
+from controlplane.inventory.references import key_of, kind_of
+from controlplane.inventory.state import VCenterState
+from controlplane.store.clusters import ClusterState
+from controlplane.store.quarantine import AlarmKind
+from vsphere_gateway.v1 import inventory_pb2
+
+
+def meet(
+    state: VCenterState,
+    plan: Plan,
+    key: str,
+    one: inventory_pb2.InventoryObject,
+    adoption: Adoption,
+    clock: float,
+) -> None:
+    """Learn an object; ``clock`` is a monotonic time in seconds."""
+    known = state.topology.get(key)
+    renamed = state.topology.learn(one)
+    if known is None:
+        plan.revisit.update(state.waiting.arrived(key))
+    elif renamed:
+        state.renamed.add(key)
+    kind = kind_of(one)
+    if kind == inventory_pb2.OBJECT_KIND_CLUSTER:
+        _meet_cluster(state, plan, key, one.cluster, known, adoption, clock)
+    elif kind == inventory_pb2.OBJECT_KIND_HOST:
+        cluster = key_of(one.host.cluster)
+        if cluster in state.clusters:
+            state.touch(cluster, clock)
+            _doubt(state, plan, cluster)
+
+
+def _meet_cluster(
+    state: VCenterState,
+    plan: Plan,
+    key: str,
+    body: inventory_pb2.Cluster,
+    known: inventory_pb2.Cluster | None,
+    adoption: Adoption,
+    clock: float,
+) -> None:
+    policy = adoption.cluster_policy(body.name).value
+    if state.meet_cluster(key, body, policy, plan.now, clock):
+        plan.revisit.update(state.waiting.arrived(key))
+        known = None
+    if known is None or list(known.datastores) != list(body.datastores):
+        templates = state.holdings.keys_of_kinds({inventory_pb2.OBJECT_KIND_TEMPLATE})
+        plan.revisit.update(templates)
+    _doubt(state, plan, key)
+
+
+def _doubt(state: VCenterState, plan: Plan, key: str) -> None:
+    """Stop a cluster whose reference names something else now."""
+    managed = state.clusters[key]
+    reason = state.doubt(key)
+    if reason and managed.row.state is not ClusterState.ALARM:
+        state.change_state(managed, ClusterState.ALARM, reason)
+        state.raise_alarm(AlarmKind.CLUSTER_IDENTITY, managed.row.uuid, reason, (), plan.now)

@@ -1,0 +1,149 @@
+"""What virtual machines live in: clusters, hosts, folders, networks and datastores of a vCenter.
+
+These objects are few and stay in memory; virtual machines are many and do not.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from controlplane.inventory.references import BODY_BY_KIND, key_of, kind_of
+from vsphere_gateway.v1 import inventory_pb2
+
+_NAMED = frozenset(
+    {
+        inventory_pb2.OBJECT_KIND_DATACENTER,
+        inventory_pb2.OBJECT_KIND_FOLDER,
+        inventory_pb2.OBJECT_KIND_CLUSTER,
+        inventory_pb2.OBJECT_KIND_HOST,
+        inventory_pb2.OBJECT_KIND_NETWORK,
+        inventory_pb2.OBJECT_KIND_DATASTORE,
+        inventory_pb2.OBJECT_KIND_RESOURCE_POOL,
+    }
+)
+"""Kinds whose name stands in the records of virtual machines."""
+_VM_FOLDER = "vm"
+_DEEPEST = 64
+
+
+class Topology:
+    """The surroundings of one vCenter's virtual machines. Implements ``mapping.Names``."""
+
+    def __init__(self, vcenter_uuid: str) -> None:
+        """Know nothing yet."""
+        self.vcenter_uuid = vcenter_uuid
+        self.vcenter_name = ""
+        self.vcenter = inventory_pb2.VCenter(instance_uuid=vcenter_uuid)
+        self.lock = threading.RLock()
+        self._bodies: dict[str, Any] = {}
+        self._kinds: dict[str, int] = {}
+        self._paths: dict[str, tuple[str, ...]] = {}
+
+    def learn(self, state: inventory_pb2.InventoryObject) -> bool:
+        """Take an object; return whether names that others show have changed or appeared."""
+        key, kind = key_of(state.reference), kind_of(state)
+        body = getattr(state, BODY_BY_KIND[kind])
+        with self.lock:
+            before = self._bodies.get(key)
+            self._bodies[key], self._kinds[key] = body, kind
+            if kind == inventory_pb2.OBJECT_KIND_VCENTER:
+                self.vcenter, self.vcenter_name = body, body.full_name
+            if kind not in _NAMED:
+                return False
+            changed = before is None or before.name != body.name or _parent(before) != _parent(body)
+            if changed:
+                self._paths.clear()
+            return changed
+
+    def forget(self, key: str) -> None:
+        """Drop an object that is gone."""
+        with self.lock:
+            self._bodies.pop(key, None)
+            self._kinds.pop(key, None)
+            self._paths.clear()
+
+    def knows(self, reference: inventory_pb2.ObjectReference) -> bool:
+        """Tell whether an object has been reported."""
+        return key_of(reference) in self._bodies
+
+    def get(self, key: str) -> Any | None:
+        """Return the body of an object."""
+        return self._bodies.get(key)
+
+    def of_kind(self, kind: int) -> list[tuple[str, Any]]:
+        """Return key and body of every object of a kind."""
+        with self.lock:
+            return [(key, self._bodies[key]) for key, one in self._kinds.items() if one == kind]
+
+    def name(self, reference: inventory_pb2.ObjectReference) -> str:
+        """Return the object's name, empty when it is not known."""
+        body = self._bodies.get(key_of(reference))
+        return "" if body is None else str(body.name)
+
+    def folder_path(self, reference: inventory_pb2.ObjectReference) -> str:
+        """Return the path below the datacenter's `vm` folder, datacenter first: `DC0/web`."""
+        keys = self.path_keys(key_of(reference))
+        names: list[str] = []
+        for key in reversed(keys):
+            kind, name = self._kinds[key], self._bodies[key].name
+            if kind == inventory_pb2.OBJECT_KIND_DATACENTER:
+                names = [name]
+            elif not (name == _VM_FOLDER and self._under_datacenter(key)):
+                names.append(name)
+        return "/".join(names)
+
+    def datacenter(self, reference: inventory_pb2.ObjectReference) -> str:
+        """Return the name of the datacenter that holds an object, empty when not known."""
+        for key in self.path_keys(key_of(reference)):
+            if self._kinds[key] == inventory_pb2.OBJECT_KIND_DATACENTER:
+                return str(self._bodies[key].name)
+        return ""
+
+    def path_keys(self, key: str) -> tuple[str, ...]:
+        """Return the known keys from an object up to the root, the object first."""
+        path = self._paths.get(key)
+        if path is None:
+            path = self._paths[key] = tuple(self._climb(key))
+        return path
+
+    def missing(self, machine: inventory_pb2.VirtualMachine) -> list[str]:
+        """Return the keys that a virtual machine refers to and that nobody has reported yet."""
+        wanted = [machine.cluster, machine.host, machine.folder]
+        wanted += [nic.network for nic in machine.nics]
+        keys = {key_of(reference) for reference in wanted} - {""}
+        for key in self.path_keys(key_of(machine.folder)):
+            keys.add(key_of(_parent(self._bodies[key]) or inventory_pb2.ObjectReference()))
+        return sorted(key for key in keys - {""} if key not in self._bodies)
+
+    def depends(self, machine: inventory_pb2.VirtualMachine, changed: set[str]) -> bool:
+        """Tell whether a virtual machine's records show the name of one of some objects."""
+        references = [machine.cluster, machine.host, machine.resource_pool]
+        references += [nic.network for nic in machine.nics]
+        references += list(machine.datastores)
+        if any(key_of(reference) in changed for reference in references):
+            return True
+        anchors = (key_of(machine.folder), key_of(machine.cluster))
+        return any(key in changed for anchor in anchors for key in self.path_keys(anchor))
+
+    def _climb(self, key: str) -> Iterator[str]:
+        for _ in range(_DEEPEST):
+            body = self._bodies.get(key)
+            if body is None:
+                return
+            yield key
+            parent = _parent(body)
+            if parent is None:
+                return
+            key = key_of(parent)
+
+    def _under_datacenter(self, key: str) -> bool:
+        parent = _parent(self._bodies[key])
+        kind = None if parent is None else self._kinds.get(key_of(parent))
+        return kind == inventory_pb2.OBJECT_KIND_DATACENTER
+
+
+def _parent(body: Any) -> inventory_pb2.ObjectReference | None:
+    if "parent" in body.DESCRIPTOR.fields_by_name and body.HasField("parent"):
+        reference: inventory_pb2.ObjectReference = body.parent
+        return reference
+    return None
