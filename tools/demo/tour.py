@@ -4,19 +4,32 @@ import json
 from collections.abc import Callable
 
 from tools.demo.shell import Shell, TourError
+from tools.demo.vcenter import DATASTORE, NETWORK, TEMPLATE
 
-TEMPLATE = "ubuntu-24.04"
 CLONE = "tour-clone"
 NEWCOMER = "tour-newcomer"
 STOPPED = "web-1"
-DATACENTER = "dc1"
 CLUSTER = "production"
+FLAVOR = "m1.small"
 
 
 def take(shell: Shell) -> None:
     """Show everything. Raises ``TourError`` at the first promise that is not kept."""
+    _clear(shell)
     for step in (_overview, _new_virtual_machine, _create, _stop, _start_in_vcenter, _destroy):
         step(shell)
+
+
+def _clear(shell: Shell) -> None:
+    """Destroy what an earlier tour left, and put back what it changed."""
+    present = shell.read("govc find / -type m").split()
+    for path in present:
+        if path.endswith((f"/{CLONE}", f"/{NEWCOMER}")):
+            shell.read(f"govc vm.destroy {path}")
+    if _power(shell, STOPPED) != "poweredOn":
+        shell.read(f"govc vm.power -on {STOPPED}")
+    leftovers = {CLONE, NEWCOMER}
+    shell.wait("what an earlier tour left is gone", lambda: not leftovers & _servers(shell).keys())
 
 
 def _servers(shell: Shell) -> dict[str, dict[str, str]]:
@@ -46,8 +59,8 @@ def _overview(shell: Shell) -> None:
 def _new_virtual_machine(shell: Shell) -> None:
     shell.heading("A virtual machine made in vCenter appears by itself")
     shell.show(
-        f"govc vm.create -on=true -c 2 -m 2048 -disk 10GB -net VM-Network -cluster {CLUSTER}"
-        f" {NEWCOMER}"
+        f"govc vm.create -on=true -c 2 -m 2048 -disk 10GB -net {NETWORK} -ds {DATASTORE}"
+        f" -cluster {CLUSTER} {NEWCOMER}"
     )
     shell.wait(f"{NEWCOMER} is ACTIVE in OpenStack", _is_status(shell, NEWCOMER, "ACTIVE"))
     shell.show(f"openstack server show {NEWCOMER} -c name -c status -c flavor -c addresses")
@@ -57,7 +70,7 @@ def _create(shell: Shell) -> None:
     shell.heading("openstack server create clones a template that was discovered")
     shell.show(
         "openstack --os-compute-api-version 2.79 server create --wait --nic none"
-        f" --image {TEMPLATE} --flavor small {CLONE} -c id -c name -c status -c image"
+        f" --image {TEMPLATE} --flavor {FLAVOR} {CLONE} -c id -c name -c status -c image"
     )
     shell.show(f"govc vm.info {CLONE}")
 
