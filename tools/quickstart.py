@@ -5,6 +5,7 @@ hand; ``--down`` stops that.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from tools.demo.shell import Shell, TourError
 from tools.progress import Steps
 from tools.servers import golang
 from tools.servers.process import Daemon
-from tools.servers.state import STATE, Port, ServerError, folder
+from tools.servers.state import CHECKOUT, Port, ServerError, folder
 
 PLACE = "quickstart"
 PARITY_SECONDS = 60
@@ -87,7 +88,7 @@ def _configure_control_plane(certificates: Path) -> None:
 
 
 def _show(console: Console) -> None:
-    shell = Shell(console, {"PATH": f"{STATE.parent}/.venv/bin:{STATE}/bin:/usr/bin:/bin"})
+    shell = Shell(console, {"PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}"})
     config = shlex.quote(str(folder(PLACE) / "controlplane.conf"))
     for what in ("edges", "clusters", "servers", "images"):
         shell.heading(what)

@@ -1,5 +1,6 @@
 """All that `make demo` runs: vCenter, OpenStack, control plane and edge."""
 
+import os
 import shlex
 
 from rich.console import Console
@@ -84,7 +85,7 @@ class Stage:
         return {
             **self._layout.environment(),
             **self.vcenter.govc_environment(),
-            "PATH": f"{CHECKOUT}/.venv/bin:{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{CHECKOUT}/.venv/bin:{BIN}:{os.environ['PATH']}",
             "VSG_CONFIG_FILE": str(folder(PLACE) / "controlplane.conf"),
             "VSG_ADMIN": f"{LOOPBACK}:{Port.DEMO_ADMIN.number}",
             "VSG_ADMIN_TLS": shlex.join(
