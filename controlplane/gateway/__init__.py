@@ -1,0 +1,1 @@
+"""Everything that speaks gRPC: edges, operators and, on a unix socket, the compute workers."""

@@ -1,0 +1,103 @@
+"""Who may call: the role and the customer in the peer's certificate, checked for every call.
+
+The handshake has already refused whoever the customer's authority did not certify; this keeps an
+edge from an operator's services and the other way round.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, cast
+
+import grpc
+
+from certs.errors import IdentityError
+from certs.identity import PeerIdentity, Role, identity_of_peer
+from controlplane.gateway.refusals import Refusals
+from controlplane.gateway.status import RefusedError, abort, end_of
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+Behavior = Callable[[Any, grpc.ServicerContext], Any]
+
+
+class RoleInterceptor(grpc.ServerInterceptor):
+    """Refuses every call of a peer that is not of the customer and in one of the roles."""
+
+    def __init__(self, customer: str, roles: Collection[Role], refusals: Refusals) -> None:
+        self._customer = customer
+        self._roles = frozenset(roles)
+        self._refusals = refusals
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the handler, since only a handler sees the peer's certificate."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        call = str(handler_call_details.method)
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._checked(call, handler.stream_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._checked(call, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._checked(call, handler.unary_unary),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _checked(self, call: str, behavior: Behavior | None) -> Behavior:
+        assert behavior is not None, call
+
+        def checked(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                self._check(context)
+            except (IdentityError, RefusedError) as error:
+                self._refusals.refused(peer_text(context), call, end_of(error))
+                abort(context, error)
+            return behavior(request, context)
+
+        return checked
+
+    def _check(self, context: grpc.ServicerContext) -> None:
+        identity = peer_identity(context)
+        if identity.customer != self._customer:
+            raise RefusedError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate belongs to customer {identity.customer!r}",
+            )
+        if identity.role not in self._roles:
+            roles = " or ".join(sorted(role.value for role in self._roles))
+            raise RefusedError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate is of {identity.role.value} {identity.name!r}; "
+                f"this service is for role {roles}",
+            )
+
+
+def peer_identity(context: grpc.ServicerContext) -> PeerIdentity:
+    """Return who calls. Raises ``IdentityError``."""
+    # grpcio's type information says one value a key; there are several.
+    return identity_of_peer(cast(Mapping[str, Iterable[bytes]], context.auth_context()))
+
+
+def peer_text(context: grpc.ServicerContext) -> str:
+    """Name the caller for the log: role and name, else its address."""
+    try:
+        identity = peer_identity(context)
+    except IdentityError:
+        return peer_address(context)
+    return f"{identity.role.value}:{identity.name}"
+
+
+def peer_address(context: grpc.ServicerContext) -> str:
+    """Return the caller's ``HOST:PORT``, from gRPC's ``ipv4:HOST:PORT``."""
+    return str(context.peer()).partition(":")[2].replace("%5B", "[").replace("%5D", "]")

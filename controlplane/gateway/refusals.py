@@ -1,0 +1,48 @@
+"""Refused calls: each peer's reason is logged once and counted, however often it tries."""
+
+import collections
+import logging
+import threading
+
+from controlplane.gateway.status import StreamEnd
+from controlplane.log import keyed
+
+LOG = logging.getLogger(__name__)
+
+REMEMBERED = 1000
+"""Peers and reasons that are kept apart; beyond it the oldest is forgotten and logged again."""
+
+
+class Refusals:
+    """Counts refused calls. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._counts: collections.OrderedDict[tuple[str, str], int] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def refused(self, who: str, call: str, end: StreamEnd) -> None:
+        """Note that ``who`` was refused; the first time it is logged."""
+        key = (who, f"{call} {end.code.name}")
+        with self._lock:
+            count = self._counts.pop(key, 0) + 1
+            self._counts[key] = count
+            if len(self._counts) > REMEMBERED:
+                self._counts.popitem(last=False)
+        if count == 1:
+            LOG.warning(
+                "call refused %s",
+                keyed(peer=who, call=call, status=end.code.name, reason=end.details),
+            )
+
+    def accepted(self, who: str) -> None:
+        """Forget what ``who`` was refused for: should it happen again, that is news."""
+        with self._lock:
+            forgotten = {key: self._counts.pop(key) for key in list(self._counts) if key[0] == who}
+        for (_, reason), count in forgotten.items():
+            if count > 1:
+                LOG.info("calls had been refused %s", keyed(peer=who, reason=reason, times=count))
+
+    def count(self, who: str) -> int:
+        """Return how many calls of ``who`` were refused since one was last accepted."""
+        with self._lock:
+            return sum(count for key, count in self._counts.items() if key[0] == who)
