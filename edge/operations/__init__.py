@@ -1,0 +1,1 @@
+"""Operations at the edge: accepted once, run on vCenter, results kept until acknowledged."""

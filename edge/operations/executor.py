@@ -1,0 +1,275 @@
+"""Takes operations on once, runs them, and keeps each result until it is acknowledged.
+
+docs/sync-protocol.md, "Lease" and "Operations", specifies what it promises.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from google.rpc import code_pb2, status_pb2
+
+from edge.interfaces import ObservedStates
+from edge.operations.faults import reason_name, status_of
+from edge.operations.outgoing import OutgoingMessages
+from edge.operations.records import Record, Records
+from edge.operations.workers import Workers
+from edge.vcenter.control import OperationControl, OperationOutcome, Reference
+from edge.vcenter.operation_errors import LeaseLostError, NotTakenOnError
+from vsphere_gateway.v1 import link_pb2, operations_pb2
+
+LOG = logging.getLogger("edge.operations")
+
+PARALLEL: Final = 32
+"""Most operations that run at a time; vCenter queues more than some hundred tasks itself."""
+PARALLEL_READS: Final = 4
+"""Threads of their own for what changes nothing, so that no long task is in the way."""
+UNSETTLED: Final = 2000
+"""Most operations that run or wait for their acknowledgement."""
+REMEMBERED: Final = 2000
+"""Acknowledged results that still answer a repeated key."""
+DEFAULT_SECONDS: Final = 1800.0
+"""Deadline of an operation that came without one."""
+
+_READS: Final = frozenset({"get_state", "get_diagnostics"})
+
+
+class Operations(Protocol):
+    """What runs an operation on vCenter (``edge.vcenter.operations.VCenterOperations``)."""
+
+    def run(
+        self, operation: operations_pb2.Operation, control: OperationControl
+    ) -> OperationOutcome:
+        """Run it to its end. Raises ``OperationError`` or ``VCenterError``."""
+
+
+class OperationExecutor:
+    """The edge's ``OperationRunner`` (edge/interfaces.py). Any thread may call it."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        states: ObservedStates,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``now`` is the wall clock that deadlines are told by, ``clock`` a monotonic one."""
+        self._operations = operations
+        self._states = states
+        self._now = now
+        self._clock = clock
+        self._lock = threading.Condition()
+        self._records = Records(REMEMBERED)
+        self._outgoing = OutgoingMessages()
+        self._workers = Workers("operation", PARALLEL)
+        self._readers = Workers("operation-read", PARALLEL_READS)
+        self._lease = link_pb2.Lease()
+        self._draining = False
+        self._closing = False
+
+    def submit(self, operation: operations_pb2.Operation) -> None:
+        """Take an operation on; never blocks on vCenter. A known key repeats its result."""
+        with self._lock:
+            known = self._records.find(operation)
+            if known is not None:
+                self._repeat(known, operation)
+                return
+            record = self._record(operation)
+            if len(self._records) >= UNSETTLED:
+                # Not even the refusal can be kept; told once, it is up to the ledger to ask again.
+                error = NotTakenOnError(f"{UNSETTLED} operations wait for acknowledgement")
+                self._outgoing.result(self._result(record, status_of(error)))
+                return
+            self._records.add(record)
+        try:
+            self._require_permission(operation, refused=self._draining)
+        except (LeaseLostError, NotTakenOnError) as error:
+            self._finish(record, self._result(record, status_of(error)))
+            return
+        LOG.info("operation accepted %s", _fields(operation))
+        self._outgoing.accepted(operation.operation_id)
+        if operation.WhichOneof("action") in _READS:
+            self._readers.submit("", lambda: self._run(record))
+        else:
+            self._workers.submit(_machine_key(operation), lambda: self._run(record))
+
+    def cancel(self, cancel: operations_pb2.CancelOperation) -> None:
+        """Stop an operation if that is still possible; its result says what became of it."""
+        with self._lock:
+            record = self._records.get(cancel.operation_id)
+        if record is None or record.result is not None:
+            return
+        LOG.info(
+            "operation is to be cancelled reason=%r %s", cancel.reason, _fields(record.operation)
+        )
+        record.control.cancel(cancel.reason)
+
+    def acknowledged(self, operation_id: str) -> None:
+        """The control plane has stored a result."""
+        with self._lock:
+            record = self._records.get(operation_id)
+            if record is not None and record.result is not None:
+                self._records.acknowledge(record)
+                self._lock.notify_all()
+
+    def lease(self, lease: link_pb2.Lease) -> None:
+        """Learn whether operations may begin, and with which fencing epoch."""
+        with self._lock:
+            self._lease = lease
+        LOG.info(
+            "lease held=%s fencing_epoch=%d holder=%s",
+            lease.held,
+            lease.fencing_epoch,
+            lease.holder,
+        )
+
+    def unsettled(self) -> list[operations_pb2.OperationProgress]:
+        """Return what is running or not yet acknowledged."""
+        with self._lock:
+            return [record.progress for record in self._records.unsettled()]
+
+    def next_message(self, timeout: float) -> link_pb2.ControlRequest | None:
+        """Return the next accepted, progress or result message; None after ``timeout``."""
+        return self._outgoing.next(timeout)
+
+    def replay(self) -> None:
+        """After a reconnect: queue every unacknowledged result again; a drain is over."""
+        with self._lock:
+            self._draining = self._closing
+            results = [record.result for record in self._records.unsettled() if record.result]
+            self._outgoing.restart(results)
+
+    def drain(self, timeout: float) -> bool:
+        """Take on nothing new and wait until all results are acknowledged.
+
+        False when ``timeout`` seconds passed.
+        """
+        with self._lock:
+            self._draining = True
+            return self._lock.wait_for(lambda: not len(self._records), timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Begin nothing more and wait for what runs; False when ``timeout`` seconds passed."""
+        end = self._clock() + timeout
+        with self._lock:
+            self._draining = self._closing = True
+            waiting = [each for each in self._records.unsettled() if each.result is None]
+        LOG.info("executor stops running=%d", len(waiting))
+        ended = self._workers.stop(max(0.0, end - self._clock()))
+        return self._readers.stop(max(0.0, end - self._clock())) and ended
+
+    def _record(self, operation: operations_pb2.Operation) -> Record:
+        seconds = DEFAULT_SECONDS
+        if operation.HasField("deadline"):
+            seconds = operation.deadline.ToNanoseconds() / 1e9 - self._now()
+        accepted_at = self._clock()
+        record = Record(
+            operation=operation,
+            control=OperationControl(
+                accepted_at + seconds,
+                lambda percent, task: self._progress(record, percent, task),
+                self._clock,
+            ),
+            accepted_at=accepted_at,
+            progress=operations_pb2.OperationProgress(
+                operation_id=operation.operation_id, idempotency_key=operation.idempotency_key
+            ),
+        )
+        return record
+
+    def _repeat(self, known: Record, operation: operations_pb2.Operation) -> None:
+        """Answer a key that was seen before. Called with the lock held."""
+        LOG.info("operation is known, not run again %s", _fields(operation))
+        self._records.repeat(known, operation.operation_id)
+        if known.result is None:
+            self._outgoing.accepted(operation.operation_id)
+            return
+        result = operations_pb2.OperationResult()
+        result.CopyFrom(known.result)
+        result.operation_id = operation.operation_id
+        self._outgoing.result(result)
+
+    def _require_permission(self, operation: operations_pb2.Operation, refused: bool) -> None:
+        with self._lock:
+            lease = self._lease
+        if refused:
+            raise NotTakenOnError("the edge is about to stop or to dial anew")
+        if not lease.held or operation.fencing_epoch < lease.fencing_epoch:
+            raise LeaseLostError(
+                f"the operation carries fencing epoch {operation.fencing_epoch}; the lease is at"
+                f" {lease.fencing_epoch}, held by {lease.holder or 'nobody'}"
+            )
+
+    def _run(self, record: Record) -> None:
+        """Run one operation on a worker's thread."""
+        operation = record.operation
+        try:
+            self._require_permission(operation, refused=self._closing)
+            record.control.check()
+            result = self._succeeded(record, self._operations.run(operation, record.control))
+        except Exception as error:  # the boundary of the worker's thread
+            result = self._result(record, status_of(error))
+            if reason_name(result.status) == "UNSPECIFIED":
+                LOG.exception("operation failed unexpectedly %s", _fields(operation))
+        self._finish(record, result)
+
+    def _succeeded(
+        self, record: Record, outcome: OperationOutcome
+    ) -> operations_pb2.OperationResult:
+        result = self._result(record, status_pb2.Status(code=code_pb2.OK))
+        if outcome.virtual_machine is not None:
+            result.virtual_machine.CopyFrom(self._states.observed(outcome.virtual_machine))
+        if outcome.diagnostics is not None:
+            result.diagnostics.CopyFrom(outcome.diagnostics)
+        return result
+
+    def _result(self, record: Record, status: status_pb2.Status) -> operations_pb2.OperationResult:
+        ended_at = record.control.task_ended_at
+        seconds = 0.0 if ended_at is None else ended_at - record.accepted_at
+        return operations_pb2.OperationResult(
+            operation_id=record.operation.operation_id,
+            idempotency_key=record.operation.idempotency_key,
+            status=status,
+            vcenter_time_us=int(seconds * 1e6),
+        )
+
+    def _finish(self, record: Record, result: operations_pb2.OperationResult) -> None:
+        with self._lock:
+            record.result = result
+            record.progress.percent = 100
+            self._outgoing.result(result)
+        LOG.info(
+            "operation ended reason=%s seconds=%.3f vcenter_seconds=%.3f %s%s",
+            reason_name(result.status),
+            self._clock() - record.accepted_at,
+            result.vcenter_time_us / 1e6,
+            _fields(record.operation),
+            f" error={result.status.message!r}" if result.status.message else "",
+        )
+
+    def _progress(self, record: Record, percent: int, task: Reference | None) -> None:
+        progress = operations_pb2.OperationProgress(
+            operation_id=record.operation.operation_id,
+            idempotency_key=record.operation.idempotency_key,
+            percent=percent,
+            task=task,
+        )
+        with self._lock:
+            record.progress = progress
+            self._outgoing.progress(progress)
+
+
+def _machine_key(operation: operations_pb2.Operation) -> str:
+    """What operations on the same virtual machine have in common."""
+    clone = operation.clone_virtual_machine.instance_uuid
+    return (clone or operation.target.instance_uuid).lower()
+
+
+def _fields(operation: operations_pb2.Operation) -> str:
+    return (
+        f"operation={operation.operation_id} action={operation.WhichOneof('action')}"
+        f" request={operation.request_id or '-'} cluster={operation.cluster.value or '-'}"
+        f" instance_uuid={_machine_key(operation) or '-'}"
+    )

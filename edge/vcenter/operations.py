@@ -1,0 +1,62 @@
+"""Every operation that the edge knows, by the name of its field in the ``Operation`` message."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from edge.vcenter.clone import clone
+from edge.vcenter.context import OperationContext
+from edge.vcenter.control import OperationControl, OperationOutcome
+from edge.vcenter.destroy import destroy
+from edge.vcenter.diagnostics import get_diagnostics
+from edge.vcenter.lookup import MachineLookup, ReadStates
+from edge.vcenter.operation_errors import UnknownOperationError
+from edge.vcenter.power import get_state, power_off, power_on, suspend
+from edge.vcenter.reboot import reboot
+from edge.vcenter.session import VCenterSession
+from edge.vcenter.tasks import TaskRunner
+from edge.vcenter.watcher import PropertyWatcher
+from vsphere_gateway.v1 import operations_pb2
+
+Action = Callable[[OperationContext, operations_pb2.Operation, OperationControl], OperationOutcome]
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    "clone_virtual_machine": clone,
+    "power_on": power_on,
+    "power_off": power_off,
+    "reboot": reboot,
+    "suspend": suspend,
+    "destroy": destroy,
+    "get_state": get_state,
+    "get_diagnostics": get_diagnostics,
+}
+
+
+class VCenterOperations:
+    """Runs operations on one vCenter. Safe for many threads."""
+
+    def __init__(self, session: VCenterSession, read_states: ReadStates) -> None:
+        """``read_states`` is ``Collector.confirm``."""
+        self._watcher = PropertyWatcher(session)
+        self._context = OperationContext(
+            session=session,
+            watcher=self._watcher,
+            tasks=TaskRunner(session, self._watcher),
+            lookup=MachineLookup(session, read_states),
+        )
+
+    def run(
+        self, operation: operations_pb2.Operation, control: OperationControl
+    ) -> OperationOutcome:
+        """Run one operation to its end.
+
+        Raises ``OperationError`` (``UnknownOperationError`` for an action that a newer control
+        plane sent) and ``VCenterError``.
+        """
+        action = ACTIONS.get(operation.WhichOneof("action") or "")
+        if action is None:
+            raise UnknownOperationError("this edge does not know the operation; update the edge")
+        return action(self._context, operation, control)
+
+    def close(self) -> None:
+        """Stop waiting for tasks."""
+        self._watcher.close()

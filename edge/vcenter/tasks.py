@@ -1,0 +1,154 @@
+"""Runs vCenter tasks to their end: waited for on the PropertyCollector, cancellable, in time."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from lxml import etree
+from pyVmomi import vim
+
+from edge.errors import EdgeError
+from edge.vcenter import faults
+from edge.vcenter.control import OperationControl, Reference
+from edge.vcenter.operation_errors import (
+    DeadlinePassedError,
+    OperationCancelledError,
+    OutcomeUnknownError,
+)
+from edge.vcenter.properties import read_properties
+from edge.vcenter.session import VCenterSession
+from edge.vcenter.watcher import PropertyWatcher, Watch
+
+LOG = logging.getLogger("edge.vcenter.tasks")
+
+RETRY_SECONDS: Final = 2.0
+"""Pause before a task is asked after again when vCenter did not answer."""
+CANCEL_SECONDS: Final = 60.0
+"""How long a cancelled task may take to end before it is reported as still running."""
+
+# ``info`` as a whole, ``info.error`` and ``info.result`` may hold what pyVmomi cannot read
+# (facts of vcsim; faults of newer vCenters): they are read alone, and only when needed.
+_PATHS: Final = ("info.state", "info.progress")
+_ERROR: Final = str(vim.TaskInfo.State.error)
+_ENDED: Final = (_ERROR, str(vim.TaskInfo.State.success))
+_LOST: Final = (
+    faults.SessionExpiredError,
+    faults.LoginRefusedError,
+    faults.ManagedObjectNotFoundError,
+    EdgeError,
+)
+
+
+class TaskRunner:
+    """Starts tasks and waits for them."""
+
+    def __init__(self, session: VCenterSession, watcher: PropertyWatcher) -> None:
+        self._session = session
+        self._watcher = watcher
+
+    def run(self, start: Callable[[], Any], control: OperationControl) -> Any:
+        """Begin the task that ``start`` returns and wait for its end.
+
+        Returns the pyVmomi task, so that ``result`` can be asked for. Raises ``VCenterError`` for
+        what vCenter refuses or the task fails with, ``DeadlinePassedError`` and
+        ``OperationCancelledError`` once the task was told to stop, and ``OutcomeUnknownError``
+        when vCenter was lost meanwhile. A task that succeeds in spite of being cancelled counts.
+        """
+        control.check()
+        task = start()
+        control.task_began(Reference(type="Task", value=task._moId))
+        try:
+            state = self._wait(task, control)
+            if state == _ERROR:
+                raise self._error(task)
+        finally:
+            control.task_ended()
+        return task
+
+    def result(self, task: Any) -> Any:
+        """Return ``info.result`` of a task that succeeded. Raises ``VCenterError``."""
+        return read_properties(self._session, task, ["info.result"]).get("info.result")
+
+    def _wait(self, task: Any, control: OperationControl) -> str:
+        """Return the state that the task ended in. A vCenter that is away is waited for."""
+        woken = threading.Event()
+        while True:
+            try:
+                return self._wait_on_watch(task, control)
+            except faults.VCenterUnreachableError as error:
+                LOG.info("vCenter lost, task goes on task=%s error=%s", task._moId, error)
+                with control.wakes(woken):
+                    woken.wait(min(RETRY_SECONDS, control.remaining()))
+                if control.cancelled or not control.remaining():
+                    raise _unknown(task, error) from error
+            except _LOST as error:
+                raise _unknown(task, error) from error
+
+    def _wait_on_watch(self, task: Any, control: OperationControl) -> str:
+        with self._watcher.watch(task, _PATHS) as watch, control.wakes(watch.changed):
+            reported = 0
+            while (values := watch.values()).get("info.state") not in _ENDED:
+                if control.cancelled or not control.remaining():
+                    return self._give_up(task, watch, control)
+                percent = values.get("info.progress") or 0
+                if percent > reported:
+                    reported = percent
+                    control.task_progress(percent)
+                watch.wait(control.remaining())
+            return str(values["info.state"])
+
+    def _give_up(self, task: Any, watch: Watch, control: OperationControl) -> str:
+        """Cancel the task; return its state if it ends otherwise than by that."""
+        why = "cancelled" if control.cancelled else "past its deadline"
+        kind = OperationCancelledError if control.cancelled else DeadlinePassedError
+        end = control.now() + self._cancel(task)
+        while (state := watch.values().get("info.state")) not in _ENDED:
+            if not watch.wait(max(0.0, end - control.now())):
+                raise kind(f"the operation was {why}, but vCenter still runs {task._moId}")
+        if state == _ERROR and isinstance(self._error(task), faults.TaskCancelledError):
+            raise kind(f"the operation was {why}; vCenter has stopped {task._moId}")
+        return str(state)
+
+    def _cancel(self, task: Any) -> float:
+        """Ask vCenter to stop a task; return the seconds that it may take."""
+        try:
+            task.CancelTask()
+        except (faults.VSphereFaultError, faults.InvalidStateError) as error:
+            LOG.info("task cannot be cancelled task=%s error=%s", task._moId, error)
+            return 0.0
+        return CANCEL_SECONDS
+
+    def _error(self, task: Any) -> faults.VCenterError:
+        try:
+            values = read_properties(self._session, task, ["info.error"])
+        except faults.UnexpectedAnswerError:
+            return self._unknown_error(task)
+        fault = values.get("info.error")
+        if fault is None:
+            return faults.unknown_fault("", f"{task._moId} failed and vCenter gives no reason")
+        return faults.from_fault(fault)
+
+    def _unknown_error(self, task: Any) -> faults.VCenterError:
+        """Read a fault that pyVmomi has no type for: its name and text."""
+        collector = self._session.content.propertyCollector._moId
+        body = self._session.soap(_READ_ERROR.format(collector=collector, task=task._moId).encode())
+        fault = etree.fromstring(body).find(".//{*}fault")
+        text = etree.fromstring(body).findtext(".//{*}localizedMessage") or ""
+        kind = "" if fault is None else fault.get(_XSI_TYPE, "")
+        return faults.unknown_fault(kind.rpartition(":")[2], text)
+
+
+def _unknown(task: Any, error: Exception) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"vCenter was lost while {task._moId} ran ({error}); nobody knows how it ended"
+    )
+
+
+_XSI_TYPE: Final = "{http://www.w3.org/2001/XMLSchema-instance}type"
+_READ_ERROR: Final = """<?xml version="1.0" encoding="UTF-8"?>
+<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>
+<RetrievePropertiesEx xmlns="urn:vim25"><_this type="PropertyCollector">{collector}</_this>
+<specSet><propSet><type>Task</type><pathSet>info.error</pathSet></propSet>
+<objectSet><obj type="Task">{task}</obj></objectSet></specSet><options/></RetrievePropertiesEx>
+</soapenv:Body></soapenv:Envelope>"""

@@ -1,0 +1,270 @@
+"""Waits for properties of a few objects, such as running tasks, in one thread.
+
+One PropertyCollector of its own on the shared session, one filter per watched object, one
+WaitForUpdatesEx for them all (vSphere Web Services API, PropertyCollector). A filter dies with the
+session that it was made in: then all are made again, and the watches go on.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pyVmomi import vmodl
+
+from edge.errors import EdgeError
+from edge.vcenter import faults
+from edge.vcenter.properties import read_properties
+from edge.vcenter.session import VCenterSession
+
+LOG = logging.getLogger("edge.vcenter.watcher")
+
+WAIT_SECONDS: Final = 30
+"""Longest time in one WaitForUpdatesEx; what vCenter has not reported by then is read again."""
+RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0)
+"""Pauses between attempts to reach a vCenter that does not answer; the last one repeats."""
+
+_QUERY = vmodl.query.PropertyCollector
+_LOST = (faults.SessionExpiredError, faults.ManagedObjectNotFoundError)
+_TRANSIENT = (*_LOST, faults.VCenterUnreachableError, faults.UnexpectedAnswerError)
+
+
+class Watch:
+    """The latest values of some properties of one object. A context manager: leaving ends it."""
+
+    def __init__(self, target: Any, paths: tuple[str, ...], close: Callable[["Watch"], None]):
+        self.target = target
+        self.paths = paths
+        self.changed = threading.Event()
+        """Set when a value or the error changed, or by whoever wants ``wait`` to return."""
+        self._close = close
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = {}
+        self._error: faults.VCenterError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close(self)
+
+    def values(self) -> dict[str, Any]:
+        """Return what is known by path; a path without a value is left out.
+
+        Raises the ``VCenterError`` that ended the watch, for example
+        ``ManagedObjectNotFoundError`` when the object was deleted.
+        """
+        self.changed.clear()
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            return dict(self._values)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a change since ``values`` was called; False after ``timeout`` seconds."""
+        return self.changed.wait(timeout)
+
+    def update(self, values: dict[str, Any], error: faults.VCenterError | None = None) -> None:
+        """Take new values, or the error that ends the watch."""
+        with self._lock:
+            self._values.update(values)
+            self._error = self._error or error
+        self.changed.set()
+
+
+class PropertyWatcher:
+    """Watches objects on a session, across logins. Any thread may call ``watch``."""
+
+    def __init__(self, session: VCenterSession) -> None:
+        self._session = session
+        self._condition = threading.Condition()
+        self._collector: Any = None
+        self._generation = 0
+        self._filters: dict[Any, Watch] = {}
+        self._ended: list[Any] = []
+        self._version = ""
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, target: Any, paths: Iterable[str]) -> Watch:
+        """Begin to watch ``paths`` of pyVmomi's object ``target``; the values are known at once.
+
+        Raises ``VCenterError``.
+        """
+        watch = Watch(target, tuple(paths), self._end)
+        try:
+            self._add(watch)
+        except _LOST:
+            # The session had expired, and with it the collector; the call has renewed it.
+            self._add(watch)
+        try:
+            # A filter made while another thread waits may be reported late (by vcsim not before
+            # something else changes): the first values are read, not awaited.
+            watch.update(read_properties(self._session, target, watch.paths))
+        except faults.VCenterError:
+            self._end(watch)
+            raise
+        return watch
+
+    def close(self) -> None:
+        """Stop waiting. Watches that are left never change again."""
+        self._stopped.set()
+        with self._condition:
+            thread, collector, self._collector = self._thread, self._collector, None
+            self._condition.notify_all()
+        if collector is not None and self._session.is_logged_in:
+            try:
+                collector.DestroyPropertyCollector()
+            except faults.VCenterError as error:
+                LOG.debug("property collector not destroyed error=%s", error)
+        if thread is not None:
+            thread.join(WAIT_SECONDS)
+
+    def _add(self, watch: Watch) -> None:
+        added = False
+        while not added:
+            with self._condition:
+                if self._collector is None or self._generation != self._session.generation:
+                    self._start_anew()
+                collector = self._collector
+            made = _make_filter(collector, watch)
+            with self._condition:
+                added = collector is self._collector
+                if added:
+                    self._filters[made] = watch
+                    self._ensure_thread()
+                    self._condition.notify_all()
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="vcenter-watcher", daemon=True)
+            self._thread.start()
+
+    def _start_anew(self) -> None:
+        """Make the collector, and again every filter. Called with the condition held."""
+        self._collector = None
+        generation = self._session.generation
+        collector = self._session.content.propertyCollector.CreatePropertyCollector()
+        self._filters = {_make_filter(collector, each): each for each in self._filters.values()}
+        self._collector, self._generation = collector, generation
+        self._ended, self._version = [], ""
+
+    def _end(self, watch: Watch) -> None:
+        with self._condition:
+            ended = [made for made, other in self._filters.items() if other is watch]
+            for made in ended:
+                del self._filters[made]
+            self._ended += ended
+            self._condition.notify_all()
+
+    def _run(self) -> None:
+        failures = 0
+        while self._wait_until_needed():
+            try:
+                if failures:
+                    self._begin_again()
+                self._destroy_ended_filters()
+                self._wait_for_updates()
+                failures = 0
+            except _TRANSIENT as error:
+                LOG.info("waiting for updates broke error=%s watches=%d", error, len(self._filters))
+                pause = 0.0 if isinstance(error, _LOST) and not failures else _pause(failures)
+                self._stopped.wait(pause)
+                failures += 1
+            except (faults.VCenterError, EdgeError) as error:
+                self._fail_all(error)
+
+    def _wait_until_needed(self) -> bool:
+        with self._condition:
+            while not (self._filters or self._ended or self._stopped.is_set()):
+                self._condition.wait()
+            return not self._stopped.is_set()
+
+    def _wait_for_updates(self) -> None:
+        with self._condition:
+            if not self._filters:
+                # The next wait tells everything from the start.
+                self._version = ""
+                return
+            collector, version = self._collector, self._version
+        options = _QUERY.WaitOptions(maxWaitSeconds=WAIT_SECONDS)
+        answer = collector.WaitForUpdatesEx(version, options)
+        if answer is None:
+            self._read_again()
+            return
+        with self._condition:
+            if collector is not self._collector:
+                return
+            self._version = answer.version
+            for update in answer.filterSet or []:
+                watch = self._filters.get(update.filter)
+                if watch is not None:
+                    _apply(watch, update)
+
+    def _destroy_ended_filters(self) -> None:
+        with self._condition:
+            ended, self._ended = self._ended, []
+        for made in ended:
+            made.DestroyPropertyFilter()
+
+    def _begin_again(self) -> None:
+        """Use a new collector, and read what was missed."""
+        with self._condition:
+            self._start_anew()
+        self._read_again()
+
+    def _read_again(self) -> None:
+        with self._condition:
+            watches = list(self._filters.values())
+        for watch in watches:
+            try:
+                watch.update(read_properties(self._session, watch.target, watch.paths))
+            except faults.ManagedObjectNotFoundError as error:
+                watch.update({}, error)
+                self._end(watch)
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._condition:
+            watches, self._filters = list(self._filters.values()), {}
+            self._collector, self._ended = None, []
+        LOG.warning("watches given up error=%s watches=%d", error, len(watches))
+        given_up = error if isinstance(error, faults.VCenterError) else _unusable(error)
+        for watch in watches:
+            watch.update({}, given_up)
+
+
+def _pause(failures: int) -> float:
+    return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+
+
+def _unusable(error: Exception) -> faults.VCenterError:
+    return faults.SessionExpiredError(f"vCenter's session cannot be renewed: {error}")
+
+
+def _make_filter(collector: Any, watch: Watch) -> Any:
+    spec = _QUERY.FilterSpec(
+        objectSet=[_QUERY.ObjectSpec(obj=watch.target)],
+        propSet=[_QUERY.PropertySpec(type=type(watch.target), pathSet=list(watch.paths))],
+    )
+    return collector.CreateFilter(spec, partialUpdates=False)
+
+
+def _apply(watch: Watch, update: Any) -> None:
+    """Bring one filter's part of an answer into its watch."""
+    for found in update.objectSet or []:
+        if found.kind == "leave":
+            where = faults.reference_text(found.obj)
+            error = faults.ManagedObjectNotFoundError(f"vCenter has no object {where}", where)
+            watch.update({}, error)
+            continue
+        values = {change.name: change.val for change in found.changeSet or []}
+        missing = [faults.from_fault(missed.fault) for missed in found.missingSet or []]
+        watch.update(values, missing[0] if missing else None)
+    for missed in update.missingSet or []:
+        watch.update({}, faults.from_fault(missed.fault))
