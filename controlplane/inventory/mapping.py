@@ -158,9 +158,7 @@ def _metadata(
         "moref": reference.value,
         "cluster": names.name(machine.cluster),
         "host": names.name(machine.host),
-        "datacenter": names.datacenter(machine.folder if machine.folder.value else machine.cluster),
         "folder": names.folder_path(machine.folder) if machine.folder.value else "",
-        "resource_pool": names.name(machine.resource_pool),
         "datastores": ", ".join(sorted(filter(None, map(names.name, machine.datastores)))),
         "vmx_path": machine.vmx_path,
         "guest_id": machine.guest_id,
@@ -188,7 +186,6 @@ def _image_metadata(
         "container_format": "bare",
         "disk_format": "vmdk",
         "min_disk": str(root_gb),
-        "min_ram": "0",
         **_hardware_properties(machine),
     }
 
@@ -204,7 +201,7 @@ def _hardware_properties(machine: inventory_pb2.VirtualMachine) -> dict[str, str
         "vmware_disktype": machine.disks[0].disk_type if machine.disks else "",
         "vmware_ostype": machine.guest_id,
         "hw_vif_model": model if model in _NIC_MODELS else "",
-        "hw_firmware_type": {"efi": "uefi", "bios": "bios"}.get(machine.firmware, ""),
+        "hw_firmware_type": "uefi" if machine.firmware == "efi" else "",
     }
     return {key: cut(value) for key, value in properties.items() if value}
 

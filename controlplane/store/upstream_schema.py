@@ -4,10 +4,9 @@ Run as a process of its own (``python -m controlplane.store.upstream_schema``), 
 migrations are configured by process-wide options.
 """
 
-import argparse
+import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 from alembic import command
@@ -21,30 +20,22 @@ _NOVA_FOLDERS = {"nova-api": "nova.db.api", "nova-cell": "nova.db.main"}
 
 
 def create(schemas: dict[str, str]) -> None:
-    """Create or upgrade schemas by kind (``KINDS``) and URL, each in a process of its own.
+    """Create or upgrade schemas, given as URLs by kind (``KINDS``).
 
     Raises ``StoreError`` with what the migrations said.
     """
-    with ThreadPoolExecutor(len(schemas) or 1) as pool:
-        results = list(pool.map(_migrate, schemas, schemas.values()))
-    failures = [
-        f"{kind}: {result.stdout.strip()[-2000:]}"
-        for kind, result in zip(schemas, results, strict=True)
-        if result.returncode
-    ]
-    if failures:
-        raise StoreError("migrations failed: " + "; ".join(failures))
-
-
-def _migrate(kind: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", __name__, kind],
-        input=url,
+    # One process for all: importing Nova costs more than its migrations. The URLs may hold
+    # passwords, so they do not travel on the command line.
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", __name__],
+        input=json.dumps(schemas),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
+    if result.returncode:
+        raise StoreError(f"migrations failed: {result.stdout.strip()[-2000:]}")
 
 
 def _migrate_nova(kind: str, url: str) -> None:
@@ -68,15 +59,12 @@ def _migrate_glance(url: str) -> None:
 
 
 def main() -> int:
-    """Migrate the one database whose URL comes on standard input: it may hold a password."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
-    kind = parser.parse_args().kind
-    url = sys.stdin.read().strip()
-    if kind == "glance":
-        _migrate_glance(url)
-    else:
-        _migrate_nova(kind, url)
+    """Migrate the databases that standard input names."""
+    for kind, url in json.load(sys.stdin).items():
+        if kind == "glance":
+            _migrate_glance(url)
+        else:
+            _migrate_nova(kind, url)
     return 0
 
 

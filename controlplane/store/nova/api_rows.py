@@ -126,7 +126,7 @@ def availability_zones(api: Database, hosts: Collection[str]) -> dict[str, str]:
         .where(AGGREGATE_HOSTS.c.host.in_(sorted(hosts)))
     )
     with api.read() as connection:
-        rows = connection.execute(statement).all()
+        rows = connection.execute(statement).tuples().all()
         return dict(rows)
 
 

@@ -1,16 +1,15 @@
 """Many rows in one statement, and batches with a row that the database refuses."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Table, bindparam
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy import Table
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.sql import Executable
 
 from controlplane.store.errors import RowRefusedError
+from controlplane.store.nova import folded
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -21,9 +20,13 @@ BATCH = 500
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that all have the same keys, in one statement (PyMySQL folds executemany)."""
-    if rows:
+    """Insert rows that all have the same keys, in one statement."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
         connection.execute(table.insert(), rows)
+    else:
+        folded.execute(connection, table, rows, "")
 
 
 def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -32,24 +35,20 @@ def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     The rows must be locked, all have the same keys and hold every column that is NOT NULL. It is an
     upsert on the primary key, because no UPDATE takes many rows.
     """
-    if rows:
-        columns = tuple(sorted(rows[0]))
-        connection.execute(_upsert(table, columns, connection.dialect.name), rows)
-
-
-@functools.lru_cache(maxsize=256)
-def _upsert(table: Table, columns: tuple[str, ...], dialect: str) -> Executable:
-    values: dict[str, Any] = {column: bindparam(column) for column in columns}
-    changed = [column for column in columns if column != "id"]
-    if dialect == "sqlite":
-        statement = sqlite.insert(table).values(values)
-        return statement.on_conflict_do_update(
-            index_elements=["id"], set_={column: statement.excluded[column] for column in changed}
+    if not rows:
+        return
+    changed = [column for column in rows[0] if column != "id"]
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(table)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_={name: statement.excluded[name] for name in changed}
+            ),
+            rows,
         )
-    inserted = mysql.insert(table).values(values)
-    return inserted.on_duplicate_key_update(
-        {column: inserted.inserted[column] for column in changed}
-    )
+    else:
+        assignments = ", ".join(f"`{name}`=VALUES(`{name}`)" for name in changed)
+        folded.execute(connection, table, rows, f" ON DUPLICATE KEY UPDATE {assignments}")
 
 
 def select_in(

@@ -192,11 +192,12 @@ def network_info(nics: tuple[NicRecord, ...], cached: str | None = None) -> str:
     Interfaces that Nova made from Neutron ports are kept as ``cached`` has them: Neutron owns those
     (their ids are UUIDv4, ours UUIDv5).
     """
-    foreign = [known for known in json.loads(cached or "[]") if not _is_ours(known)]
+    foreign = [known for known in json.loads(cached or "[]") if not is_ours(known)]
     covered = {known["address"] for known in foreign}
     added = [vif(nic) for nic in nics if nic.mac_address not in covered]
     return json.dumps(foreign + added)
 
 
-def _is_ours(known: Json) -> bool:
+def is_ours(known: Json) -> bool:
+    """Tell whether an interface stands for an adapter of vCenter's, not for a Neutron port."""
     return uuid.UUID(known["id"]).version == 5
