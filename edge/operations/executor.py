@@ -12,7 +12,23 @@ from typing import Final, Protocol
 from google.rpc import code_pb2, status_pb2
 
 from edge.interfaces import ObservedStates
-from edge.operations.faults import reason_name, status_of
+from edge.log import (
+    ACTION,
+    CLUSTER,
+    COUNT,
+    ERROR,
+    FENCING_EPOCH,
+    HELD,
+    HOLDER,
+    INSTANCE_UUID,
+    OPERATION,
+    REASON,
+    REQUEST,
+    SECONDS,
+    VCENTER_SECONDS,
+    fields,
+)
+from edge.operations.faults import is_expected, reason_name, status_of
 from edge.operations.outgoing import OutgoingMessages
 from edge.operations.records import Record, Records
 from edge.operations.workers import Workers
@@ -88,7 +104,7 @@ class OperationExecutor:
         except (LeaseLostError, NotTakenOnError) as error:
             self._finish(record, self._result(record, status_of(error)))
             return
-        LOG.info("operation accepted %s", _fields(operation))
+        LOG.info("operation accepted", extra=fields(_facts(operation)))
         self._outgoing.accepted(operation.operation_id)
         if operation.WhichOneof("action") in _READS:
             self._readers.submit("", lambda: self._run(record))
@@ -101,9 +117,8 @@ class OperationExecutor:
             record = self._records.get(cancel.operation_id)
         if record is None or record.result is not None:
             return
-        LOG.info(
-            "operation is to be cancelled reason=%r %s", cancel.reason, _fields(record.operation)
-        )
+        why = fields(_facts(record.operation), {REASON: cancel.reason})
+        LOG.info("operation is to be cancelled", extra=why)
         record.control.cancel(cancel.reason)
 
     def acknowledged(self, operation_id: str) -> None:
@@ -118,12 +133,8 @@ class OperationExecutor:
         """Learn whether operations may begin, and with which fencing epoch."""
         with self._lock:
             self._lease = lease
-        LOG.info(
-            "lease held=%s fencing_epoch=%d holder=%s",
-            lease.held,
-            lease.fencing_epoch,
-            lease.holder,
-        )
+        facts = {HELD: lease.held, FENCING_EPOCH: lease.fencing_epoch, HOLDER: lease.holder}
+        LOG.info("lease", extra=fields(facts))
 
     def unsettled(self) -> list[operations_pb2.OperationProgress]:
         """Return what is running or not yet acknowledged."""
@@ -156,7 +167,7 @@ class OperationExecutor:
         with self._lock:
             self._draining = self._closing = True
             waiting = [each for each in self._records.unsettled() if each.result is None]
-        LOG.info("executor stops running=%d", len(waiting))
+        LOG.info("executor stops", extra=fields({COUNT: len(waiting)}))
         ended = self._workers.stop(max(0.0, end - self._clock()))
         return self._readers.stop(max(0.0, end - self._clock())) and ended
 
@@ -181,7 +192,7 @@ class OperationExecutor:
 
     def _repeat(self, known: Record, operation: operations_pb2.Operation) -> None:
         """Answer a key that was seen before. Called with the lock held."""
-        LOG.info("operation is known, not run again %s", _fields(operation))
+        LOG.info("operation is known, not run again", extra=fields(_facts(operation)))
         self._records.repeat(known, operation.operation_id)
         if known.result is None:
             self._outgoing.accepted(operation.operation_id)
@@ -211,8 +222,8 @@ class OperationExecutor:
             result = self._succeeded(record, self._operations.run(operation, record.control))
         except Exception as error:  # the boundary of the worker's thread
             result = self._result(record, status_of(error))
-            if reason_name(result.status) == "UNSPECIFIED":
-                LOG.exception("operation failed unexpectedly %s", _fields(operation))
+            if not is_expected(error):
+                LOG.exception("operation failed unexpectedly", extra=fields(_facts(operation)))
         self._finish(record, result)
 
     def _succeeded(
@@ -240,14 +251,13 @@ class OperationExecutor:
             record.result = result
             record.progress.percent = 100
             self._outgoing.result(result)
-        LOG.info(
-            "operation ended reason=%s seconds=%.3f vcenter_seconds=%.3f %s%s",
-            reason_name(result.status),
-            self._clock() - record.accepted_at,
-            result.vcenter_time_us / 1e6,
-            _fields(record.operation),
-            f" error={result.status.message!r}" if result.status.message else "",
-        )
+        outcome = {
+            REASON: reason_name(result.status),
+            SECONDS: round(self._clock() - record.accepted_at, 4),
+            VCENTER_SECONDS: round(result.vcenter_time_us / 1e6, 4),
+        }
+        error = {ERROR: result.status.message} if result.status.code else {}
+        LOG.info("operation ended", extra=fields(_facts(record.operation), outcome, error))
 
     def _progress(self, record: Record, percent: int, task: Reference | None) -> None:
         progress = operations_pb2.OperationProgress(
@@ -267,9 +277,12 @@ def _machine_key(operation: operations_pb2.Operation) -> str:
     return (clone or operation.target.instance_uuid).lower()
 
 
-def _fields(operation: operations_pb2.Operation) -> str:
-    return (
-        f"operation={operation.operation_id} action={operation.WhichOneof('action')}"
-        f" request={operation.request_id or '-'} cluster={operation.cluster.value or '-'}"
-        f" instance_uuid={_machine_key(operation) or '-'}"
-    )
+def _facts(operation: operations_pb2.Operation) -> dict[str, object]:
+    """What every log line about an operation says."""
+    return {
+        OPERATION: operation.operation_id,
+        ACTION: operation.WhichOneof("action") or "unknown",
+        REQUEST: operation.request_id,
+        CLUSTER: operation.cluster.value,
+        INSTANCE_UUID: _machine_key(operation),
+    }

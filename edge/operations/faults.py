@@ -214,7 +214,7 @@ _BUG: Final = _Row(
 
 def status_of(error: Exception) -> status_pb2.Status:
     """Return the status of a failed operation, with an ``OperationFault`` in its details."""
-    row = next((row for row in _ROWS if isinstance(error, row.kind)), _BUG)
+    row = _row(error)
     status = status_pb2.Status(code=row.code, message=str(error) or type(error).__name__)
     vsphere_fault = error.vsphere_fault if isinstance(error, faults.VCenterError) else ""
     status.details.add().Pack(
@@ -223,6 +223,15 @@ def status_of(error: Exception) -> status_pb2.Status:
         )
     )
     return status
+
+
+def is_expected(error: Exception) -> bool:
+    """Tell whether an error is one of vCenter's or of an operation's, and no bug."""
+    return _row(error) is not _BUG
+
+
+def _row(error: Exception) -> _Row:
+    return next((row for row in _ROWS if isinstance(error, row.kind)), _BUG)
 
 
 def reason_name(status: status_pb2.Status) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from edge.log import ERROR, INSTANCE_UUID, NAME, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome, Reference
@@ -97,7 +98,7 @@ def _run(
     try:
         return context.tasks.run(lambda: template.CloneVM_Task(folder, name, spec), control)
     except faults.DuplicateNameError:
-        LOG.info("name is taken name=%s instead=%s", name, unique)
+        LOG.info("name is taken", extra=fields({NAME: name, INSTANCE_UUID: wish.instance_uuid}))
         return context.tasks.run(lambda: template.CloneVM_Task(folder, unique, spec), control)
 
 
@@ -214,10 +215,8 @@ def _clean_up(context: OperationContext, made: FoundMachine) -> None:
         return
     except (faults.VCenterError, OperationError) as error:
         LOG.error(
-            "failed clone is left behind, delete it in vCenter vm=%s name=%s error=%s",
-            reference.value,
-            made.machine.name,
-            error,
+            "failed clone is left behind, delete it in vCenter",
+            extra=fields({OBJECT: reference.value, NAME: made.machine.name, ERROR: error}),
         )
     else:
-        LOG.info("failed clone removed vm=%s name=%s", reference.value, made.machine.name)
+        LOG.info("failed clone removed", extra=fields({OBJECT: reference.value}))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from edge.log import COUNT, INSTANCE_UUID, OBJECT, REASON, fields
 from edge.vcenter import faults
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
@@ -55,11 +56,8 @@ def destroy(
         found = context.target(operation)
         _destroy(context, found, operation.destroy.keep_disk_file_names, control)
     except (VirtualMachineNotFoundError, faults.ManagedObjectNotFoundError) as error:
-        LOG.info(
-            "virtual machine is gone already instance_uuid=%s (%s)",
-            operation.target.instance_uuid,
-            error,
-        )
+        gone = fields({INSTANCE_UUID: operation.target.instance_uuid, REASON: error})
+        LOG.info("virtual machine is gone already", extra=gone)
     return OperationOutcome()
 
 
@@ -147,5 +145,6 @@ def _detach(
     """Remove disks from the virtual machine without a file operation: their files stay."""
     changes = [vim.vm.device.VirtualDeviceSpec(operation="remove", device=disk) for disk in disks]
     spec = vim.vm.ConfigSpec(deviceChange=changes)
-    LOG.info("disks are detached and kept vm=%s disks=%d", machine._moId, len(changes))
+    kept = fields({OBJECT: machine._moId, COUNT: len(changes)})
+    LOG.info("disks are detached and kept", extra=kept)
     context.tasks.run(lambda: machine.ReconfigVM_Task(spec), control)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from edge.log import ERROR, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
@@ -100,7 +101,7 @@ def _network_rates(context: OperationContext, machine: Any) -> Rates:
         )
         answer = manager.QueryPerf([query])
     except (faults.VSphereFaultError, faults.PermissionDeniedError) as error:
-        LOG.info("no network rates vm=%s error=%s", machine._moId, error)
+        LOG.info("no network rates", extra=fields({OBJECT: machine._moId, ERROR: error}))
         return {}
     return {
         (counters[series.id.counterId], int(series.id.instance)): series.value[-1] * _BYTES_PER_KB

@@ -73,7 +73,7 @@ def _machine(found: Any) -> tuple[str, str, set[str]]:
 
 def _call(session: VCenterSession, target: Any, method: str, arguments: list[Any]) -> Any:
     """Call a method and return the answer as lxml's tree."""
-    info = getattr(target, method).info
+    info = getattr(type(target), method).info
     stub: Any = session.stub
     envelope = stub.SerializeRequest(target, info, arguments)
     try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.interfaces import CollectorUpdate
+from edge.log import INSTANCE_UUID, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.operation_errors import (
     AmbiguousIdentityError,
@@ -129,7 +130,8 @@ class MachineLookup:
                     return found
             except RefusedBySiteError as error:
                 refusal = error
-            LOG.info("hint does not hold reference=%s instance_uuid=%s", hint.value, instance_uuid)
+            searched = fields({OBJECT: hint.value, INSTANCE_UUID: instance_uuid})
+            LOG.info("not found where it was last, searching", extra=searched)
         reference = self._search(instance_uuid)
         if refusal is not None and (reference is None or reference == hint):
             raise refusal

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Final
 
+from edge.log import ERROR, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
@@ -111,12 +112,13 @@ def _shut_down_guest(
         try:
             machine.ShutdownGuest()
         except (faults.ToolsUnavailableError, faults.InvalidPowerStateError) as error:
-            LOG.info("guest not asked to shut down vm=%s error=%s", machine._moId, error)
+            refused = fields({OBJECT: machine._moId, ERROR: error})
+            LOG.info("guest cannot be asked to shut down", extra=refused)
             return False
         while watch.values().get(_POWER_STATE) != "poweredOff":
             control.check()
             if not watch.wait(max(0.0, end - control.now())):
-                LOG.info("guest did not shut down in time vm=%s", machine._moId)
+                LOG.info("guest did not go down in time", extra=fields({OBJECT: machine._moId}))
                 return False
     control.task_ended()
     return True

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Final
 
+from edge.log import ERROR, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
@@ -65,12 +66,13 @@ def _reboot_guest(
         try:
             machine.RebootGuest()
         except (faults.ToolsUnavailableError, faults.InvalidPowerStateError) as error:
-            LOG.info("guest not asked to reboot vm=%s error=%s", machine._moId, error)
+            refused = fields({OBJECT: machine._moId, ERROR: error})
+            LOG.info("guest cannot be asked to reboot", extra=refused)
             return False
         while grace > 0 and _guest_runs(watch.values()):
             control.check()
             if not watch.wait(max(0.0, end - control.now())):
-                LOG.info("guest did not go down in time vm=%s", machine._moId)
+                LOG.info("guest did not go down in time", extra=fields({OBJECT: machine._moId}))
                 return False
     control.task_ended()
     return True

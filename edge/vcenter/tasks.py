@@ -9,6 +9,7 @@ from lxml import etree
 from pyVmomi import vim
 
 from edge.errors import EdgeError
+from edge.log import ERROR, TASK, fields
 from edge.vcenter import faults
 from edge.vcenter.control import OperationControl, Reference
 from edge.vcenter.operation_errors import (
@@ -77,7 +78,7 @@ class TaskRunner:
             try:
                 return self._wait_on_watch(task, control)
             except faults.VCenterUnreachableError as error:
-                LOG.info("vCenter lost, task goes on task=%s error=%s", task._moId, error)
+                LOG.info("vCenter lost", extra=fields({TASK: task._moId, ERROR: error}))
                 with control.wakes(woken):
                     woken.wait(min(RETRY_SECONDS, control.remaining()))
                 if control.cancelled or not control.remaining():
@@ -115,7 +116,8 @@ class TaskRunner:
         try:
             task.CancelTask()
         except (faults.VSphereFaultError, faults.InvalidStateError) as error:
-            LOG.info("task cannot be cancelled task=%s error=%s", task._moId, error)
+            refused = fields({TASK: task._moId, ERROR: error})
+            LOG.info("task cannot be cancelled", extra=refused)
             return 0.0
         return CANCEL_SECONDS
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from pyVmomi import vmodl
 
 from edge.errors import EdgeError
+from edge.log import COUNT, ERROR, fields
 from edge.vcenter import faults
 from edge.vcenter.properties import read_properties
 from edge.vcenter.session import VCenterSession
@@ -122,7 +123,7 @@ class PropertyWatcher:
             try:
                 collector.DestroyPropertyCollector()
             except faults.VCenterError as error:
-                LOG.debug("property collector not destroyed error=%s", error)
+                LOG.debug("property collector not destroyed", extra=fields({ERROR: error}))
         if thread is not None:
             thread.join(WAIT_SECONDS)
 
@@ -173,7 +174,8 @@ class PropertyWatcher:
                 self._wait_for_updates()
                 failures = 0
             except _TRANSIENT as error:
-                LOG.info("waiting for updates broke error=%s watches=%d", error, len(self._filters))
+                broken = fields({ERROR: error, COUNT: len(self._filters)})
+                LOG.info("waiting for updates broke", extra=broken)
                 pause = 0.0 if isinstance(error, _LOST) and not failures else _pause(failures)
                 self._stopped.wait(pause)
                 failures += 1
@@ -233,7 +235,7 @@ class PropertyWatcher:
         with self._condition:
             watches, self._filters = list(self._filters.values()), {}
             self._collector, self._ended = None, []
-        LOG.warning("watches given up error=%s watches=%d", error, len(watches))
+        LOG.warning("watches given up", extra=fields({ERROR: error, COUNT: len(watches)}))
         given_up = error if isinstance(error, faults.VCenterError) else _unusable(error)
         for watch in watches:
             watch.update({}, given_up)
