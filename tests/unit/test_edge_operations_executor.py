@@ -281,8 +281,10 @@ def test_no_more_is_taken_on_than_can_be_remembered(vcenter, monkeypatch) -> Non
     monkeypatch.setattr(executor_module, "UNSETTLED", 2)
     executor = OperationExecutor(vcenter, NumberedStates())
     executor.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
-    for number in range(3):
+    for number in range(2):
         executor.submit(operation(number))
+        result_of(executor, f"operation-{number}")
+    executor.submit(operation(2))
     refused = result_of(executor, "operation-2")
     assert refused.status.code == code_pb2.UNAVAILABLE
     assert len(executor.unsettled()) == 2
