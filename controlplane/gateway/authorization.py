@@ -5,7 +5,7 @@ edge from an operator's services and the other way round.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 
@@ -14,7 +14,7 @@ from certs.identity import PeerIdentity, Role, identity_of_peer
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import RefusedError, abort, end_of
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[[Any, grpc.ServicerContext], Any]
 
 
@@ -28,9 +28,9 @@ class RoleInterceptor(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> "Handler | None":
         """Wrap the handler, since only a handler sees the peer's certificate."""
         handler = continuation(handler_call_details)
         if handler is None:

@@ -1,0 +1,98 @@
+"""The listener that edges dial, from its start to its ordered end."""
+
+import logging
+import threading
+import uuid
+
+import grpc
+
+from certs.credentials import TlsMaterial
+from certs.identity import Role
+from controlplane.clock import Clock
+from controlplane.config import GatewaySettings
+from controlplane.gateway.authorization import RoleInterceptor
+from controlplane.gateway.control_stream import ControlStreams, LinkTerms
+from controlplane.gateway.edge_link import EdgeLinkServicer
+from controlplane.gateway.edge_registry import EdgeRegistry
+from controlplane.gateway.inventory_stream import InventoryStreams
+from controlplane.gateway.refusals import Refusals
+from controlplane.gateway.servers import edge_server, listen
+from controlplane.interfaces import EdgeEvents, InventoryPipeline, OperationEvents
+from controlplane.log import keyed
+from controlplane.version import VERSION
+from vsphere_gateway.v1 import link_pb2_grpc
+
+LOG = logging.getLogger(__name__)
+
+STOP_GRACE = 2.0
+"""Seconds that calls get to end by themselves after the drain."""
+
+
+class Gateway:
+    """Serves edges, and watches over them in a thread of its own."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        tls: TlsMaterial,
+        registry: EdgeRegistry,
+        pipeline: InventoryPipeline,
+        operations: OperationEvents,
+        edges: EdgeEvents,
+        refusals: Refusals,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._registry = registry
+        terms = LinkTerms(VERSION, settings.heartbeat_interval, settings.hello_timeout)
+        control = ControlStreams(
+            registry, operations, edges, refusals, terms, clock, lambda: str(uuid.uuid4())
+        )
+        inventory = InventoryStreams(registry, pipeline, refusals, settings.hello_timeout)
+        roles = RoleInterceptor(tls.identity.customer, [Role.EDGE], refusals)
+        self._server: grpc.Server = edge_server(settings.max_edges, [roles])
+        link_pb2_grpc.add_EdgeLinkServicer_to_server(
+            EdgeLinkServicer(control, inventory), self._server
+        )
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="edge-watch", daemon=True)
+        self.port = 0
+
+    def start(self) -> None:
+        """Listen. Raises ``StartError``, or ``StoreError`` when the own database is away."""
+        self._registry.load()
+        host = self._settings.bind_address
+        credentials = self._tls.server_credentials()
+        self.port = listen(self._server, host, self._settings.bind_port, credentials)
+        self._server.start()
+        self._watcher.start()
+        LOG.info(
+            "listening for edges %s",
+            keyed(address=host, port=self.port, customer=self._tls.identity.customer),
+        )
+
+    def drain(self, reason: str) -> None:
+        """Ask edges to finish what runs, and wait for them for a while."""
+        seconds = self._settings.drain_timeout
+        self._registry.drain(reason, seconds)
+        if not self._registry.sessions.wait_until_empty(seconds):
+            names = [session.name for session in self._registry.sessions.every()]
+            LOG.warning("edges did not finish in time %s", keyed(edges=",".join(names)))
+
+    def stop(self) -> None:
+        """End every call and stop listening."""
+        self._stopping.set()
+        self._server.stop(grace=STOP_GRACE).wait()
+        if self._watcher.is_alive():
+            self._watcher.join()
+
+    def _watch(self) -> None:
+        """Do what is due when it is due: silent edges, verdicts, leases."""
+        delay = 0.0
+        while not self._stopping.wait(delay):
+            try:
+                delay = self._registry.check()
+            except Exception:
+                LOG.exception("watching over edges failed")
+                delay = self._settings.heartbeat_interval
