@@ -1,5 +1,7 @@
 """The demo's edge: its configuration and its process."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.servers.process import Daemon
@@ -21,21 +23,21 @@ password_file = "vcenter-password"
 ca_file = "{vcenter.ca_file}"
 
 [managed]
-clusters = ["*"]
+clusters = {clusters}
 
 [control_plane]
 proxy = "none"
 """
 
 
-def configure(vcenter: Vcsim, bundle: Path, place: str) -> Path:
+def configure(vcenter: Vcsim, bundle: Path, place: str, clusters: Sequence[str] = ("*",)) -> Path:
     """Write the edge's configuration below .state/``place``; return the file."""
     directory = folder(place)
     secret = directory / "vcenter-password"
     secret.touch(mode=0o600)
     secret.write_text(f"{vcenter.password}\n")
     config = directory / "edge.toml"
-    config.write_text(CONFIG.format(bundle=bundle, vcenter=vcenter))
+    config.write_text(CONFIG.format(bundle=bundle, vcenter=vcenter, clusters=json.dumps(clusters)))
     return config
 
 

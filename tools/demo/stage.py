@@ -5,10 +5,10 @@ import shlex
 
 from rich.console import Console
 
-from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
-from tools.cloud.layout import DEMO, Layout
-from tools.demo import authority, controlplane, edge, vcenter
+from tools.cloud.layout import Layout
+from tools.demo import vcenter
+from tools.demo.deployment import Deployment
 from tools.progress import Steps
 from tools.servers import golang, lease
 from tools.servers.state import BIN, CHECKOUT, LOOPBACK, Port, folder
@@ -19,24 +19,6 @@ VCENTER_PLACE = "demo/vcenter"
 DATABASE = "vsphere_gateway"
 PARITY_SECONDS = 120
 
-SECTIONS = """\
-[database]
-connection = {database}
-
-[nova]
-config_file = {layout.nova_conf}
-
-[glance]
-config_file = {layout.glance_conf}
-
-[adoption]
-default_project_id = {project}
-default_user_id = {user}
-
-[compute]
-state_directory = {state}
-"""
-
 
 class Stage:
     """The demo's processes; each is started only if it does not run."""
@@ -44,8 +26,7 @@ class Stage:
     def __init__(self) -> None:
         self._layout = Layout()
         self._cloud = Cloud()
-        self.control_plane = controlplane.daemon(PLACE)
-        self.edge = edge.daemon(PLACE)
+        self._deployment = Deployment(PLACE, Port.DEMO_GATEWAY, Port.DEMO_ADMIN, DATABASE)
 
     @property
     def vcenter(self) -> Vcsim:
@@ -66,22 +47,20 @@ class Stage:
                 if not self.vcenter.running():
                     vcenter.start(VCENTER_PLACE, Port.DEMO_VCENTER)
             with steps.step("control plane and edge"):
-                self._configure()
-                self.control_plane.start()
-                self.edge.start()
+                self._deployment.configure(self.vcenter)
+                self._deployment.start()
             with steps.step("first sync, until both sides hold the same"):
-                controlplane.wait_for_parity(PLACE, PARITY_SECONDS, self.control_plane, self.edge)
+                self._deployment.wait_for_parity(PARITY_SECONDS)
 
     def down(self) -> None:
         """Stop what the demo started; the cloud too, unless something else uses it."""
-        self.edge.stop()
-        self.control_plane.stop()
+        self._deployment.stop()
         self.vcenter.stop()
         lease.release("cloud", PLACE, self._cloud.down)
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which openstack, govc, grpcurl and our commands work."""
-        certificates = folder(f"{PLACE}/certificates")
+        certificates = self._deployment.certificates
         return {
             **self._layout.environment(),
             **self.vcenter.govc_environment(),
@@ -96,16 +75,3 @@ class Stage:
                 ]
             ),
         }
-
-    def _configure(self) -> None:
-        certificates = authority.make(f"{PLACE}/certificates", edge.NAME, Port.DEMO_GATEWAY.number)
-        keystone = connect(self._layout).identity
-        sections = SECTIONS.format(
-            database=self._layout.mariadb.create_database(DATABASE),
-            layout=self._layout,
-            project=keystone.find_project(DEMO).id,
-            user=keystone.find_user(DEMO).id,
-            state=folder(f"{PLACE}/state"),
-        )
-        controlplane.configure(PLACE, certificates, Port.DEMO_GATEWAY, Port.DEMO_ADMIN, [sections])
-        edge.configure(self.vcenter, certificates / "bundle", PLACE)

@@ -1,0 +1,90 @@
+"""One control plane and one edge between a vCenter and the one-machine OpenStack.
+
+The demo, the end-to-end tests and the benchmarks each have their own, with ports, files and a
+database of its own, beside the same cloud.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.cloud.catalogue import connect
+from tools.cloud.layout import DEMO, Layout
+from tools.demo import authority, controlplane, edge
+from tools.servers.process import Daemon
+from tools.servers.state import Port, folder
+from tools.servers.vcsim import Vcsim
+
+SECTIONS = """\
+[database]
+connection = {database}
+
+[nova]
+config_file = {layout.nova_conf}
+
+[glance]
+config_file = {layout.glance_conf}
+
+[adoption]
+default_project_id = {project}
+default_user_id = {user}
+
+[compute]
+state_directory = {state}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deployment:
+    """Names and addresses; the processes are known by their pid files."""
+
+    place: str
+    """Folder below .state/."""
+    gateway: Port
+    admin: Port
+    database: str
+    """Name of the database of its own tables."""
+
+    @property
+    def control_plane(self) -> Daemon:
+        """The control plane's process, running or not."""
+        return controlplane.daemon(self.place)
+
+    @property
+    def edge(self) -> Daemon:
+        """The edge's process, running or not."""
+        return edge.daemon(self.place)
+
+    @property
+    def certificates(self) -> Path:
+        """The authority's folder."""
+        return folder(f"{self.place}/certificates")
+
+    def configure(self, vcenter: Vcsim, clusters: Sequence[str] = ("*",)) -> None:
+        """Write both configurations; ``clusters`` are the names or globs that the site lists."""
+        layout = Layout()
+        authority.make(f"{self.place}/certificates", edge.NAME, self.gateway.number)
+        keystone = connect(layout).identity
+        sections = SECTIONS.format(
+            database=layout.mariadb.create_database(self.database),
+            layout=layout,
+            project=keystone.find_project(DEMO).id,
+            user=keystone.find_user(DEMO).id,
+            state=folder(f"{self.place}/state"),
+        )
+        controlplane.configure(self.place, self.certificates, self.gateway, self.admin, [sections])
+        edge.configure(vcenter, self.certificates / "bundle", self.place, clusters)
+
+    def start(self) -> None:
+        """Start what does not run."""
+        self.control_plane.start()
+        self.edge.start()
+
+    def wait_for_parity(self, seconds: float) -> None:
+        """Wait until both sides hold the same. Raises ``ServerError`` with the log to look at."""
+        controlplane.wait_for_parity(self.place, seconds, self.control_plane, self.edge)
+
+    def stop(self) -> None:
+        """Stop both, the edge first."""
+        self.edge.stop()
+        self.control_plane.stop()
