@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,40 @@ def wait_for_parity(place: str, seconds: float, *processes: Daemon) -> None:
 
     Raises ``ServerError`` with the end of a log when one of ``processes`` ends, or time is up.
     """
+    _wait(
+        place, "edges", lambda edges: any(edge["parity_at"] for edge in edges), seconds, processes
+    )
+
+
+def wait_for_workers(place: str, seconds: float, *processes: Daemon) -> None:
+    """Wait until every managed cluster has its worker and its compute service is enabled.
+
+    Raises ``ServerError`` as ``wait_for_parity`` does.
+    """
+
+    def ready(clusters: list[dict[str, Any]]) -> bool:
+        managed = [cluster for cluster in clusters if cluster["state"] != "unmanaged"]
+        return bool(managed) and all(
+            cluster["state"] == "active" and cluster["worker_state"] == "running"
+            for cluster in managed
+        )
+
+    _wait(place, "clusters", ready, seconds, processes)
+
+
+def _wait(
+    place: str,
+    what: str,
+    ready: Callable[[list[dict[str, Any]]], bool],
+    seconds: float,
+    processes: Sequence[Daemon],
+) -> None:
     deadline = time.monotonic() + seconds
-    while not any(edge.get("parity_at") for edge in ask(place, "edges")):
+    while not ready(ask(place, what)):
         for process in processes:
             if process.pid is None:
                 process.wait_ready(lambda: False, 0)
         if time.monotonic() > deadline:
             logs = ", ".join(str(process.log) for process in processes)
-            raise ServerError(f"no parity after {seconds:.0f} s; look at {logs}")
+            raise ServerError(f"{what} not as expected after {seconds:.0f} s; look at {logs}")
         time.sleep(POLL_SECONDS)

@@ -84,6 +84,10 @@ class Deployment:
         """Wait until both sides hold the same. Raises ``ServerError`` with the log to look at."""
         controlplane.wait_for_parity(self.place, seconds, self.control_plane, self.edge)
 
+    def wait_for_workers(self, seconds: float) -> None:
+        """Wait until Nova can act on every cluster. Raises ``ServerError``."""
+        controlplane.wait_for_workers(self.place, seconds, self.control_plane, self.edge)
+
     def stop(self) -> None:
         """Stop both, the edge first."""
         self.edge.stop()

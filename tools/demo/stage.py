@@ -18,6 +18,7 @@ PLACE = "demo"
 VCENTER_PLACE = "demo/vcenter"
 DATABASE = "vsphere_gateway"
 PARITY_SECONDS = 120
+WORKER_SECONDS = 180
 
 
 class Stage:
@@ -51,6 +52,8 @@ class Stage:
                 self._deployment.start()
             with steps.step("first sync, until both sides hold the same"):
                 self._deployment.wait_for_parity(PARITY_SECONDS)
+            with steps.step("a nova-compute worker for each cluster"):
+                self._deployment.wait_for_workers(WORKER_SECONDS)
 
     def down(self) -> None:
         """Stop what the demo started; the cloud too, unless something else uses it."""
