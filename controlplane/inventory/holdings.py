@@ -83,10 +83,11 @@ class Holdings:
             if standing in REPORTED:
                 self._digests.add(key, held.content_hash)
 
-    def repeat(self, key: str, revision: int) -> None:
-        """Note that a state was reported again with a later revision."""
+    def repeat(self, key: str, epoch: int, revision: int) -> None:
+        """Note that a state was reported again, or no longer shown, with a later revision."""
         held = self._held[key]
-        held.revision = max(held.revision, revision)
+        held.revision = max(held.revision, revision) if held.epoch == epoch else revision
+        held.epoch = epoch
 
     def drop(self, key: str, epoch: int, revision: int) -> None:
         """Forget an object, and remember until the end of the call which removal did it."""

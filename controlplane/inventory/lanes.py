@@ -1,8 +1,11 @@
-"""The queue of one inventory stream: changes overtake snapshot batches, within the windows."""
+"""The queue of one inventory stream: changes overtake snapshot batches, within the windows.
+
+That messages have their form and sequences no gaps was checked by the gateway.
+"""
 
 from collections import deque
 
-from controlplane.errors import FlowControlError, InvalidMessageError
+from controlplane.errors import FlowControlError
 from vsphere_gateway.v1 import link_pb2
 
 LARGEST_WINDOW = 64
@@ -20,11 +23,7 @@ class Lane:
         self.acked = 0
 
     def admit(self, sequence: int) -> None:
-        """Count a batch in. Raises ``FlowControlError`` or ``InvalidMessageError``."""
-        if self.received and sequence != self.received + 1:
-            raise InvalidMessageError(
-                f"batch {sequence} of the {self.name} lane follows {self.received}"
-            )
+        """Count a batch in. Raises ``FlowControlError`` beyond the window."""
         if not self.received:
             self.acked = sequence - 1
         if sequence - self.acked > self.window:
@@ -48,22 +47,11 @@ class Lanes:
         self._later: deque[link_pb2.InventoryRequest] = deque()
 
     def put(self, request: link_pb2.InventoryRequest) -> None:
-        """Queue a message of the edge.
-
-        Raises ``FlowControlError`` beyond the window, ``InvalidMessageError`` for nonsense.
-        """
-        kind = request.WhichOneof("message")
-        if kind == "batch":
-            lane = self._lanes.get(request.batch.lane)
-            if lane is None:
-                raise InvalidMessageError(f"a batch of no known lane ({request.batch.lane})")
-            lane.admit(request.batch.sequence)
-            snapshot = request.batch.lane == link_pb2.LANE_SNAPSHOT
-            (self._later if snapshot else self._first).append(request)
-        elif kind in ("bucket_query", "snapshot_end"):
-            self._first.append(request)
-        else:
-            raise InvalidMessageError(f"{kind or 'an empty message'} in an open inventory stream")
+        """Queue a message of the edge. Raises ``FlowControlError`` beyond the window."""
+        if request.HasField("batch"):
+            self._lanes[request.batch.lane].admit(request.batch.sequence)
+        later = request.HasField("batch") and request.batch.lane == link_pb2.LANE_SNAPSHOT
+        (self._later if later else self._first).append(request)
 
     def take_first(self) -> link_pb2.InventoryRequest | None:
         """Return the next change, query or end of a pass.

@@ -87,6 +87,7 @@ class Trouble:
 class Plan:
     """What follows from a unit. The steps that were taken leave their outcome here."""
 
+    vcenter_uuid: str
     unit: Unit
     now: datetime
     rows: dict[str, ObjectRow] = field(default_factory=dict)

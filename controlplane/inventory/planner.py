@@ -4,10 +4,7 @@ Reads memory only. What it changes in memory is the surroundings of virtual mach
 edge sends again if the unit comes to nothing.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-
+from controlplane.clock import Clock
 from controlplane.inventory import mapping
 from controlplane.inventory.adoption import Adoption, machine_policy, never_adopted
 from controlplane.inventory.contests import Contests
@@ -33,6 +30,7 @@ from controlplane.inventory.references import (
 from controlplane.inventory.removals import end_server, plan_removal
 from controlplane.inventory.state import VCenterState
 from controlplane.inventory.surroundings import meet
+from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterRow
 from controlplane.store.objects import REPORTED, ObjectRow, Standing
 from controlplane.store.quarantine import QuarantineReason
@@ -46,31 +44,21 @@ LONGEST_KEY = 128
 NAME_LENGTH = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The time, as it is told to the planner."""
-
-    now: Callable[[], datetime]
-    """UTC without a zone."""
-    monotonic: Callable[[], float]
-    """Seconds."""
-
-
 class Planner:
     """Plans units of any vCenter."""
 
     def __init__(
-        self, bindings: Bindings, contests: Contests, adoption: Adoption, clocks: Clocks
+        self, bindings: Bindings, contests: Contests, adoption: Adoption, clock: Clock
     ) -> None:
         """Decide by these bindings and choices."""
         self._bindings = bindings
         self._contests = contests
         self._adoption = adoption
-        self._clocks = clocks
+        self._clock = clock
 
     def plan(self, state: VCenterState, unit: Unit) -> Plan:
         """Return what follows from a unit. Claims the UUIDs of new servers."""
-        plan = Plan(unit, self._clocks.now())
+        plan = Plan(state.uuid, unit, moment(self._clock.wall()))
         machines = []
         with state.topology.lock:
             for one in unit.objects:
@@ -80,13 +68,13 @@ class Planner:
                 if kind_of(one) in MACHINE_KINDS:
                     machines.append((key, one))
                 else:
-                    meet(state, plan, key, one, self._adoption, self._clocks.monotonic())
+                    meet(state, plan, key, one, self._adoption, self._clock.monotonic())
                     self._hold(state, plan, key, one, Standing.APPLIED)
         for key, one in machines:
             self._machine(state, plan, key, one)
         for removal in unit.removals:
             plan_removal(
-                state, plan, removal, self._bindings, self._contests, self._clocks.monotonic()
+                state, plan, removal, self._bindings, self._contests, self._clock.monotonic()
             )
         return plan
 
@@ -188,9 +176,7 @@ class Planner:
         path = state.topology.folder_path(template.folder)
         owner, members = self._adoption.image_access(template, path)
         decision = ImageDecision(image_id, owner, "shared", members)
-        record = mapping.image_record(
-            template, one.reference, decision, state.topology, self._clocks.now()
-        )
+        record = mapping.image_record(template, one.reference, decision, state.topology, plan.now)
         plan.images.append(PlannedImage(key, record))
         return Standing.APPLIED
 
@@ -207,7 +193,7 @@ class Planner:
         cluster = state.open_cluster(key_of(machine.cluster))
         if cluster is None:
             wanted = [key_of(machine.cluster)]
-            state.waiting.want(key, wanted, self._clocks.monotonic())
+            state.waiting.want(key, wanted, self._clock.monotonic())
             return Standing.WAITING
         if self._waits(state, plan, key, machine):
             return Standing.WAITING
@@ -223,7 +209,7 @@ class Planner:
         missing = state.topology.missing(machine)
         if not missing:
             return False
-        now = self._clocks.monotonic()
+        now = self._clock.monotonic()
         state.waiting.want(key, missing, now)
         patience = PATIENCE_SECONDS if state.complete else float("inf")
         if not state.waiting.worth_waiting(key, missing, now, patience):

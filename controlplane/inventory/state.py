@@ -14,7 +14,7 @@ from controlplane.inventory.waiting import Waiting
 from controlplane.store import clusters, edges, objects, quarantine, servers
 from controlplane.store.clusters import ClusterRow, ClusterState
 from controlplane.store.database import Database
-from controlplane.store.quarantine import AlarmKind, AlarmRow
+from controlplane.store.quarantine import REFUSALS, AlarmKind, AlarmRow
 from vsphere_gateway.v1 import inventory_pb2
 
 CLOSED = (ClusterState.UNMANAGED, ClusterState.ALARM)
@@ -51,10 +51,16 @@ class VCenterState:
         self.waiting = Waiting()
         self.complete = False
         """Parity has been reached once."""
+        self.allocated: set[str] = set()
+        """Resource providers that hold the allocations of their servers, or soon will."""
+        self.unallocated: set[str] = set()
+        """Clusters that are synchronised, and wait for their compute host before allocations."""
         self.renamed: set[str] = set()
         """Objects whose names stand in servers that have not been looked at since."""
         self.quarantined: dict[str, int] = {}
         """Attempts, by key."""
+        self.refused: set[str] = set()
+        """Nacked, and held by neither side."""
         self.alarms: dict[tuple[str, str | None], AlarmRow] = {}
         """Open ones, by kind and cluster."""
         self.unsaved_alarms: set[tuple[str, str | None]] = set()
@@ -77,6 +83,8 @@ class VCenterState:
             self.images = {row.id for row in servers.every_image(connection, self.uuid)}
             for entry in quarantine.every(connection, self.uuid):
                 self.quarantined[entry.reference] = entry.attempts
+                if entry.reason in REFUSALS:
+                    self.refused.add(entry.reference)
             for alarm in quarantine.open_alarms(connection, self.uuid):
                 self.alarms[alarm.kind, alarm.cluster_uuid] = alarm
             vcenter = edges.get_vcenter(connection, self.uuid)

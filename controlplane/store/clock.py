@@ -3,6 +3,6 @@
 from datetime import UTC, datetime
 
 
-def utcnow() -> datetime:
-    """Return the present time in UTC, without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
+def moment(seconds: float) -> datetime:
+    """Return a Unix time in seconds as UTC without a zone."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

@@ -13,6 +13,9 @@ from sqlalchemy.engine import Connection
 from controlplane.store.schema import alarms, quarantine
 from controlplane.store.upsert import upsert
 
+LONGEST_REFERENCE = 191
+"""Characters that the column holds."""
+
 
 class QuarantineReason(Enum):
     """Why an object waits, for a machine."""
@@ -27,6 +30,10 @@ class QuarantineReason(Enum):
     """A database refused its values."""
     UNREADABLE = "UNREADABLE"
     """Its message makes no sense."""
+
+
+REFUSALS = frozenset({QuarantineReason.ROW_REFUSED.value, QuarantineReason.UNREADABLE.value})
+"""Such objects are not held: the edge is asked for them again."""
 
 
 class AlarmKind(Enum):

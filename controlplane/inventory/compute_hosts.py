@@ -1,0 +1,90 @@
+"""Clusters as compute hosts: who has to know that they came, are complete, or are gone."""
+
+import functools
+import logging
+
+from controlplane.clock import Clock
+from controlplane.interfaces import ClusterEvents
+from controlplane.inventory.identity import Bindings
+from controlplane.inventory.state import VCenterState
+from controlplane.inventory.writers import AllocationWriter, ServerWriter
+from controlplane.log import keyed
+from controlplane.store import clusters
+from controlplane.store.clock import moment
+from controlplane.store.clusters import ClusterRow, ClusterState
+from controlplane.store.database import Database
+from controlplane.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+_PROVISIONED = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFLINE)
+
+
+class ComputeHosts:
+    """Tells the supervisor of workers about clusters, and placement about their servers."""
+
+    def __init__(
+        self,
+        database: Database,
+        bindings: Bindings,
+        servers: ServerWriter,
+        allocations: AllocationWriter,
+        events: ClusterEvents,
+        clock: Clock,
+    ) -> None:
+        """``database`` holds the own tables."""
+        self._database = database
+        self._bindings = bindings
+        self._servers = servers
+        self._allocations = allocations
+        self._events = events
+        self._clock = clock
+
+    def tell(self, state: VCenterState) -> None:
+        """Tell what came, changed or left. After everything about it is committed."""
+        for managed in state.clusters.values():
+            if managed.touched:
+                managed.touched = False
+                if managed.row in state.open_clusters():
+                    self._events.cluster_found(managed.row.uuid)
+            if managed.leaving and not self._bindings.count(managed.row.uuid):
+                managed.leaving = False
+                state.allocated.discard(managed.row.compute_node_uuid)
+                self._events.cluster_gone(managed.row.uuid, managed.row.state_reason)
+
+    def synchronised(self, state: VCenterState) -> None:
+        """Tell that every server of the open clusters is written. Raises ``StoreError``."""
+        uuids = [row.uuid for row in state.open_clusters()]
+        now = moment(self._clock.wall())
+        self._database.run(lambda connection: clusters.synchronised(connection, uuids, now))
+        state.unallocated.update(uuids)
+        for uuid in uuids:
+            self._events.cluster_synchronised(uuid)
+
+    def allocate(self, state: VCenterState) -> None:
+        """Have placement compared for synchronised clusters whose compute host is there.
+
+        Raises ``StoreError``.
+        """
+        with self._database.read() as connection:
+            rows = clusters.every(connection, state.uuid)
+        for row in rows:
+            if row.uuid in state.unallocated and row.state in _PROVISIONED:
+                self._reconcile(row)
+                state.unallocated.discard(row.uuid)
+                state.allocated.add(row.compute_node_uuid)
+        state.unallocated &= {row.uuid for row in state.open_clusters()}
+
+    def _reconcile(self, row: ClusterRow) -> None:
+        records = self._servers.allocations(row.compute_host)
+        done = functools.partial(self._allocated, row)
+        self._allocations.reconcile(row.compute_node_uuid, records, done)
+
+    def _allocated(self, row: ClusterRow) -> None:
+        """Called by the writer of allocations, in its own thread."""
+        now = moment(self._clock.wall())
+        try:
+            self._database.run(lambda connection: clusters.allocated(connection, row.uuid, now))
+        except StoreError as error:  # only a date for people: the next parity writes it again
+            log.warning("date of allocations not stored %s", keyed(cluster=row.name, error=error))
+        self._events.allocations_written(row.uuid)

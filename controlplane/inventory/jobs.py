@@ -1,0 +1,210 @@
+"""What is done for one vCenter: batches, ends of passes, servers to look at again."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from controlplane.clock import Clock
+from controlplane.inventory.compute_hosts import ComputeHosts
+from controlplane.inventory.dirty import Dirty
+from controlplane.inventory.feed import Feed
+from controlplane.inventory.identity import Place
+from controlplane.inventory.lag import Lags
+from controlplane.inventory.patience import AbandonedError, Patience
+from controlplane.inventory.pipeline import Pipeline
+from controlplane.inventory.plan import EndedServer, Plan, Unit
+from controlplane.inventory.planner import PATIENCE_SECONDS
+from controlplane.inventory.records import RemovalChange, ServerChange
+from controlplane.inventory.references import kind_of, machine_key, reference_of
+from controlplane.inventory.state import VCenterState
+from controlplane.log import keyed
+from controlplane.store import edges, objects
+from controlplane.store.clock import moment
+from controlplane.store.database import Database
+from controlplane.store.objects import Standing
+from controlplane.store.servers import ENDING, ServerState
+from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+log = logging.getLogger(__name__)
+
+REVISITED_AT_ONCE = 200
+
+_TRY_LATER = (ServerChange.DEFERRED, ServerChange.GONE)
+_NOT_SHOWN = (Standing.HIDDEN, Standing.UNCONFIRMED)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the workers of all vCenters have in common."""
+
+    database: Database
+    pipeline: Pipeline
+    hosts: ComputeHosts
+    lags: Lags
+    clock: Clock
+    revisit: Callable[[Iterable[Place]], None]
+    """Has virtual machines looked at again, in whatever vCenter they are."""
+    confirm: Callable[[Iterable[str]], None]
+    """Has the edges of some vCenters asked who has a contested instance UUID."""
+
+
+class Jobs:
+    """Done one after another, in the vCenter's own thread."""
+
+    def __init__(
+        self, state: VCenterState, shared: Shared, patience: Callable[[Feed | None], Patience]
+    ) -> None:
+        """``patience`` says how long to go on with what a stream, or nobody, waits for."""
+        self.state = state
+        self.shared = shared
+        self.patience = patience
+        self.dirty = Dirty(shared.clock.monotonic)
+        """Virtual machines to look at again, by key."""
+        self.ending = Dirty(shared.clock.monotonic)
+        """Servers that still have to go, by UUID."""
+
+    def resume(self) -> None:
+        """Go on with what an earlier process left open."""
+        self.dirty.soon(self.state.holdings.keys({Standing.QUARANTINED, Standing.WAITING}))
+        for one in ENDING:
+            rows = self.shared.pipeline.bindings.with_state(one)
+            self.ending.soon(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
+
+    def batch(self, feed: Feed, batch: link_pb2.ObjectBatch) -> None:
+        """Apply a batch, then acknowledge it."""
+        self._apply(Unit(feed.epoch, tuple(batch.objects), tuple(batch.removals)), feed)
+        feed.applied(batch)
+        if batch.lane == link_pb2.LANE_CHANGES:
+            self._measure(batch.objects)
+
+    def observed(self, epoch: int, one: inventory_pb2.InventoryObject, feed: Feed | None) -> None:
+        """Apply a state that came back with an operation."""
+        self._apply(Unit(epoch, (one,)), feed)
+
+    def revisit(self, keys: Iterable[str], feed: Feed | None) -> None:
+        """Look at virtual machines again: what follows from what is held of them."""
+        some = list(keys)
+        for start in range(0, len(some), REVISITED_AT_ONCE):
+            page = some[start : start + REVISITED_AT_ONCE]
+            bodies = self.bodies(page)
+            states = tuple(inventory_pb2.InventoryObject.FromString(one) for one in bodies.values())
+            for key in page:
+                if key not in bodies:
+                    self.dirty.clean(key)
+            if states:
+                self._apply(Unit(0, states, revisited=True), feed)
+
+    def bodies(self, keys: list[str]) -> dict[str, bytes]:
+        """Return what is stored of some objects."""
+        database, uuid = self.shared.database, self.state.uuid
+
+        def read() -> dict[str, bytes]:
+            with database.read() as connection:
+                return objects.bodies(connection, uuid, keys)
+
+        return self.patience(None).run(read)
+
+    def end(self, uuids: Iterable[str]) -> None:
+        """Try again to end servers that Nova was still working on."""
+        rows = [self.shared.pipeline.bindings.get(uuid) for uuid in uuids]
+        ended = [
+            EndedServer(row, row.state is ServerState.REMOVING, row.removed_reason)
+            for row in rows
+            if row is not None and row.state in ENDING
+        ]
+        if ended:
+            plan = self.shared.pipeline.end(self.state, ended, self.patience(None))
+            self._follow(plan, None)
+
+    def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> None:
+        """Take objects as removed, as a person decided."""
+        removals = [
+            link_pb2.ObjectRemoval(reference=reference_of(key), reason=reason) for key in keys
+        ]
+        self._apply(Unit(0, removals=tuple(removals)), None)
+
+    def snapshot_end(self, feed: Feed, end: link_pb2.SnapshotEnd) -> None:
+        """Compare both sides. Equal: parity, and the clusters are complete."""
+        context = keyed(edge=feed.edge_name, vcenter=self.state.uuid, generation=end.generation)
+        if not self.state.holdings.equal(end):
+            mine = self.state.holdings.message().object_count
+            log.info("no parity yet %s objects=%d held=%d", context, end.object_count, mine)
+            feed.again()
+            return
+        now, patience = moment(self.shared.clock.wall()), self.patience(feed)
+        note = functools.partial(
+            edges.parity,
+            uuid=self.state.uuid,
+            epoch=feed.epoch,
+            generation=end.generation,
+            now=now,
+        )
+        patience.run(lambda: self.shared.database.run(note))
+        feed.parity(end.generation)
+        log.info("parity %s objects=%d", context, end.object_count)
+        self._complete(feed)
+
+    def _complete(self, feed: Feed) -> None:
+        state = self.state
+        state.complete = True
+        state.waiting.complete()
+        self.revisit(state.holdings.keys({Standing.WAITING}), feed)
+        state.settle_identities(self.shared.clock.monotonic())
+        patience = self.patience(feed)
+        patience.run(lambda: self.shared.hosts.synchronised(state))
+        patience.run(lambda: self.shared.hosts.allocate(state))
+        self.ask_again(feed)
+
+    def ask_again(self, feed: Feed) -> None:
+        """Have vCenter asked about what is hidden, refused or contested."""
+        keys = self.state.holdings.keys(_NOT_SHOWN)
+        keys += sorted(self.state.refused)
+        contested = self.shared.pipeline.contests.unconfirmed(self.state.uuid)
+        feed.confirm(keys + [machine_key(moref) for _, moref in contested])
+
+    def _apply(self, unit: Unit, feed: Feed | None) -> None:
+        """Apply a unit whatever is in it: halves, down to the one object that cannot be."""
+        pipeline, patience = self.shared.pipeline, self.patience(feed)
+        try:
+            plan = pipeline.apply(self.state, unit, patience)
+        except AbandonedError:
+            raise
+        except Exception as error:
+            if len(unit) > 1:
+                for half in unit.halves():
+                    self._apply(half, feed)
+                return
+            log.exception("object cannot be applied %s", keyed(vcenter=self.state.uuid))
+            plan = pipeline.refuse(self.state, unit, error, patience)
+        self._follow(plan, feed)
+
+    def _follow(self, plan: Plan, feed: Feed | None) -> None:
+        """Do what a committed plan asks for."""
+        if feed is not None:
+            feed.refused(plan)
+        for planned, outcome in zip(plan.servers, plan.server_outcomes or (), strict=True):
+            if outcome.change in _TRY_LATER:
+                self.dirty.add(planned.key)
+            else:
+                self.dirty.clean(planned.key)
+        self.dirty.soon(plan.revisit)
+        self.dirty.soon(plan.postponed, PATIENCE_SECONDS)
+        for removal in plan.removal_outcomes or ():
+            if removal.change in (RemovalChange.REQUESTED, RemovalChange.DEFERRED):
+                self.ending.add(removal.uuid)
+            else:
+                self.ending.clean(removal.uuid)
+        self.state.back([*plan.rows, *plan.repeated, *plan.gone])
+        self.shared.hosts.tell(self.state)
+        if plan.elsewhere:
+            self.shared.revisit(plan.elsewhere)
+        if plan.contested:
+            self.shared.confirm(plan.contested)
+
+    def _measure(self, states: Iterable[inventory_pb2.InventoryObject]) -> None:
+        now = self.shared.clock.wall()
+        for one in states:
+            if one.HasField("observed_at"):
+                observed = one.observed_at.seconds + one.observed_at.nanos / 1e9
+                self.shared.lags.add(self.state.uuid, kind_of(one), (now - observed) * 1000)

@@ -1,0 +1,173 @@
+"""Inventory becomes servers, images and compute hosts: one unit after another, in this order.
+
+1. ``planner`` decides what follows from a unit: identity, adoption, project, brake.
+2. The own tables take new clusters: their compute host's name is frozen before it is used.
+3. Glance, then Nova's API and cell databases, take images and servers, in bulk.
+4. The own tables take the rest; the objects' content hashes are the last rows.
+5. Only then are others told: the bus, placement, the supervisor of workers, and the edge.
+
+What a database refuses is taken out and quarantined; when one is away, the step is repeated.
+"""
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controlplane.clock import Clock
+from controlplane.interfaces import RecordedDeletes
+from controlplane.inventory.adoption import Adoption
+from controlplane.inventory.contests import Contests
+from controlplane.inventory.identity import Bindings
+from controlplane.inventory.patience import Patience
+from controlplane.inventory.plan import EndedServer, Plan, Trouble, Unit
+from controlplane.inventory.planner import Planner
+from controlplane.inventory.recording import Recorder
+from controlplane.inventory.records import RemovalOutcome, ServerChange
+from controlplane.inventory.references import key_of
+from controlplane.inventory.state import VCenterState
+from controlplane.inventory.writers import AllocationWriter, Announcer, ImageWriter, ServerWriter
+from controlplane.log import keyed
+from controlplane.store.clock import moment
+from controlplane.store.database import Database
+from controlplane.store.quarantine import QuarantineReason
+
+log = logging.getLogger(__name__)
+
+RECORDED_DELETE_SECONDS = 600.0
+"""A virtual machine that outlives a recorded, finished delete by this was not deleted by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Where inventory is written, apart from the own tables."""
+
+    servers: ServerWriter
+    images: ImageWriter
+    allocations: AllocationWriter
+    announcer: Announcer
+
+
+class Pipeline:
+    """Applies units of any vCenter. One thread at a time for each vCenter."""
+
+    def __init__(
+        self,
+        database: Database,
+        writers: Writers,
+        deletes: RecordedDeletes,
+        adoption: Adoption,
+        clock: Clock,
+    ) -> None:
+        """``database`` holds the own tables."""
+        self.bindings = Bindings()
+        self.contests = Contests()
+        self._planner = Planner(self.bindings, self.contests, adoption, clock)
+        self._recorder = Recorder(database, self.bindings, clock)
+        self._writers = writers
+        self._deletes = deletes
+        self._clock = clock
+
+    def apply(self, state: VCenterState, unit: Unit, patience: Patience) -> Plan:
+        """Apply a unit and return what came of it. Raises what ``patience`` raises."""
+        plan = self._planner.plan(state, unit)
+        return self._carry_out(state, plan, patience)
+
+    def refuse(self, state: VCenterState, unit: Unit, error: Exception, patience: Patience) -> Plan:
+        """Put the only object of a unit into quarantine, because applying it failed."""
+        plan = Plan(state.uuid, unit, moment(self._clock.wall()))
+        reason = QuarantineReason.UNREADABLE
+        message = f"applying it failed with {type(error).__name__}: {error}"
+        for one in unit.objects:
+            plan.refused[key_of(one.reference)] = Trouble(reason, message, "", one.content_hash)
+        for removal in unit.removals:
+            plan.refused[key_of(removal.reference)] = Trouble(reason, message, "", b"")
+        return self._carry_out(state, plan, patience)
+
+    def end(self, state: VCenterState, ended: Sequence[EndedServer], patience: Patience) -> Plan:
+        """Try again to end servers that Nova was still working on."""
+        plan = Plan(state.uuid, Unit(0, revisited=True), moment(self._clock.wall()))
+        plan.ended.extend(ended)
+        return self._carry_out(state, plan, patience)
+
+    def _carry_out(self, state: VCenterState, plan: Plan, patience: Patience) -> Plan:
+        try:
+            patience.run(functools.partial(self._write, state, plan))
+        finally:
+            self.bindings.release(plan.claims())
+        self._tell(state, plan)
+        return plan
+
+    def _write(self, state: VCenterState, plan: Plan) -> None:
+        """Write everything in order. Repeated, it goes on with the step that failed."""
+        self._recorder.clusters(state)
+        if plan.image_outcomes is None:
+            records = [planned.record for planned in plan.images]
+            plan.image_outcomes = self._writers.images.apply(records) if records else []
+        if plan.images_gone:
+            self._writers.images.remove(sorted(plan.images_gone))
+        if plan.server_outcomes is None:
+            self._write_servers(plan)
+        if plan.removal_outcomes is None:
+            plan.removal_outcomes = self._end_servers(plan.ended)
+        rows = self._recorder.record(state, plan)
+        self._recorder.remember(state, plan, rows)
+
+    def _write_servers(self, plan: Plan) -> None:
+        records = [planned.record for planned in plan.servers]
+        if not records:
+            plan.server_outcomes = []
+            return
+        restore = {planned.record.uuid for planned in plan.servers if planned.returning}
+        outcomes = self._writers.servers.apply(records, restore)
+        gone = [one.uuid for one in outcomes if one.change is ServerChange.GONE]
+        if gone:
+            back = self._not_deleted(gone)
+            again = [record for record in records if record.uuid in back]
+            log.warning("deleted without an entry in the ledger, restored %s", keyed(servers=back))
+            by_uuid = {one.uuid: one for one in self._writers.servers.apply(again, back)}
+            outcomes = [by_uuid.get(one.uuid, one) for one in outcomes]
+        plan.server_outcomes = outcomes
+
+    def _not_deleted(self, uuids: Sequence[str]) -> set[str]:
+        """Return servers that Nova calls deleted although nobody had the machine destroyed."""
+        recorded = self._deletes.deletes_recorded(uuids)
+        before = self._clock.wall() - RECORDED_DELETE_SECONDS
+        return {
+            one
+            for one in uuids
+            if one not in recorded
+            or (recorded[one].state == "done" and recorded[one].finished_at < before)
+        }
+
+    def _end_servers(self, ended: Sequence[EndedServer]) -> list[RemovalOutcome]:
+        deleted = [one.row.uuid for one in ended if one.delete]
+        unmanaged = [one.row.uuid for one in ended if not one.delete]
+        outcomes: list[RemovalOutcome] = []
+        if deleted:
+            outcomes += self._writers.servers.delete(deleted)
+        if unmanaged:
+            outcomes += self._writers.servers.unmanage(unmanaged)
+        return outcomes
+
+    def _tell(self, state: VCenterState, plan: Plan) -> None:
+        """Tell the bus and placement what was committed."""
+        outcomes = plan.server_outcomes or []
+        removals = plan.removal_outcomes or []
+        said = [one.announcement for one in outcomes if one.announcement]
+        said += [one.announcement for one in removals if one.announcement]
+        if said:
+            self._writers.announcer.announce(said)
+        allocations = [
+            one.allocation
+            for one in outcomes
+            if one.allocation and one.allocation.provider_uuid in state.allocated
+        ]
+        if allocations:
+            self._writers.allocations.submit(allocations)
+        released = [one.uuid for one in removals if one.compute_node_uuid]
+        if released:
+            self._writers.allocations.release(released)
+        for key, trouble in plan.refused.items():
+            context = keyed(vcenter=state.uuid, object=key, reason=trouble.reason.value)
+            log.warning("object refused %s message=%r", context, trouble.message)

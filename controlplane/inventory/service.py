@@ -1,0 +1,141 @@
+"""The inventory of all vCenters: what the gateway and the ledger talk to."""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from controlplane.clock import Clock
+from controlplane.interfaces import ClusterEvents, InventorySink, RecordedDeletes
+from controlplane.inventory.adoption import Adoption
+from controlplane.inventory.brake import Limits
+from controlplane.inventory.compute_hosts import ComputeHosts
+from controlplane.inventory.feed import Feed
+from controlplane.inventory.identity import Place
+from controlplane.inventory.jobs import Shared
+from controlplane.inventory.lag import Lags
+from controlplane.inventory.pipeline import Pipeline, Writers
+from controlplane.inventory.state import VCenterState
+from controlplane.inventory.worker import Worker
+from controlplane.log import keyed
+from controlplane.store import edges, servers
+from controlplane.store.clock import moment
+from controlplane.store.database import Database
+from controlplane.store.edges import VCenterRow
+from controlplane.store.servers import ServerState
+from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+log = logging.getLogger(__name__)
+
+NAME_LENGTH = 255
+VERSION_LENGTH = 64
+
+
+class Inventory:
+    """Implements ``InventoryPipeline``: one worker per vCenter."""
+
+    def __init__(
+        self,
+        database: Database,
+        writers: Writers,
+        events: ClusterEvents,
+        deletes: RecordedDeletes,
+        adoption: Adoption,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        """``start`` loads what is stored and starts the workers."""
+        self.lags = Lags()
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+        self._pipeline = Pipeline(database, writers, deletes, adoption, clock)
+        hosts = ComputeHosts(
+            database, self._pipeline.bindings, writers.servers, writers.allocations, events, clock
+        )
+        self._shared = Shared(
+            database, self._pipeline, hosts, self.lags, clock, self._revisit, self._confirm
+        )
+        self._workers: dict[str, Worker] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Load what the own tables hold. Raises ``StoreError``."""
+        with self._database.read() as connection:
+            rows = servers.every(connection, states=None)
+            vcenters = edges.every_vcenter(connection)
+        self._pipeline.bindings.load(rows)
+        for vcenter in vcenters:
+            self._worker(vcenter.uuid)
+        active = sum(row.state is ServerState.ACTIVE for row in rows)
+        log.info("inventory loaded %s", keyed(vcenters=len(vcenters), servers=active))
+
+    def stop(self, timeout: float) -> None:
+        """End every worker after the unit that it is in; ``timeout`` is in seconds, for each."""
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.stop(timeout)
+
+    def open(self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink) -> Feed:
+        """Begin the stream of one edge for one vCenter. Raises ``StoreError``."""
+        self._note_vcenter(opened.vcenter)
+        worker = self._worker(opened.vcenter.instance_uuid)
+        return worker.attach(edge_name, opened, sink)
+
+    def observed(self, vcenter_uuid: str, state: inventory_pb2.InventoryObject) -> None:
+        """Take a state that came back with an operation's result, as if it were a change."""
+        worker = self._workers.get(vcenter_uuid)
+        if worker is not None:
+            worker.observe(state)
+
+    def reassert(self, instance_uuids: Sequence[str]) -> None:
+        """Compare the fields that vCenter owns again, once Nova's task on them has ended."""
+        rows = map(self._pipeline.bindings.get, instance_uuids)
+        self._revisit((row.vcenter_uuid, row.moref) for row in rows if row is not None)
+
+    def state(self, vcenter_uuid: str) -> VCenterState | None:
+        """Return what is known of a vCenter, for those who ask and change nothing."""
+        worker = self._workers.get(vcenter_uuid)
+        return None if worker is None else worker.state
+
+    def server(self, server_uuid: str) -> servers.ServerRow | None:
+        """Return the binding of a server, in any state."""
+        return self._pipeline.bindings.get(server_uuid)
+
+    def _worker(self, vcenter_uuid: str) -> Worker:
+        with self._lock:
+            worker = self._workers.get(vcenter_uuid)
+            if worker is None:
+                state = VCenterState(vcenter_uuid, self._limits)
+                state.load(self._database)
+                worker = self._workers[vcenter_uuid] = Worker(state, self._shared)
+                worker.start()
+            return worker
+
+    def _note_vcenter(self, about: inventory_pb2.VCenter) -> None:
+        row = VCenterRow(
+            uuid=about.instance_uuid,
+            full_name=about.full_name[:NAME_LENGTH],
+            version=about.version[:VERSION_LENGTH],
+            build=about.build[:VERSION_LENGTH],
+            api_version=about.api_version[:VERSION_LENGTH],
+            first_seen_at=moment(self._clock.wall()),
+        )
+        self._database.run(lambda connection: edges.write_vcenter(connection, row))
+
+    def _revisit(self, places: Iterable[Place]) -> None:
+        by_vcenter: dict[str, list[str]] = defaultdict(list)
+        for vcenter_uuid, moref in places:
+            by_vcenter[vcenter_uuid].append(moref)
+        for vcenter_uuid, morefs in by_vcenter.items():
+            worker = self._workers.get(vcenter_uuid)
+            if worker is not None:
+                worker.revisit(morefs)
+
+    def _confirm(self, vcenters: Iterable[str]) -> None:
+        for vcenter_uuid in vcenters:
+            places = self._pipeline.contests.unconfirmed(vcenter_uuid)
+            worker = self._workers.get(vcenter_uuid)
+            if worker is not None:
+                worker.confirm(moref for _, moref in places)
