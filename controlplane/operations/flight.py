@@ -10,6 +10,9 @@ from vsphere_gateway.v1 import operations_pb2
 READS = frozenset({"get_state", "get_diagnostics"})
 """Actions that change nothing: no row is written for them."""
 
+EARLIER_PROCESS = 0
+"""The number of any connection that an earlier process had; this one counts from 1."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
@@ -39,8 +42,8 @@ class Flight:
     """The destroy of a clone whose build failed: nobody was ever given the server."""
     state: OperationState = OperationState.PENDING
     edge: str = ""
-    connection: int = 0
-    """On which connection of the vCenter's edge it was sent; 0 before this process began."""
+    connection: int | None = None
+    """On which connection of the vCenter's edge it was sent; None as long as it was not."""
     adrift: bool = False
     """The edge does not know it any more, but vCenter may still be at it."""
     result: operations_pb2.OperationResult | None = None
@@ -59,6 +62,10 @@ class Flight:
     def deadline(self) -> float:
         """When the caller stops waiting: Unix time in seconds."""
         return self.operation.deadline.ToNanoseconds() / 1e9
+
+    def sent_before(self, connection: int) -> bool:
+        """Tell whether it was sent on an earlier connection."""
+        return self.connection is not None and self.connection < connection
 
     def description(self) -> str:
         """The operation's fields for a log line."""
@@ -102,6 +109,7 @@ def from_row(row: OperationRow, lock: threading.Lock) -> Flight:
         vcenter_uuid=row.vcenter_uuid,
         instance_uuid=row.instance_uuid,
         ended=threading.Condition(lock),
+        connection=EARLIER_PROCESS,
         cleanup=row.action == "destroy" and not row.recorded_delete,
         state=row.state,
         edge=row.edge,

@@ -13,7 +13,7 @@ from controlplane.errors import EdgeOfflineError
 from controlplane.interfaces import EdgeDispatcher, InventoryPipeline
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock, SystemClock
-from controlplane.operations.flight import Flight, Request, from_row
+from controlplane.operations.flight import EARLIER_PROCESS, Flight, Request, from_row
 from controlplane.operations.journal import Journal
 from controlplane.operations.records import OperationRecords
 from controlplane.operations.settler import Settler
@@ -112,14 +112,12 @@ class Ledger:
                 self._leave(flight, faults.not_recorded(flight.operation))
                 return
             earlier = self._records.begin(flight, request) if flight.durable else None
+            if earlier is not None:
+                self._take_up(flight, earlier)
+                return
         except StoreError as error:
-            log.error(
-                "operation not recorded, so not sent %s error=%s", flight.description(), error
-            )
+            log.error("operation not recorded %s error=%s", flight.description(), error)
             self._leave(flight, faults.no_ledger(flight.operation, str(error)))
-            return
-        if earlier is not None:
-            self._take_up(flight, earlier)
             return
         try:
             self.send(flight)
@@ -133,11 +131,12 @@ class Ledger:
             flight.operation.ParseFromString(row.request)
             flight.state = row.state
             flight.edge = row.edge
-            if row.result is not None:
-                flight.result = operations_pb2.OperationResult.FromString(row.result)
-                self._by_key.pop(row.idempotency_key, None)
-            else:
-                self._by_id[row.operation_id] = flight
+            flight.connection = EARLIER_PROCESS
+            self._by_id[row.operation_id] = flight
+        # Read after the flight can be found: a result that came before is in the row.
+        stored = self._records.stored_result(row.operation_id)
+        if stored is not None:
+            self._leave(flight, stored)
         log.info("operation taken up again state=%s %s", row.state.value, flight.description())
 
     def _await(self, flight: Flight, until: float) -> bool:
@@ -197,7 +196,7 @@ class Ledger:
         lost = []
         with self._lock:
             for flight in self._by_id.values():
-                if flight.vcenter_uuid != vcenter_uuid or flight.connection >= number:
+                if flight.vcenter_uuid != vcenter_uuid or not flight.sent_before(number):
                     continue
                 if flight.operation.operation_id in named:
                     flight.connection = number
@@ -276,6 +275,8 @@ class Ledger:
         )
         if flight is None or flight.durable:
             self._records.end(result, edge_name)
+        if flight is None:
+            flight = self._land(result)  # a repeated call may have come meanwhile
         if flight is not None:
             self._forget(flight)
             self._tell_pipeline(flight, result)

@@ -39,6 +39,14 @@ class OperationRecords:
             return earlier
         return None
 
+    def stored_result(self, operation_id: str) -> operations_pb2.OperationResult | None:
+        """Return how an operation ended, or what its caller was told."""
+        with self._database.read() as connection:
+            row = store.get(connection, operation_id)
+        if row is None or row.result is None:
+            return None
+        return operations_pb2.OperationResult.FromString(row.result)
+
     def cloned_here(self, instance_uuid: str) -> bool:
         """Tell whether an operation of ours may have made the virtual machine of a server."""
         with self._database.read() as connection:
