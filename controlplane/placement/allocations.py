@@ -1,8 +1,8 @@
-"""Allocations are written in the background: many consumers a request, a thread per provider.
+"""Allocations are written in the background, in the order of their submission for each provider.
 
-What a consumer should hold is kept once, the latest wish; a failed request is halved until the
-culprit is alone. Placement being away delays, it loses nothing while the process lives; after a
-restart `reconcile` compares all that a provider should hold.
+What a consumer should hold is kept once, the latest wish. Placement being away delays and loses
+nothing while the process lives; after a restart ``reconcile`` compares all that a provider should
+hold with what it holds.
 """
 
 import logging
@@ -11,27 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.inventory.records import AllocationRecord
-from controlplane.placement.client import PlacementClient, resources
-from controlplane.placement.errors import (
-    PlacementConflictError,
-    PlacementError,
-    PlacementRefusedError,
-    PlacementUnavailableError,
-)
+from controlplane.placement.bulk_requests import BATCH, BulkRequests
+from controlplane.placement.client import PlacementClient
+from controlplane.placement.errors import PlacementUnavailableError
 from controlplane.placement.providers import ResourceProviders
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
-"""Consumers in one request: placement handles them one by one within one transaction."""
-FEW = 10
-"""Up to as many consumers are looked up one by one, more by listing the whole provider."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-CONFLICT_ATTEMPTS = 5
+_RELEASES = "releases"
+"""The lane of consumers that should hold nothing, wherever they hold it."""
 
 Done = Callable[[], None]
-
-
 Wait = Callable[[threading.Event, float], bool]
 """Waits for the event that ends the writer, at most so many seconds; True when it is set."""
 
@@ -61,17 +52,23 @@ class _Wish:
 
 
 @dataclass(slots=True)
+class _Reconciliation:
+    """A comparison of one provider that waits or is under way."""
+
+    records: list[AllocationRecord]
+    latch: _Latch
+    superseded: set[str] = field(default_factory=set)
+    """Consumers with a newer wish than ``records``."""
+
+
+@dataclass(slots=True)
 class _Lane:
-    """What waits for one provider's thread."""
+    """What waits for one thread."""
 
     consumers: dict[str, None] = field(default_factory=dict)
     """In the order of their submission."""
-    reconciliations: list[tuple[list[AllocationRecord], _Latch]] = field(default_factory=list)
+    reconciliations: list[_Reconciliation] = field(default_factory=list)
     thread: threading.Thread | None = None
-
-
-_RELEASES = "releases"
-"""The lane of consumers that should hold nothing, wherever they hold it."""
 
 
 class AllocationQueue:
@@ -84,20 +81,23 @@ class AllocationQueue:
         wait: Wait = threading.Event.wait,
     ) -> None:
         """``wait`` is for tests that must not sleep."""
-        self._client = client
-        self._providers = providers
+        self._requests = BulkRequests(client, providers)
         self._wait = wait
         self._changed = threading.Condition()
         self._wishes: dict[str, _Wish] = {}
+        self._reconciling: list[_Reconciliation] = []
         self._lanes: dict[str, _Lane] = {}
         self._stopping = threading.Event()
-        self.refused: dict[str, str] = {}
-        """Why placement holds nothing for a consumer, until it does."""
 
     @property
     def backlog(self) -> int:
         """Consumers that are not written yet."""
         return len(self._wishes)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why placement does not hold what it should, by consumer."""
+        return dict(self._requests.refused)
 
     def submit(self, records: Iterable[AllocationRecord], done: Done | None = None) -> None:
         """Queue allocations (``AllocationWriter.submit``)."""
@@ -114,9 +114,10 @@ class AllocationQueue:
         self, provider_uuid: str, records: Sequence[AllocationRecord], done: Done | None = None
     ) -> None:
         """Queue a comparison of a whole provider (``AllocationWriter.reconcile``)."""
-        latch = _Latch(1, done or _nothing)
+        reconciliation = _Reconciliation(list(records), _Latch(1, done or _nothing))
         with self._changed:
-            self._lane(provider_uuid).reconciliations.append((list(records), latch))
+            self._reconciling.append(reconciliation)
+            self._lane(provider_uuid).reconciliations.append(reconciliation)
             self._changed.notify_all()
 
     def release(self, consumer_uuids: Iterable[str]) -> None:
@@ -145,61 +146,84 @@ class AllocationQueue:
             wish.latches += before.latches
             before.latches = []
         self._wishes[consumer] = wish
+        for reconciliation in self._reconciling:
+            reconciliation.superseded.add(consumer)
         self._lane(lane).consumers[consumer] = None
 
     def _lane(self, key: str) -> _Lane:
         lane = self._lanes.setdefault(key, _Lane())
         if lane.thread is None:
+            name = f"allocations-{key[:8]}"
             lane.thread = threading.Thread(
-                target=self._run, args=(key, lane), name=f"allocations-{key[:8]}", daemon=True
+                target=self._run, args=(key, lane), name=name, daemon=True
             )
             lane.thread.start()
         return lane
 
     def _run(self, key: str, lane: _Lane) -> None:
         failures = 0
-        while not self._stopping.is_set():
-            batch, reconciliation = self._next(lane)
+        while True:
+            reconciliation, batch = self._next(lane)
+            if self._stopping.is_set():
+                return
             try:
                 if reconciliation:
                     self._reconcile(key, reconciliation)
-                self._write(key, batch)
+                else:
+                    self._write(key, batch)
                 failures = 0
             except PlacementUnavailableError as error:
-                self._put_back(lane, batch, reconciliation)
+                self._put_back(lane, reconciliation, batch)
                 delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
                 log.warning("placement away lane=%s retry_seconds=%.0f error=%s", key, delay, error)
                 self._wait(self._stopping, delay)
 
-    def _next(
-        self, lane: _Lane
-    ) -> tuple[dict[str, _Wish], tuple[list[AllocationRecord], _Latch] | None]:
+    def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _Wish]]:
+        """Wait for work; a reconciliation comes before what was submitted after it."""
         with self._changed:
             while not (lane.consumers or lane.reconciliations or self._stopping.is_set()):
                 self._changed.wait()
-            reconciliation = lane.reconciliations.pop(0) if lane.reconciliations else None
+            if lane.reconciliations:
+                return lane.reconciliations.pop(0), {}
             taken = list(lane.consumers)[:BATCH]
             for consumer in taken:
                 del lane.consumers[consumer]
-            # A consumer that moved to another lane in the meantime is that lane's.
-            return {c: self._wishes[c] for c in taken if c in self._wishes}, reconciliation
+            return None, {
+                consumer: self._wishes[consumer] for consumer in taken if consumer in self._wishes
+            }
 
     def _put_back(
-        self,
-        lane: _Lane,
-        batch: dict[str, _Wish],
-        reconciliation: tuple[list[AllocationRecord], _Latch] | None,
+        self, lane: _Lane, reconciliation: _Reconciliation | None, batch: dict[str, _Wish]
     ) -> None:
         with self._changed:
             if reconciliation:
                 lane.reconciliations.insert(0, reconciliation)
             lane.consumers = {**dict.fromkeys(batch), **lane.consumers}
 
+    def _reconcile(self, provider: str, reconciliation: _Reconciliation) -> None:
+        records, superseded = reconciliation.records, reconciliation.superseded
+        written = self._requests.reconcile(
+            provider, records, lambda record: record.consumer_uuid not in superseded
+        )
+        log.info(
+            "allocations reconciled provider=%s servers=%d written=%d",
+            provider,
+            len(records),
+            written,
+        )
+        with self._changed:
+            self._reconciling.remove(reconciliation)
+        reconciliation.latch.settle()
+
     def _write(self, key: str, batch: dict[str, _Wish]) -> None:
         if key == _RELEASES:
-            self._release(batch)
+            for consumer, wish in batch.items():
+                if wish.record is None:
+                    self._requests.release(consumer)
+                    self._settle(consumer, wish)
             return
+        # A consumer that has moved to another provider is that provider's lane's.
         mine = {
             consumer: wish
             for consumer, wish in batch.items()
@@ -207,16 +231,13 @@ class AllocationQueue:
         }
         records = [wish.record for wish in mine.values() if wish.record is not None]
         if records:
-            self._set(key, records, self._generations(key, records))
+            self._requests.write(key, records, lambda record: self._is_latest(record, mine))
         for consumer, wish in mine.items():
             self._settle(consumer, wish)
 
-    def _release(self, batch: dict[str, _Wish]) -> None:
-        for consumer, wish in batch.items():
-            if wish.record is None:
-                self._client.delete_allocations(consumer)
-                self.refused.pop(consumer, None)
-                self._settle(consumer, wish)
+    def _is_latest(self, record: AllocationRecord, batch: dict[str, _Wish]) -> bool:
+        with self._changed:
+            return self._wishes.get(record.consumer_uuid) is batch[record.consumer_uuid]
 
     def _settle(self, consumer: str, wish: _Wish) -> None:
         with self._changed:
@@ -225,98 +246,6 @@ class AllocationQueue:
             settled, wish.latches = wish.latches, []
         for latch in settled:
             latch.settle()
-
-    def _reconcile(
-        self, provider: str, reconciliation: tuple[list[AllocationRecord], _Latch]
-    ) -> None:
-        records, latch = reconciliation
-        stored = self._client.provider_allocations(provider)
-        differing = [
-            record
-            for record in records
-            if stored.get(record.consumer_uuid, {}).get("resources") != resources(record)
-        ]
-        generations = {uuid: found["consumer_generation"] for uuid, found in stored.items()}
-        for start in range(0, len(differing), BATCH):
-            self._set(provider, differing[start : start + BATCH], generations)
-        log.info(
-            "allocations reconciled provider=%s count=%d written=%d",
-            provider,
-            len(records),
-            len(differing),
-        )
-        latch.settle()
-
-    def _generations(
-        self, provider: str, records: Sequence[AllocationRecord]
-    ) -> dict[str, int | None]:
-        if len(records) <= FEW:
-            return {r.consumer_uuid: self._generation(r.consumer_uuid) for r in records}
-        stored = self._client.provider_allocations(provider)
-        return {uuid: found["consumer_generation"] for uuid, found in stored.items()}
-
-    def _generation(self, consumer: str) -> int | None:
-        generation: int | None = self._client.consumer_allocations(consumer).get(
-            "consumer_generation"
-        )
-        return generation
-
-    def _set(
-        self, provider: str, records: list[AllocationRecord], generations: dict[str, int | None]
-    ) -> None:
-        """Write; halve what is refused until the culprit is alone, then give it one more chance.
-
-        The generations were read before it is checked that the records are still wanted, so a
-        newer wish that another thread writes in the meantime makes this one a conflict.
-        """
-        records = [record for record in records if self._still_wanted(record)]
-        if not records:
-            return
-        try:
-            self._client.set_allocations(records, generations)
-        except (PlacementConflictError, PlacementRefusedError) as error:
-            if len(records) > 1 and not self._widened(provider, records, error):
-                half = len(records) // 2
-                self._set(provider, records[:half], generations)
-                self._set(provider, records[half:], generations)
-            elif len(records) > 1:
-                self._set(provider, records, generations)
-            else:
-                self._set_one(provider, records[0])
-            return
-        for record in records:
-            self.refused.pop(record.consumer_uuid, None)
-
-    def _still_wanted(self, record: AllocationRecord) -> bool:
-        with self._changed:
-            wish = self._wishes.get(record.consumer_uuid)
-        return wish is None or wish.record is record
-
-    def _widened(
-        self, provider: str, records: list[AllocationRecord], error: PlacementError
-    ) -> bool:
-        return isinstance(error, PlacementRefusedError) and self._providers.widen(provider, records)
-
-    def _set_one(self, provider: str, record: AllocationRecord) -> None:
-        consumer = record.consumer_uuid
-        problem: PlacementError | None = None
-        for _ in range(CONFLICT_ATTEMPTS):
-            generation = self._generation(consumer)
-            if not self._still_wanted(record):
-                return
-            try:
-                self._client.set_allocations([record], {consumer: generation})
-            except PlacementConflictError as error:
-                problem = error
-            except PlacementRefusedError as error:
-                problem = error
-                if not self._widened(provider, [record], error):
-                    break
-            else:
-                self.refused.pop(consumer, None)
-                return
-        log.warning("allocation refused server=%s reason=%s", consumer, problem)
-        self.refused[consumer] = str(problem)
 
 
 class NoPlacement:

@@ -6,7 +6,7 @@ what the driver reports too, so neither undoes the other.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from controlplane.inventory.records import AllocationRecord, ComputeHostRecord
@@ -58,7 +58,7 @@ class ResourceProviders:
         """Delete the provider; the allocations on it must be gone."""
         self._client.delete_provider(provider)
 
-    def widen(self, provider: str, records: list[AllocationRecord]) -> bool:
+    def widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:
         """Raise ratios and largest amounts until the allocations fit; tell whether that helped.
 
         vCenter has placed these virtual machines already: what placement thinks of the capacity is
@@ -66,7 +66,7 @@ class ResourceProviders:
         """
         return _repeat(lambda: self._widen(provider, records))
 
-    def _widen(self, provider: str, records: list[AllocationRecord]) -> bool:
+    def _widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:
         found = self._client.inventories(provider)
         usages = self._client.usages(provider)
         changed = False

@@ -1,0 +1,136 @@
+"""Many allocations in few requests, and the one that placement refuses singled out."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from controlplane.inventory.records import AllocationRecord
+from controlplane.placement.client import PlacementClient, resources
+from controlplane.placement.errors import (
+    PlacementConflictError,
+    PlacementError,
+    PlacementRefusedError,
+)
+from controlplane.placement.providers import ResourceProviders
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+"""Consumers in one request: placement handles them one by one within one transaction."""
+FEW = 10
+"""Up to as many consumers are looked up one by one, more by listing the whole provider."""
+CONFLICT_ATTEMPTS = 5
+
+Generations = Mapping[str, int | None]
+Wanted = Callable[[AllocationRecord], bool]
+"""Tells whether a record is still the latest word on its consumer.
+
+It is asked after the generations were read: what another thread writes later is a conflict.
+"""
+
+
+class BulkRequests:
+    """Writes allocations. Every method raises ``PlacementUnavailableError``."""
+
+    def __init__(self, client: PlacementClient, providers: ResourceProviders) -> None:
+        """``providers`` widens what is too small for virtual machines that run already."""
+        self._client = client
+        self._providers = providers
+        self.refused: dict[str, str] = {}
+        """Why placement does not hold what it should for a consumer, until it does."""
+
+    def write(self, provider: str, records: Sequence[AllocationRecord], wanted: Wanted) -> None:
+        """Write the allocations of one provider."""
+        self._write(provider, records, self._generations(provider, records), wanted)
+
+    def reconcile(self, provider: str, records: Sequence[AllocationRecord], wanted: Wanted) -> int:
+        """Write those allocations that placement holds otherwise; return how many."""
+        stored = self._client.provider_allocations(provider)
+        differing = [
+            record
+            for record in records
+            if stored.get(record.consumer_uuid, {}).get("resources") != resources(record)
+        ]
+        generations = {uuid: found["consumer_generation"] for uuid, found in stored.items()}
+        for start in range(0, len(differing), BATCH):
+            self._write(provider, differing[start : start + BATCH], generations, wanted)
+        return len(differing)
+
+    def release(self, consumer: str) -> None:
+        """Delete a consumer's allocations, wherever they are."""
+        self._client.delete_allocations(consumer)
+        self.refused.pop(consumer, None)
+
+    def _generations(self, provider: str, records: Sequence[AllocationRecord]) -> Generations:
+        if len(records) <= FEW:
+            return {
+                record.consumer_uuid: self._generation(record.consumer_uuid) for record in records
+            }
+        stored = self._client.provider_allocations(provider)
+        return {uuid: found["consumer_generation"] for uuid, found in stored.items()}
+
+    def _generation(self, consumer: str) -> int | None:
+        found = self._client.consumer_allocations(consumer)
+        generation: int | None = found.get("consumer_generation")
+        return generation
+
+    def _write(
+        self,
+        provider: str,
+        records: Sequence[AllocationRecord],
+        generations: Generations,
+        wanted: Wanted,
+    ) -> None:
+        latest = [record for record in records if wanted(record)]
+        if not latest:
+            return
+        try:
+            self._client.set_allocations(latest, generations)
+        except (PlacementConflictError, PlacementRefusedError) as error:
+            self._after_failure(provider, latest, generations, wanted, error)
+            return
+        for record in latest:
+            self.refused.pop(record.consumer_uuid, None)
+
+    def _after_failure(
+        self,
+        provider: str,
+        records: Sequence[AllocationRecord],
+        generations: Generations,
+        wanted: Wanted,
+        error: PlacementError,
+    ) -> None:
+        """Widen the provider, or halve until the culprit is alone; it gets one more chance."""
+        if len(records) == 1:
+            self._write_one(provider, records[0], wanted)
+        elif self._widened(provider, records, error):
+            self._write(provider, records, generations, wanted)
+        else:
+            half = len(records) // 2
+            self._write(provider, records[:half], generations, wanted)
+            self._write(provider, records[half:], generations, wanted)
+
+    def _write_one(self, provider: str, record: AllocationRecord, wanted: Wanted) -> None:
+        consumer = record.consumer_uuid
+        problem: PlacementError | None = None
+        for _ in range(CONFLICT_ATTEMPTS):
+            generation = self._generation(consumer)
+            if not wanted(record):
+                return
+            try:
+                self._client.set_allocations([record], {consumer: generation})
+            except PlacementConflictError as error:
+                problem = error
+            except PlacementRefusedError as error:
+                problem = error
+                if not self._widened(provider, [record], error):
+                    break
+            else:
+                self.refused.pop(consumer, None)
+                return
+        log.warning("allocation refused server=%s reason=%s", consumer, problem)
+        self.refused[consumer] = str(problem)
+
+    def _widened(
+        self, provider: str, records: Sequence[AllocationRecord], error: PlacementError
+    ) -> bool:
+        return isinstance(error, PlacementRefusedError) and self._providers.widen(provider, records)
