@@ -37,6 +37,11 @@ class Port(IntEnum):
     QUICKSTART_VCENTER = 40
     QUICKSTART_GATEWAY = 41
     QUICKSTART_ADMIN = 42
+    TEST_GATEWAY = 51
+    TEST_ADMIN = 52
+    BENCH_VCENTER = 60
+    BENCH_GATEWAY = 61
+    BENCH_ADMIN = 62
 
     @property
     def number(self) -> int:

@@ -1,0 +1,1 @@
+"""`make bench`: figures with their peers from the same run."""
