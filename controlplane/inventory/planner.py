@@ -40,6 +40,7 @@ from vsphere_gateway.v1 import inventory_pb2
 PATIENCE_SECONDS = 3.0
 """How long a new virtual machine waits for a folder or network that is announced after it."""
 HASH_BYTES = 16
+_IN_CLUSTERS = MACHINE_KINDS | {inventory_pb2.OBJECT_KIND_HOST}
 LONGEST_KEY = 128
 NAME_LENGTH = 255
 
@@ -115,7 +116,6 @@ class Planner:
             plan.postponed.add(key)
             return
         kind, body = kind_of(one), getattr(one, one.WhichOneof("body") or "")
-        is_machine = kind in MACHINE_KINDS
         kept = held is not None and (plan.unit.revisited or not one.revision)
         plan.rows[key] = ObjectRow(
             vcenter_uuid=state.uuid,
@@ -125,11 +125,10 @@ class Planner:
             epoch=held.epoch if held and kept else plan.unit.epoch,
             revision=held.revision if held and kept else one.revision,
             body=one.SerializeToString(),
-            cluster=body.cluster.value or None if is_machine else None,
+            cluster=body.cluster.value or None if kind in _IN_CLUSTERS else None,
             name=body.full_name[:NAME_LENGTH]
             if kind == inventory_pb2.OBJECT_KIND_VCENTER
             else body.name[:NAME_LENGTH],
-            instance_uuid=canonical(body.instance_uuid) or None if is_machine else None,
             standing=standing,
         )
 

@@ -99,9 +99,17 @@ def _settle_images(state: VCenterState, plan: Plan, rows: UnitRows) -> None:
         if outcome.change is ImageChange.REFUSED:
             _refuse(plan, planned.key, outcome.reason)
         elif outcome.change is not ImageChange.NONE or record.id not in state.images:
-            moref = moref_of(planned.key)
             rows.images.append(
-                ImageRow(record.id, plan.vcenter_uuid, moref, record.name, "active", plan.now)
+                ImageRow(
+                    id=record.id,
+                    vcenter_uuid=plan.vcenter_uuid,
+                    moref=moref_of(planned.key),
+                    name=record.name,
+                    owner=record.owner,
+                    visibility=record.visibility,
+                    state="active",
+                    created_at=plan.now,
+                )
             )
 
 

@@ -1,12 +1,13 @@
 """Leases with fencing: who may act on a vCenter, and which control plane runs a cluster."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from controlplane.store.schema import leases
+from controlplane.store.upsert import upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,11 @@ def acquire(
 
     Another's lease is taken over only after it has expired; the fencing epoch then grows.
     """
+    fresh = LeaseRow(resource, holder, 1, now, now + duration)
+    upsert(connection, leases, [asdict(fresh)], update=())
     row = _get(connection, resource, lock=True)
-    if row is None:
-        row = LeaseRow(resource, holder, 1, now, now + duration)
-        connection.execute(
-            insert(leases).values(
-                resource=resource,
-                holder=holder,
-                fencing_epoch=1,
-                acquired_at=now,
-                expires_at=row.expires_at,
-            )
-        )
-        return row
+    if row is None or row == fresh:
+        return fresh
     if row.holder != holder and row.expires_at > now:
         return row
     taken_over = row.holder != holder

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from controlplane.store.schema import objects
 from controlplane.store.upsert import upsert
@@ -47,7 +47,6 @@ class ObjectRow:
     body: bytes
     cluster: str | None
     name: str
-    instance_uuid: str | None
     standing: Standing
 
 
@@ -103,31 +102,14 @@ def bodies_of_kinds(
         yield row.body
 
 
-def page_of_kinds(
-    connection: Connection, vcenter_uuid: str, kinds: Collection[int], after: str, limit: int
-) -> list[tuple[str, bytes]]:
-    """Return reference and body of the next objects in the order of their references."""
+def members(connection: Connection, kind: int) -> dict[tuple[str, str], int]:
+    """Return how many objects of a kind each cluster has, by vCenter and the cluster's moref."""
     query = (
-        select(objects.c.reference, objects.c.body)
-        .where(
-            objects.c.vcenter_uuid == vcenter_uuid,
-            objects.c.reference > after,
-            objects.c.kind.in_(list(kinds)),
-        )
-        .order_by(objects.c.reference)
-        .limit(limit)
+        select(objects.c.vcenter_uuid, objects.c.cluster, func.count())
+        .where(objects.c.kind == kind, objects.c.cluster.is_not(None))
+        .group_by(objects.c.vcenter_uuid, objects.c.cluster)
     )
-    return [(row.reference, row.body) for row in connection.execute(query)]
-
-
-def by_instance_uuid(
-    connection: Connection, vcenter_uuid: str, uuid: str
-) -> list[Row[tuple[str, int]]]:
-    """Return reference and standing of the objects that claim one instance UUID."""
-    query = select(objects.c.reference, objects.c.standing).where(
-        objects.c.instance_uuid == uuid, objects.c.vcenter_uuid == vcenter_uuid
-    )
-    return list(connection.execute(query))
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 
 def write(connection: Connection, rows: Sequence[ObjectRow], now: datetime) -> None:
@@ -146,7 +128,6 @@ def write(connection: Connection, rows: Sequence[ObjectRow], now: datetime) -> N
                 "body": row.body,
                 "cluster": row.cluster,
                 "name": row.name,
-                "instance_uuid": row.instance_uuid,
                 "standing": int(row.standing),
                 "updated_at": now,
             }

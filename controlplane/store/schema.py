@@ -103,12 +103,10 @@ objects = sqlalchemy.Table(
     Column("body", Body, nullable=False, doc="InventoryObject, serialised"),
     Column("cluster", String(128), nullable=True, doc="moref of the cluster it belongs to"),
     Column("name", String(255), nullable=False, default=""),
-    Column("instance_uuid", String(64), nullable=True, doc="Virtual machines and templates."),
     Column("standing", SmallInteger, nullable=False, doc="Standing"),
     Column("updated_at", Time, nullable=False),
     Index(None, "vcenter_uuid", "kind", "cluster"),
     Index(None, "vcenter_uuid", "standing"),
-    Index(None, "instance_uuid"),
     **BINARY_UTF8,
 )
 
@@ -145,6 +143,8 @@ images = sqlalchemy.Table(
     Column("vcenter_uuid", Uuid, nullable=False),
     Column("moref", String(128), nullable=False),
     Column("name", String(255), nullable=False),
+    Column("owner", String(255), nullable=False, doc="Project id."),
+    Column("visibility", String(16), nullable=False),
     Column("state", String(16), nullable=False, doc="active or removed"),
     Column("created_at", Time, nullable=False),
     Column("removed_at", Time, nullable=True),

@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, literal, select, update
 from sqlalchemy.engine import Connection
 
-from controlplane.store.schema import images, servers
+from controlplane.store.schema import images, objects, servers
 from controlplane.store.upsert import upsert
 
 
@@ -65,6 +65,9 @@ class ImageRow:
     vcenter_uuid: str
     moref: str
     name: str
+    owner: str
+    """Project id."""
+    visibility: str
     state: str
     """`active` or `removed`."""
     created_at: datetime
@@ -97,6 +100,30 @@ def every(
     if states is not None:
         query = query.where(servers.c.state.in_([state.value for state in states]))
     return [_row(row._mapping) for row in connection.execute(query)]
+
+
+def with_bodies(
+    connection: Connection, clusters: Collection[str]
+) -> list[tuple[ServerRow, bytes | None]]:
+    """Return the active servers of some clusters by name, each with its virtual machine."""
+    reference = literal("VirtualMachine:") + servers.c.moref
+    joined = servers.outerjoin(
+        objects,
+        and_(objects.c.vcenter_uuid == servers.c.vcenter_uuid, objects.c.reference == reference),
+    )
+    query = (
+        select(servers, objects.c.body)
+        .select_from(joined)
+        .where(servers.c.cluster_uuid.in_(list(clusters)))
+        .where(servers.c.state == ServerState.ACTIVE.value)
+        .order_by(servers.c.name, servers.c.uuid)
+    )
+    found = []
+    for row in connection.execute(query):
+        values = dict(row._mapping)
+        body = values.pop("body")
+        found.append((_row(values), body))
+    return found
 
 
 def get(connection: Connection, uuids: Collection[str]) -> dict[str, ServerRow]:
@@ -149,8 +176,8 @@ def counts(connection: Connection) -> dict[str, int]:
 
 def write_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
     """Insert images, or update all but when they were made."""
-    update_columns = ["vcenter_uuid", "moref", "name", "state", "removed_at"]
-    upsert(connection, images, [asdict(row) for row in rows], update_columns)
+    changing = ["vcenter_uuid", "moref", "name", "owner", "visibility", "state", "removed_at"]
+    upsert(connection, images, [asdict(row) for row in rows], changing)
 
 
 def every_image(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
@@ -159,6 +186,27 @@ def every_image(connection: Connection, vcenter_uuid: str | None = None) -> list
     if vcenter_uuid is not None:
         query = query.where(images.c.vcenter_uuid == vcenter_uuid)
     return [ImageRow(**row._mapping) for row in connection.execute(query)]
+
+
+def images_with_bodies(connection: Connection) -> list[tuple[ImageRow, bytes | None]]:
+    """Return active images by name, each with its template."""
+    reference = literal("VirtualMachine:") + images.c.moref
+    joined = images.outerjoin(
+        objects,
+        and_(objects.c.vcenter_uuid == images.c.vcenter_uuid, objects.c.reference == reference),
+    )
+    query = (
+        select(images, objects.c.body)
+        .select_from(joined)
+        .where(images.c.state == "active")
+        .order_by(images.c.name, images.c.id)
+    )
+    found = []
+    for row in connection.execute(query):
+        values = dict(row._mapping)
+        body = values.pop("body")
+        found.append((ImageRow(**values), body))
+    return found
 
 
 def get_image(connection: Connection, image_id: str) -> ImageRow | None:

@@ -87,6 +87,8 @@ def upgrade() -> None:
         sa.Column("vcenter_uuid", sa.String(length=36), nullable=False),
         sa.Column("moref", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("owner", sa.String(length=255), nullable=False),
+        sa.Column("visibility", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("removed_at", TIME, nullable=True),
@@ -116,13 +118,11 @@ def upgrade() -> None:
         sa.Column("body", BODY, nullable=False),
         sa.Column("cluster", sa.String(length=128), nullable=True),
         sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("instance_uuid", sa.String(length=64), nullable=True),
         sa.Column("standing", sa.SmallInteger(), nullable=False),
         sa.Column("updated_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("vcenter_uuid", "reference", name="pk_objects"),
         **OPTIONS,
     )
-    op.create_index("ix_objects_instance_uuid", "objects", ["instance_uuid"])
     op.create_index(
         "ix_objects_vcenter_uuid_kind_cluster", "objects", ["vcenter_uuid", "kind", "cluster"]
     )

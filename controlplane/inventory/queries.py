@@ -1,0 +1,76 @@
+"""The stored inventory as Nova asks for it. Answers from memory and one row, never from a site."""
+
+from controlplane.interfaces import ComputeCluster, StoredVirtualMachine
+from controlplane.inventory import cluster_resources
+from controlplane.inventory.references import machine_key, machine_of, reference_of
+from controlplane.inventory.service import Inventory
+from controlplane.inventory.state import cluster_key
+from controlplane.store import clusters, objects, servers
+from controlplane.store.clusters import ClusterRow, ClusterState
+from controlplane.store.database import Database
+from controlplane.store.servers import ServerState
+from vsphere_gateway.v1 import compute_pb2, inventory_pb2
+
+
+class InventoryQueries:
+    """Implements ``controlplane.interfaces.ComputeInventory``. Thread-safe."""
+
+    def __init__(self, database: Database, inventory: Inventory) -> None:
+        """``database`` holds the own tables."""
+        self._database = database
+        self._inventory = inventory
+
+    def cluster(self, compute_host: str) -> ComputeCluster | None:
+        """The cluster of a compute host; None when it is not under management."""
+        row = self._row(compute_host)
+        if row is None:
+            return None
+        reference = reference_of(cluster_key(row.moref))
+        return ComputeCluster(row.compute_host, row.uuid, row.vcenter_uuid, reference)
+
+    def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
+        """The virtual machine behind a Nova server, in whatever cluster it is now."""
+        row = self._inventory.server(server_uuid)
+        if row is None or row.state is not ServerState.ACTIVE:
+            return None
+        return self._stored(row.vcenter_uuid, row.moref)
+
+    def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
+        """The servers of a compute host: adopted ones and those that OpenStack created."""
+        row = self._row(compute_host)
+        if row is None:
+            return []
+        with self._database.read() as connection:
+            rows = servers.every(connection, cluster_uuid=row.uuid)
+        return [compute_pb2.InstanceName(instance_uuid=one.uuid, name=one.name) for one in rows]
+
+    def resources(self, compute_host: str) -> compute_pb2.GetClusterResourcesResponse | None:
+        """Totals and usage of a compute host, without ``edge_online``."""
+        row = self._row(compute_host)
+        state = None if row is None else self._inventory.state(row.vcenter_uuid)
+        if row is None or state is None:
+            return None
+        with self._database.read() as connection:
+            usage = servers.usage(connection, row.uuid)
+        return cluster_resources.resources(state, row, usage)
+
+    def template(self, image_id: str) -> StoredVirtualMachine | None:
+        """The template behind a Glance image."""
+        with self._database.read() as connection:
+            row = servers.get_image(connection, image_id)
+        return None if row is None else self._stored(row.vcenter_uuid, row.moref)
+
+    def _row(self, compute_host: str) -> ClusterRow | None:
+        with self._database.read() as connection:
+            row = clusters.by_compute_host(connection, compute_host)
+        return None if row is None or row.state is ClusterState.UNMANAGED else row
+
+    def _stored(self, vcenter_uuid: str, moref: str) -> StoredVirtualMachine | None:
+        key = machine_key(moref)
+        with self._database.read() as connection:
+            body = objects.bodies(connection, vcenter_uuid, [key]).get(key)
+        if body is None:
+            return None
+        one = inventory_pb2.InventoryObject.FromString(body)
+        machine = machine_of(one)
+        return StoredVirtualMachine(vcenter_uuid, one.reference, machine.cluster, machine)
