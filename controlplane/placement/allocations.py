@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from controlplane.inventory.records import AllocationRecord
 from controlplane.placement.bulk_requests import BATCH, BulkRequests
 from controlplane.placement.client import PlacementClient
-from controlplane.placement.errors import PlacementUnavailableError
+from controlplane.placement.errors import PlacementError
 from controlplane.placement.providers import ResourceProviders
 
 log = logging.getLogger(__name__)
@@ -172,11 +172,11 @@ class AllocationQueue:
                 else:
                     self._write(key, batch)
                 failures = 0
-            except PlacementUnavailableError as error:
+            except PlacementError as error:
                 self._put_back(lane, reconciliation, batch)
                 delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
-                log.warning("placement away lane=%s retry_seconds=%.0f error=%s", key, delay, error)
+                log.warning("placement failed lane=%s retry_seconds=%.0f error=%s", key, delay, error)
                 self._wait(self._stopping, delay)
 
     def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _Wish]]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
@@ -18,6 +18,7 @@ from controlplane.inventory.records import (
 from controlplane.store.nova import api_rows, bulk, changes, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import Plan
+from controlplane.store.nova.clock import utc_now
 from controlplane.store.nova.existing import Existing
 from controlplane.store.nova.writes import Writes
 
@@ -28,11 +29,6 @@ _ANNOUNCED = {
     ServerChange.RESTORED: Announced.CREATE,
     ServerChange.UPDATED: Announced.UPDATE,
 }
-
-
-def utc_now() -> datetime:
-    """Return the time as the DATETIME columns hold it: UTC, no zone, no fraction."""
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
 class ServerStore:
