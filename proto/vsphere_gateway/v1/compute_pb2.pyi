@@ -198,19 +198,23 @@ class InstanceName(_message.Message):
 
     INSTANCE_UUID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    POWER_STATE_FIELD_NUMBER: _builtins.int
     instance_uuid: _builtins.str
     """The Nova UUID."""
     name: _builtins.str
     """The virtual machine's name."""
+    power_state: _inventory_pb2.PowerState.ValueType
+    """Its power state as stored, for a worker that starts and would otherwise ask for each."""
     def __init__(
         self,
         *,
         instance_uuid: _builtins.str = ...,
         name: _builtins.str = ...,
+        power_state: _inventory_pb2.PowerState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_uuid", b"instance_uuid", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_uuid", b"instance_uuid", "name", b"name", "power_state", b"power_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
