@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Steps:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Progress(
-                SpinnerColumn(finished_text="[green]✓[/]"),
-                TextColumn("{task.description}"),
+                SpinnerColumn(finished_text=""),
+                TextColumn("{task.fields[mark]}{task.description}"),
                 TimeElapsedColumn(),
                 console=self._console,
             )
@@ -51,15 +51,28 @@ class Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Show a step while the block runs, and then how long it took."""
-        if self._live is not None:
-            task = self._live.add_task(name, total=1)
-            yield
-            self._live.update(task, completed=1)
-            return
-        self._console.print(f"{name} ...", markup=False)
         started = time.monotonic()
-        yield
-        self._console.print(f"{name}: done in {time.monotonic() - started:.1f} s", markup=False)
+        task = self._begin(name)
+        try:
+            yield
+        except BaseException:
+            self._end(task, name, "failed after", started)
+            raise
+        self._end(task, name, "done in", started)
+
+    def _begin(self, name: str) -> TaskID | None:
+        if self._live is not None:
+            return self._live.add_task(name, total=1, mark="")
+        self._console.print(f"{name} ...", markup=False)
+        return None
+
+    def _end(self, task: TaskID | None, name: str, verdict: str, started: float) -> None:
+        if self._live is not None and task is not None:
+            mark = "[red]✗[/] " if verdict.startswith("failed") else "[green]✓[/] "
+            self._live.update(task, completed=1, mark=mark)
+            return
+        seconds = time.monotonic() - started
+        self._console.print(f"{name}: {verdict} {seconds:.1f} s", markup=False)
 
     def run(self, steps: Mapping[str, Step], workers: int = 8) -> None:
         """Run steps side by side, each after those that it needs.
@@ -71,7 +84,8 @@ class Steps:
         running: dict[Future[None], str] = {}
         with ThreadPoolExecutor(workers) as pool:
             while waiting or running:
-                for name in [name for name in waiting if done.issuperset(waiting[name].needs)]:
+                ready = [name for name in waiting if done.issuperset(waiting[name].needs)]
+                for name in ready[: workers - len(running)]:
                     running[pool.submit(self._run_one, name, waiting.pop(name))] = name
                 if not running:
                     raise ValueError(f"steps need each other or one that is missing: {waiting}")

@@ -33,6 +33,8 @@ max-connections = 1000
 max-allowed-packet = 64M
 innodb-buffer-pool-size = 256M
 innodb-flush-log-at-trx-commit = 2
+innodb-flush-method = nosync
+sync-frm = OFF
 innodb-doublewrite = OFF
 innodb-file-per-table = ON
 """
