@@ -176,7 +176,7 @@ class AllocationQueue:
                 self._put_back(lane, reconciliation, batch)
                 delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
-                log.warning("placement failed lane=%s retry_seconds=%.0f error=%s", key, delay, error)
+                log.warning("placement failed lane=%s retry_in=%.0f error=%s", key, delay, error)
                 self._wait(self._stopping, delay)
 
     def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _Wish]]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from controlplane.store import upstream_schema
+from controlplane.store import bulk, upstream_schema
 from controlplane.store.database import Database
-from controlplane.store.nova import bulk
 from controlplane.store.nova.cells import CELL0, NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
 

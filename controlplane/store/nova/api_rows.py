@@ -7,8 +7,9 @@ import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from controlplane.inventory.records import Origin, ServerChange
+from controlplane.store import bulk
 from controlplane.store.database import Database
-from controlplane.store.nova import bulk, primitives
+from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import Plan
 from controlplane.store.nova.tables import (

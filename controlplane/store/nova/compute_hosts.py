@@ -9,9 +9,9 @@ import sqlalchemy
 from sqlalchemy.engine import Connection, RowMapping
 
 from controlplane.inventory.records import ComputeHostRecord, ServiceStatus
-from controlplane.store.nova import bulk
+from controlplane.store import bulk
+from controlplane.store.clock import utc_now
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.clock import utc_now
 from controlplane.store.nova.tables import (
     AGGREGATE_HOSTS,
     COMPUTE_NODES,

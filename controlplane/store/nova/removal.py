@@ -16,11 +16,12 @@ from controlplane.inventory.records import (
     RemovalOutcome,
     ServerAnnouncement,
 )
-from controlplane.store.nova import api_rows, bulk, existing
+from controlplane.store import bulk
+from controlplane.store.clock import utc_now
+from controlplane.store.nova import api_rows, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.existing import Existing
 from controlplane.store.nova.primitives import is_ours
-from controlplane.store.nova.clock import utc_now
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     COMPUTE_NODES,

@@ -15,10 +15,11 @@ from controlplane.inventory.records import (
     ServerOutcome,
     ServerRecord,
 )
-from controlplane.store.nova import api_rows, bulk, changes, existing
+from controlplane.store import bulk
+from controlplane.store.clock import utc_now
+from controlplane.store.nova import api_rows, changes, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import Plan
-from controlplane.store.nova.clock import utc_now
 from controlplane.store.nova.existing import Existing
 from controlplane.store.nova.writes import Writes
 

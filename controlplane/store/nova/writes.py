@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from controlplane.store.nova import bulk
-from controlplane.store.nova.bulk import Row
+from controlplane.store import bulk
+from controlplane.store.bulk import Row
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     INFO_CACHES,

@@ -8,8 +8,8 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
+from controlplane.store import folded
 from controlplane.store.errors import RowRefusedError
-from controlplane.store.nova import folded
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")

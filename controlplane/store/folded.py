@@ -5,6 +5,7 @@ two thirds of the processor time of a first sync. Here a value that all rows sha
 and the rest in one call each.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -83,6 +84,7 @@ _LITERALS: dict[type, Literal] = {
     type(None): lambda _: "NULL",
     bool: lambda value: "1" if value else "0",
     datetime: _datetime,
+    dict: lambda value: _string(json.dumps(value)),
     float: repr,
     int: str,
     str: _string,
