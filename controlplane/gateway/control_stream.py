@@ -20,7 +20,7 @@ from controlplane.gateway.outgoing import Outgoing
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.session_worker import SessionWorker
 from controlplane.gateway.status import RefusedError, StreamEnd
-from controlplane.gateway.stream import Stream
+from controlplane.gateway.stream import Streams
 from controlplane.interfaces import EdgeEvents, OperationEvents
 from vsphere_gateway.v1 import link_pb2
 
@@ -61,6 +61,7 @@ class ControlStreams:
         self._operations = operations
         self._edges = edges
         self._refusals = refusals
+        self.streams = Streams("Control", refusals)
         self._terms = terms
         self._clock = clock
         self._new_session_id = new_session_id
@@ -74,7 +75,7 @@ class ControlStreams:
         timeout = self._terms.hello_timeout
         missing = StreamEnd(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {timeout:g} s")
         read = functools.partial(self._read, identity, peer, requests, outgoing)
-        yield from Stream(context, "Control", self._refusals).run(outgoing, read, timeout, missing)
+        yield from self.streams.run(context, outgoing, read, timeout, missing)
 
     def _read(
         self, identity: PeerIdentity, peer: str, requests: Requests, outgoing: ControlOutgoing

@@ -32,9 +32,6 @@ class DiagnosticsSource(Protocol):
     def images(self) -> Sequence[diagnostics_pb2.ImageStatus]:
         """Images by name."""
 
-    def operations(self, limit: int) -> Sequence[diagnostics_pb2.OperationStatus]:
-        """Operations, newest first; 0 means the usual number."""
-
     def quarantine(self) -> Sequence[diagnostics_pb2.QuarantineEntry]:
         """Objects in quarantine and alarms, newest first."""
 
@@ -42,12 +39,26 @@ class DiagnosticsSource(Protocol):
         """Objects and lag by vCenter and kind."""
 
 
+class OperationSource(Protocol):
+    """What the ledger tells; raises ``StoreError``."""
+
+    def recent(self, limit: int = 0) -> Sequence[diagnostics_pb2.OperationStatus]:
+        """Operations, newest first; 0 means the usual number."""
+
+
 class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     """Answers from the registry and from what is stored."""
 
-    def __init__(self, registry: EdgeRegistry, source: DiagnosticsSource, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: EdgeRegistry,
+        source: DiagnosticsSource,
+        operations: OperationSource,
+        clock: Clock,
+    ) -> None:
         self._registry = registry
         self._source = source
+        self._operations = operations
         self._clock = clock
 
     def ListEdges(
@@ -82,7 +93,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     ) -> diagnostics_pb2.ListOperationsResponse:
         """Recent operations."""
         make = diagnostics_pb2.ListOperationsResponse
-        return _answer(context, lambda: make(operations=self._source.operations(request.limit)))
+        return _answer(context, lambda: make(operations=self._operations.recent(request.limit)))
 
     def ListQuarantine(
         self, request: diagnostics_pb2.ListQuarantineRequest, context: grpc.ServicerContext

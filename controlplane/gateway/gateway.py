@@ -50,6 +50,7 @@ class Gateway:
             registry, operations, edges, refusals, terms, clock, lambda: str(uuid.uuid4())
         )
         inventory = InventoryStreams(registry, pipeline, refusals, settings.hello_timeout)
+        self._streams = (inventory.streams, control.streams)
         roles = RoleInterceptor(tls.identity.customer, [Role.EDGE], refusals)
         self._server: grpc.Server = edge_server(settings.max_edges, [roles])
         link_pb2_grpc.add_EdgeLinkServicer_to_server(
@@ -84,6 +85,8 @@ class Gateway:
         """End every call and stop listening."""
         self._stopping.set()
         self._server.stop(grace=STOP_GRACE).wait()
+        for streams in self._streams:
+            streams.join(STOP_GRACE)
         if self._watcher.is_alive():
             self._watcher.join()
 

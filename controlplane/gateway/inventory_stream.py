@@ -17,7 +17,7 @@ from controlplane.gateway.edge_session import EdgeSession, InventoryOutgoing
 from controlplane.gateway.outgoing import Outgoing
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import NotLeaseholderError, StreamEnd
-from controlplane.gateway.stream import Stream
+from controlplane.gateway.stream import Streams
 from controlplane.interfaces import InventoryPipeline
 from vsphere_gateway.v1 import link_pb2
 
@@ -42,7 +42,7 @@ class InventoryStreams:
         """``open_timeout`` is in seconds."""
         self._registry = registry
         self._pipeline = pipeline
-        self._refusals = refusals
+        self.streams = Streams("Inventory", refusals)
         self._open_timeout = open_timeout
 
     def serve(
@@ -55,8 +55,7 @@ class InventoryStreams:
             grpc.StatusCode.DEADLINE_EXCEEDED, f"not opened within {self._open_timeout:g} s"
         )
         read = functools.partial(self._read, identity, requests, outgoing)
-        stream = Stream(context, "Inventory", self._refusals)
-        yield from stream.run(outgoing, read, self._open_timeout, missing)
+        yield from self.streams.run(context, outgoing, read, self._open_timeout, missing)
 
     def _read(
         self, identity: PeerIdentity, requests: Requests, outgoing: InventoryOutgoing

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -32,16 +33,18 @@ REFUSALS = frozenset(
 """Ends that are the peer's doing; the others belong to a link's ordinary life."""
 
 
-class Stream:
-    """One call of an edge. The thread that gRPC gives us sends; a second one reads."""
+class Streams:
+    """The open calls of one method. The thread that gRPC gives us sends; a second one reads."""
 
-    def __init__(self, context: grpc.ServicerContext, call: str, refusals: Refusals) -> None:
-        self._context = context
+    def __init__(self, call: str, refusals: Refusals) -> None:
         self._call = call
         self._refusals = refusals
+        self._lock = threading.Lock()
+        self._readers: set[threading.Thread] = set()
 
     def run(
         self,
+        context: grpc.ServicerContext,
         outgoing: Outgoing[Response],
         read: Callable[[], None],
         first_within: float,
@@ -53,18 +56,28 @@ class Stream:
         raising one of ``KNOWN_ERRORS``. Without anything to send in ``first_within`` seconds the
         call ends as ``missing``.
         """
-        if not self._context.add_callback(outgoing.end):
+        if not context.add_callback(outgoing.end):
             return
-        who = peer_text(self._context)
+        who = peer_text(context)
         reader = threading.Thread(
             target=self._read, args=(outgoing, read, who), name=f"{self._call} {who}", daemon=True
         )
+        with self._lock:
+            self._readers.add(reader)
         reader.start()
         yield from outgoing.messages(first_within, missing)
         end = outgoing.ended or FINISHED
         if end.code in REFUSALS:
             self._refusals.refused(who, self._call, end)
-        end.apply(self._context)
+        end.apply(context)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the readers of ended calls have put everything away."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            readers = list(self._readers)
+        for reader in readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
 
     def _read(self, outgoing: Outgoing[Response], read: Callable[[], None], who: str) -> None:
         end = FINISHED
@@ -81,3 +94,5 @@ class Stream:
             end = end_of(error)
         finally:
             outgoing.end(end)
+            with self._lock:
+                self._readers.discard(threading.current_thread())

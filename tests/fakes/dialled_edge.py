@@ -20,7 +20,7 @@ class Call:
 
     def __init__(self, open_call: Any) -> None:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._call = open_call(self._sent(), timeout=60)
+        self._call = open_call(self._sent(), timeout=2 * PATIENCE)
 
     def _sent(self) -> Iterator[Any]:
         while (request := self._requests.get()) is not None:
