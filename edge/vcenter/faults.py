@@ -96,6 +96,15 @@ class InvalidPowerStateError(VCenterError):
         super().__init__(message, "InvalidPowerState")
 
 
+class InvalidPropertyError(VCenterError):
+    """vCenter does not know a property that was asked for."""
+
+    def __init__(self, message: str, path: str) -> None:
+        self.path = path
+        """For example ``config.managedBy``."""
+        super().__init__(message, "InvalidProperty")
+
+
 class InvalidStateError(VCenterError):
     """The object's state does not allow it."""
 
@@ -215,6 +224,11 @@ def _not_found(fault: vmodl.fault.ManagedObjectNotFound) -> VCenterError:
     return ManagedObjectNotFoundError(f"vCenter has no object {where}", where)
 
 
+def _invalid_property(fault: vmodl.query.InvalidProperty) -> VCenterError:
+    path = str(fault.name)
+    return InvalidPropertyError(f"vCenter does not know the property {path}", path)
+
+
 def _invalid_power_state(fault: vim.fault.InvalidPowerState) -> VCenterError:
     requested, existing = str(fault.requestedState or ""), str(fault.existingState or "")
     return InvalidPowerStateError(
@@ -234,6 +248,7 @@ _FAULTS: tuple[tuple[tuple[type, ...], Callable[[Any], VCenterError]], ...] = (
     ((vim.fault.InvalidLogin,), _plain(LoginRefusedError)),
     ((vim.fault.NoPermission,), _permission_denied),
     ((vmodl.fault.ManagedObjectNotFound,), _not_found),
+    ((vmodl.query.InvalidProperty,), _invalid_property),
     ((vim.fault.InvalidPowerState,), _invalid_power_state),
     ((vim.fault.ToolsUnavailable,), _plain(ToolsUnavailableError)),
     ((vim.fault.TaskInProgress, vim.fault.ConcurrentAccess), _plain(ConcurrentAccessError)),

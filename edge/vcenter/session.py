@@ -19,6 +19,7 @@ from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 from edge.config import VCenterSettings
 from edge.vcenter import faults
 from edge.vcenter.connection import Answer, ConnectionPool
+from edge.vcenter.references import Key, make_key
 from vsphere_gateway.v1 import inventory_pb2
 
 LOG = logging.getLogger("edge.vcenter.session")
@@ -102,6 +103,11 @@ class VCenterSession:
         if self._content is None:
             raise faults.SessionExpiredError("not logged in to vCenter")
         return self._content
+
+    @property
+    def root_folder(self) -> Key:
+        """The folder above all datacenters. Raises ``SessionExpiredError`` before ``connect``."""
+        return make_key("Folder", self.content.rootFolder._moId)
 
     @property
     def api_version(self) -> str:
