@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from controlplane.clock import Clock
-from controlplane.inventory.compute_hosts import ComputeHosts
+from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.dirty import Dirty
 from controlplane.inventory.feed import Feed
 from controlplane.inventory.identity import Place
@@ -40,7 +40,7 @@ class Shared:
 
     database: Database
     pipeline: Pipeline
-    hosts: ComputeHosts
+    hosts: ClusterReporter
     lags: Lags
     clock: Clock
     revisit: Callable[[Iterable[Place]], None]

@@ -41,8 +41,17 @@ class InventoryQueries:
         if row is None:
             return []
         with self._database.read() as connection:
-            rows = servers.every(connection, cluster_uuid=row.uuid)
-        return [compute_pb2.InstanceName(instance_uuid=one.uuid, name=one.name) for one in rows]
+            found = servers.with_bodies(connection, [row.uuid])
+        return [
+            compute_pb2.InstanceName(
+                instance_uuid=one.uuid,
+                name=one.name,
+                power_state=inventory_pb2.InventoryObject.FromString(
+                    body or b""
+                ).virtual_machine.power_state,
+            )
+            for one, body in found
+        ]
 
     def resources(self, compute_host: str) -> compute_pb2.GetClusterResourcesResponse | None:
         """Totals and usage of a compute host, without ``edge_online``."""

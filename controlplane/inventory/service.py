@@ -9,7 +9,7 @@ from controlplane.clock import Clock
 from controlplane.interfaces import ClusterEvents, InventorySink, RecordedDeletes
 from controlplane.inventory.adoption import Adoption
 from controlplane.inventory.brake import Limits
-from controlplane.inventory.compute_hosts import ComputeHosts
+from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.feed import Feed
 from controlplane.inventory.identity import Place
 from controlplane.inventory.jobs import Shared
@@ -50,7 +50,7 @@ class Inventory:
         self._limits = limits
         self._clock = clock
         self._pipeline = Pipeline(database, writers, deletes, adoption, clock)
-        hosts = ComputeHosts(
+        hosts = ClusterReporter(
             database, self._pipeline.bindings, writers.servers, writers.allocations, events, clock
         )
         self._shared = Shared(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _PROVISIONED = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFLINE)
 
 
-class ComputeHosts:
+class ClusterReporter:
     """Tells the supervisor of workers about clusters, and placement about their servers."""
 
     def __init__(
