@@ -1,0 +1,86 @@
+"""The whole product between a simulated vCenter and the one-machine OpenStack."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from tools.cloud.catalogue import connect
+from tools.cloud.cloud import Cloud
+from tools.demo import vcenter
+from tools.demo.deployment import Deployment
+from tools.servers.state import Port
+from tools.servers.vcsim import Vcsim
+
+PLACE = "end_to_end"
+PARITY_SECONDS = 120
+WORKER_SECONDS = 240
+POLL_SECONDS = 0.2
+
+Value = TypeVar("Value")
+
+
+class Company:
+    """A customer: its vCenter, and how OpenStack shows it."""
+
+    def __init__(self, simulator: Vcsim, deployment: Deployment, openstack: Any) -> None:
+        self.vcenter = simulator
+        self.deployment = deployment
+        self.openstack = openstack
+
+    def server(self, name: str) -> Any:
+        """Return the server of that name as an administrator sees it; None if there is none."""
+        found = list(self.openstack.compute.servers(all_projects=True, name=f"^{name}$"))
+        return found[0] if found else None
+
+    def status(self, name: str) -> str | None:
+        """Return the server's status; None if there is no such server."""
+        server = self.server(name)
+        return server.status if server else None
+
+    def power(self, name: str) -> str | None:
+        """Return the power state that vCenter reports; None if there is no such machine."""
+        found = self.vcenter.govc_json("vm.info", name)["virtualMachines"]
+        return str(found[0]["runtime"]["powerState"]) if found else None
+
+    def make(self, name: str, *flags: str, cluster: str = "production") -> None:
+        """Make a virtual machine in vCenter."""
+        self.vcenter.govc(
+            "vm.create",
+            *("-on=false", "-c", "1", "-m", "512", "-disk", "1GB", "-net", vcenter.NETWORK),
+            *("-ds", vcenter.DATASTORE, "-cluster", cluster, *flags, name),
+        )
+
+    def make_server(self, name: str, cluster: str = "production") -> Any:
+        """Make a virtual machine in vCenter and return its server, powered off."""
+        self.make(name, cluster=cluster)
+        eventually(lambda: self.status(name), "SHUTOFF")
+        return self.server(name)
+
+
+def eventually(look: Callable[[], Value], expected: Value, seconds: float = 30) -> None:
+    """Wait until ``look`` returns ``expected``; fail with what it returned last."""
+    deadline = time.monotonic() + seconds
+    while (seen := look()) != expected:
+        assert time.monotonic() < deadline, f"after {seconds} s: {seen!r}, expected {expected!r}"
+        time.sleep(POLL_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
+    """The demo's company, freshly made, discovered and with its workers running."""
+    deployment = Deployment(PLACE, Port.TEST_GATEWAY, Port.TEST_ADMIN, "vsphere_gateway_test")
+    deployment.stop()
+    vcenter.simulator(f"{PLACE}/vcenter", Port.TEST_VCENTER).stop()
+    terminal("starting vCenter, control plane and edge")
+    simulator = vcenter.start(f"{PLACE}/vcenter", Port.TEST_VCENTER)
+    try:
+        deployment.configure(simulator)
+        deployment.start()
+        deployment.wait_for_parity(PARITY_SECONDS)
+        deployment.wait_for_workers(WORKER_SECONDS)
+        yield Company(simulator, deployment, connect(cloud.layout))
+    finally:
+        deployment.stop()
+        simulator.stop()
