@@ -64,6 +64,11 @@ class Ledger:
         self._settler.stop()
         self._journal.stop()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether results may be missing because this process is about to end."""
+        return self._stopping
+
     # What Nova asks for
 
     def execute(self, request: Request) -> operations_pb2.OperationResult:
@@ -81,7 +86,8 @@ class Ledger:
             flight.vcenter_uuid, flight.operation.operation_id, "the deadline has passed"
         )
         online = self._dispatcher.online(flight.vcenter_uuid)
-        if online and self._await(flight, flight.deadline + RESULT_GRACE):
+        grace = RESULT_GRACE if online and flight.durable else 0.0
+        if grace and self._await(flight, flight.deadline + grace):
             return self._outcome(flight)
         return self._give_up(flight, online=online)
 
@@ -183,7 +189,6 @@ class Ledger:
             flight.edge = edge
             if flight.state is OperationState.PENDING:
                 flight.state = OperationState.SENT
-        log.info("operation sent %s", flight.description())
         self._note(flight)
 
     def under_way(self) -> frozenset[str]:
