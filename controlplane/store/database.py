@@ -42,9 +42,12 @@ class Database:
     ) -> None:
         """Prepare an engine for ``url`` (`mysql+pymysql://...` or `sqlite:///...`).
 
-        Nothing is dialled before the first transaction.
+        Nothing is dialled before the first transaction. Raises ``StoreError`` when ``url`` is none.
         """
-        self.engine = _engine(url, pool_size)
+        try:
+            self.engine = _engine(url, pool_size)
+        except (exc.ArgumentError, ModuleNotFoundError) as error:
+            raise StoreError(f"not the URL of a database that can be used: {error}") from error
         self.mysql = self.engine.dialect.name in ("mysql", "mariadb")
         self._sleep = sleep
         self._jitter = jitter

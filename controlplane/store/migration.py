@@ -7,17 +7,24 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from controlplane.store.database import Database
+from controlplane.store.database import Database, translate
 from controlplane.store.errors import SchemaError
 
 FOLDER = Path(__file__).with_name("migrations")
 
 
 def upgrade(database: Database) -> None:
-    """Run every migration that the database lacks. Running it again does nothing."""
-    with database.engine.begin() as connection:
-        command.upgrade(_config(connection), "head")
+    """Run every migration that the database lacks. Running it again does nothing.
+
+    Raises ``StoreError``.
+    """
+    try:
+        with database.engine.begin() as connection:
+            command.upgrade(_config(connection), "head")
+    except SQLAlchemyError as error:
+        raise translate(error) from error
 
 
 def check(database: Database) -> None:
