@@ -180,8 +180,8 @@ def driver(control_plane: ControlPlane) -> Iterator[GatewayDriver]:
 
 
 @pytest.fixture
-def request_context() -> Iterator[oslo_context.RequestContext]:
-    yield oslo_context.RequestContext(
+def request_context() -> oslo_context.RequestContext:
+    return oslo_context.RequestContext(
         user_id="u1", project_id="p1", request_id="req-abc", overwrite=True
     )
 
