@@ -65,6 +65,11 @@ def _certificate(edge: diagnostics_pb2.EdgeStatus) -> str:
     return f"{duration(left.total_seconds())} left" if left.total_seconds() > 0 else "expired"
 
 
+def _state(edge: diagnostics_pb2.EdgeStatus) -> str:
+    words = vcenter_state(edge.vcenter_state)
+    return f"{words}: {edge.vcenter_message}" if edge.vcenter_message else words
+
+
 def _or_dash(text: str) -> str:
     return text or "-"
 
@@ -79,7 +84,7 @@ EDGES = Listing(
         Column("Last heard", lambda edge: duration(edge.link_age_ms / 1000) + " ago", right=True),
         Column("Lease", lambda edge: yes_no(edge.lease_held)),
         Column("vCenter", lambda edge: _or_dash(edge.vcenter_name)),
-        Column("vCenter state", lambda edge: _state(edge)),
+        Column("vCenter state", _state, prose=True),
         Column("Parity", lambda edge: moment(edge.parity_at) if edge.HasField("parity_at")
                else "partial"),
         Column("Certificate", _certificate),
@@ -100,7 +105,7 @@ CLUSTERS = Listing(
         Column("Servers", lambda cluster: str(cluster.servers), right=True),
         Column("Worker", lambda cluster: _or_dash(cluster.worker_state)),
         Column("Pid", lambda cluster: _or_dash(str(cluster.worker_pid or "")), right=True),
-        Column("Reason", lambda cluster: _or_dash(cluster.state_reason)),
+        Column("Reason", lambda cluster: _or_dash(cluster.state_reason), prose=True),
     ),
 )
 
@@ -148,7 +153,7 @@ OPERATIONS = Listing(
         Column("Compute host", lambda operation: _or_dash(operation.compute_host)),
         Column("Edge", lambda operation: _or_dash(operation.edge)),
         Column("Request", lambda operation: _or_dash(operation.request_id)),
-        Column("Error", lambda operation: _or_dash(operation.error)),
+        Column("Error", lambda operation: _or_dash(operation.error), prose=True),
     ),
 )
 
@@ -161,7 +166,7 @@ QUARANTINE = Listing(
         Column("Name", lambda entry: _or_dash(entry.name)),
         Column("Reason", lambda entry: entry.reason),
         Column("Tried", lambda entry: _or_dash(str(entry.attempts or "")), right=True),
-        Column("What to know", lambda entry: entry.message),
+        Column("What to know", lambda entry: entry.message, prose=True),
     ),
 )
 
@@ -173,8 +178,3 @@ LISTINGS: Mapping[str, Listing] = {
     "operations": OPERATIONS,
     "quarantine": QUARANTINE,
 }
-
-
-def _state(edge: diagnostics_pb2.EdgeStatus) -> str:
-    words = vcenter_state(edge.vcenter_state)
-    return f"{words}: {edge.vcenter_message}" if edge.vcenter_message else words

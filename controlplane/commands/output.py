@@ -16,6 +16,9 @@ from rich.text import Text
 
 FORMATS = ("table", "plain", "json")
 
+PROSE_WIDTH = 24
+"""Least number of characters for a column of sentences."""
+
 TONES = {
     "red": frozenset({"offline", "failed", "alarm", "no", "unknown", "expired", "ERROR"}),
     "yellow": frozenset({"new", "provisioned", "starting", "pending", "partial", "stopped"}),
@@ -31,6 +34,8 @@ class Column:
     text: Callable[[Any], str]
     right: bool = False
     """A number, aligned to the right."""
+    prose: bool = False
+    """A sentence, which may be broken into lines."""
 
 
 def choose(form: str | None, file: TextIO) -> str:
@@ -74,16 +79,24 @@ def _rows(messages: Sequence[Message], columns: Sequence[Column]) -> list[list[s
 
 
 def _print_table(messages: Sequence[Message], columns: Sequence[Column], file: TextIO) -> None:
+    """Print a table. Identifiers stay in one piece, even where the terminal is too narrow."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.prose,
+            min_width=PROSE_WIDTH if column.prose else None,
+        )
     for row in _rows(messages, columns):
         table.add_row(*(Text(cell, style=_tone(cell)) for cell in row))
     console = Console(file=file)
-    if messages:
-        console.print(table)
-    else:
+    if not messages:
         console.print("None.", style="dim")
+        return
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _tone(cell: str) -> str:
