@@ -1,0 +1,31 @@
+"""`vsg-compute`: nova-compute with our driver, on native threads.
+
+The arguments are nova-compute's. The control plane's supervisor starts it with files that
+`controlplane.compute.worker_config` wrote.
+"""
+
+import os
+from pathlib import Path
+
+VIRT_FOLDER = Path(__file__).with_name("virt")
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    # Before any other import of nova, and stronger than `concurrency_backend` in a file.
+    os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "1"
+    from nova import monkey_patch
+
+    monkey_patch.patch(backend="threading")
+    import nova.virt
+
+    # Nova loads drivers from this package and from nowhere else
+    # (nova/virt/driver.py:load_compute_driver).
+    nova.virt.__path__.append(str(VIRT_FOLDER))
+    from nova.cmd import compute
+
+    compute.main()
+
+
+if __name__ == "__main__":
+    main()
