@@ -17,9 +17,6 @@ from edge.log import (
     CLUSTER,
     COUNT,
     ERROR,
-    FENCING_EPOCH,
-    HELD,
-    HOLDER,
     INSTANCE_UUID,
     OPERATION,
     REASON,
@@ -133,8 +130,6 @@ class OperationExecutor:
         """Learn whether operations may begin, and with which fencing epoch."""
         with self._lock:
             self._lease = lease
-        facts = {HELD: lease.held, FENCING_EPOCH: lease.fencing_epoch, HOLDER: lease.holder}
-        LOG.info("lease", extra=fields(facts))
 
     def unsettled(self) -> list[operations_pb2.OperationProgress]:
         """Return what is running or not yet acknowledged."""

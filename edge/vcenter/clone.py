@@ -14,6 +14,7 @@ from edge.vcenter.operation_errors import (
     DiskTooSmallError,
     OperationError,
     OutcomeUnknownError,
+    RefusedBySiteError,
     VirtualMachineNotFoundError,
 )
 from edge.vcenter.placement import Need, choose_place
@@ -63,6 +64,7 @@ def _clone(
 ) -> FoundMachine:
     wish = operation.clone_virtual_machine
     context.lookup.require_managed(operation.cluster)
+    _refuse_name_of_the_site(context, wish.name)
     template = context.lookup.template(wish.template_instance_uuid, wish.template)
     _refuse_shrinking(template, wish)
     values = read_properties(context.session, template.managed_object, [_DEVICES, _COMMITTED])
@@ -113,6 +115,14 @@ def clone_names(name: str, instance_uuid: str) -> tuple[str, str]:
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2f").replace("\\", "%5c")
+
+
+def _refuse_name_of_the_site(context: OperationContext, name: str) -> None:
+    """Refuse a virtual machine that nobody could touch afterwards."""
+    if context.managed.name_is_read_only(name):
+        raise RefusedBySiteError(
+            f"the site keeps the name {name} for itself (managed.read_only_names of edge.toml)"
+        )
 
 
 def _refuse_shrinking(template: FoundMachine, wish: operations_pb2.CloneVirtualMachine) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+from edge.config import ManagedSettings
 from edge.vcenter.lookup import FoundMachine, MachineLookup
 from edge.vcenter.session import VCenterSession
 from edge.vcenter.tasks import TaskRunner
@@ -19,6 +20,7 @@ class OperationContext:
     watcher: PropertyWatcher
     tasks: TaskRunner
     lookup: MachineLookup
+    managed: ManagedSettings
     clock: Callable[[], float] = time.monotonic
     """The clock of deadlines, in seconds."""
     network_counters: dict[int, str] = dataclasses.field(default_factory=dict)

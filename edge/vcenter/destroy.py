@@ -25,8 +25,7 @@ from vsphere_gateway.v1 import operations_pb2
 
 LOG = logging.getLogger("edge.vcenter.destroy")
 
-_PATHS: Final = ("config.hardware.device", "layoutEx.file", "datastore", "snapshot")
-_DISK_FILE: Final = "diskDescriptor"
+_PATHS: Final = ("config.hardware.device", "layoutEx", "datastore", "snapshot")
 _RAW: Final = (
     vim.vm.device.VirtualDisk.RawDiskMappingVer1BackingInfo,
     vim.vm.device.VirtualDisk.RawDiskVer2BackingInfo,
@@ -97,8 +96,7 @@ def plan_destroy(values: Mapping[str, Any], keep: Collection[str]) -> DestroyPla
     leaves = {name for disk in doomed for name in list(chain(disk.backing))[:1]}
     own_folders = {posixpath.dirname(name) for name in leaves}
     related = {name for disk in doomed for name in chain(disk.backing)}
-    layout = values.get("layoutEx.file") or []
-    related |= {file.name for file in layout if file.type == _DISK_FILE}
+    related |= _files_of_layout(values.get("layoutEx"), {disk.key for disk in kept})
     # A linked clone's parents lie in another virtual machine's folder, and stay there.
     files = leaves | {name for name in related if posixpath.dirname(name) in own_folders}
     return DestroyPlan(kept=kept, files=frozenset(files - kept_files))
@@ -112,6 +110,19 @@ def chain(backing: Any) -> Iterator[str]:
         backing = getattr(backing, "parent", None)
 
 
+def _files_of_layout(layout: Any, kept: Collection[int]) -> set[str]:
+    """Return the files of present disks, and of snapshots', but for the device keys ``kept``.
+
+    ``layout.file`` has more, which may be out of date.
+    """
+    if layout is None:
+        return set()
+    layouts = [*layout.disk, *(disk for snapshot in layout.snapshot for disk in snapshot.disk)]
+    doomed = (disk for disk in layouts if disk.key not in kept)
+    keys = {key for disk in doomed for unit in disk.chain for key in unit.fileKey}
+    return {file.name for file in layout.file if file.key in keys}
+
+
 def _must_live_on(disk: Any, keep: Collection[str]) -> bool:
     is_raw = isinstance(disk.backing, _RAW)
     is_volume = any(name in keep for name in chain(disk.backing))
@@ -121,7 +132,7 @@ def _must_live_on(disk: Any, keep: Collection[str]) -> bool:
 def _refuse_snapshots_of(kept: Collection[Any]) -> None:
     frozen = [disk for disk in kept if not _is_independent(disk.backing)]
     if frozen:
-        names = ", ".join(next(chain(disk.backing), disk.deviceInfo.label) for disk in frozen)
+        names = ", ".join(next(chain(disk.backing), f"device {disk.key}") for disk in frozen)
         raise DiskInUseError(
             f"a snapshot includes disks that must be kept ({names}); delete the virtual machine's"
             " snapshots in vCenter first, because deleting it now would delete those disks' files"

@@ -7,17 +7,19 @@ devices and file layouts are some 12 KB of XML each, of which only file names ar
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from lxml import etree
-from pyVmomi import vim, vmodl
+from pyVmomi import vim
 
-from edge.vcenter import faults
+from edge.vcenter.answers import VIM, Element, parse_objects
+from edge.vcenter.properties import read_related
+from edge.vcenter.property_collector import PropertyReader
+from edge.vcenter.references import Key
 from edge.vcenter.session import VCenterSession
 
-_PAGE: Final = 500
-_QUERY: Final = vmodl.query.PropertyCollector
 # layoutEx knows the parents of linked clones and the disks that only a snapshot uses; the devices
 # are right even where vCenter has not brought layoutEx up to date yet.
-_PATHS: Final = ("name", "layoutEx.file", "config.hardware.device")
+_NAME: Final = "name"
+_LAYOUT: Final = "layoutEx"
+_DEVICES: Final = "config.hardware.device"
 
 
 def users_of(
@@ -28,57 +30,41 @@ def users_of(
     ``datastores`` are those that hold the files: whoever uses a file is listed in
     ``Datastore.vm``, whichever cluster or folder it belongs to. Raises ``VCenterError``.
     """
+    listed = read_related(session, list(datastores), {vim.Datastore: ("vm",)}).values()
+    others = {each._moId for values in listed for each in values.get("vm") or []} - {owner._moId}
     users = {}
-    for identifier, name, used in _machines(session, datastores):
-        shared = sorted(used.intersection(files))
-        if shared and identifier != owner._moId:
-            users[name or identifier] = shared[0]
+    for name, used in _machines(session, [f"VirtualMachine:{each}" for each in sorted(others)]):
+        if shared := used.intersection(files):
+            # The descriptor's name is shorter than those of its extents, and the one people know.
+            users[name] = min(shared, key=len)
     return users
 
 
-def _machines(
-    session: VCenterSession, datastores: Collection[Any]
-) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield reference, name and used files of every virtual machine on the datastores."""
-    collector: Any = session.content.propertyCollector
-    step = _QUERY.TraversalSpec(type=vim.Datastore, path="vm", skip=False)
-    spec = _QUERY.FilterSpec(
-        objectSet=[_QUERY.ObjectSpec(obj=each, skip=True, selectSet=[step]) for each in datastores],
-        propSet=[_QUERY.PropertySpec(type=vim.VirtualMachine, pathSet=list(_PATHS))],
-        reportMissingObjectsInResults=False,
+def _machines(session: VCenterSession, keys: list[Key]) -> Iterator[tuple[str, set[str]]]:
+    """Yield name and used files; a virtual machine that was deleted meanwhile is left out."""
+    if not keys:
+        return
+    for body in PropertyReader(session).read(keys, (_NAME, _LAYOUT, _DEVICES), "VirtualMachine"):
+        for found in parse_objects(body):
+            name = found.values.get(_NAME)
+            devices = found.values.get(_DEVICES)
+            files = set() if devices is None else set(_texts(devices, f".//{VIM}fileName"))
+            files |= _files_of_layout(found.values.get(_LAYOUT))
+            yield (name.text if name is not None else None) or found.key, files
+
+
+def _files_of_layout(layout: Element | None) -> set[str]:
+    """Return the files of present disks and of snapshots; other files may be out of date."""
+    if layout is None:
+        return set()
+    chains = (
+        f"{VIM}disk/{VIM}chain/{VIM}fileKey",
+        f"{VIM}snapshot/{VIM}disk/{VIM}chain/{VIM}fileKey",
     )
-    options = _QUERY.RetrieveOptions(maxObjects=_PAGE)
-    answer = _call(session, collector, "RetrievePropertiesEx", [[spec], options])
-    while True:
-        yield from (_machine(each) for each in answer.iterfind(".//{*}objects"))
-        token = answer.findtext(".//{*}returnval/{*}token")
-        if not token:
-            return
-        answer = _call(session, collector, "ContinueRetrievePropertiesEx", [token])
+    keys = {key for chain in chains for key in _texts(layout, chain)}
+    files = layout.iterfind(f"{VIM}file")
+    return {each.findtext(f"{VIM}name", "") for each in files if each.findtext(f"{VIM}key") in keys}
 
 
-def _machine(found: Any) -> tuple[str, str, set[str]]:
-    name, files = "", set()
-    for each in found.iterfind("{*}propSet"):
-        value = each.find("{*}val")
-        match each.findtext("{*}name"):
-            case "name":
-                name = value.text or ""
-            case "layoutEx.file":
-                files |= {file.findtext("{*}name") for file in value}
-            case "config.hardware.device":
-                files |= {file.text for file in value.iterfind(".//{*}fileName")}
-    return found.findtext("{*}obj"), name, files
-
-
-def _call(session: VCenterSession, target: Any, method: str, arguments: list[Any]) -> Any:
-    """Call a method and return the answer as lxml's tree."""
-    info = getattr(type(target), method).info
-    stub: Any = session.stub
-    envelope = stub.SerializeRequest(target, info, arguments)
-    try:
-        body = session.soap(envelope)
-    except faults.SessionExpiredError:
-        session.renew(session.generation)
-        body = session.soap(envelope)
-    return etree.fromstring(body, etree.XMLParser(huge_tree=True, resolve_entities=False))
+def _texts(element: Element, path: str) -> Iterator[str]:
+    return (each.text for each in element.iterfind(path) if each.text)

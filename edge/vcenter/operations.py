@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from edge.config import ManagedSettings
 from edge.vcenter.clone import clone
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
@@ -34,7 +35,9 @@ ACTIONS: Final[Mapping[str, Action]] = {
 class VCenterOperations:
     """Runs operations on one vCenter. Safe for many threads."""
 
-    def __init__(self, session: VCenterSession, read_states: ReadStates) -> None:
+    def __init__(
+        self, session: VCenterSession, read_states: ReadStates, managed: ManagedSettings
+    ) -> None:
         """``read_states`` is ``Collector.confirm``."""
         self._watcher = PropertyWatcher(session)
         self._context = OperationContext(
@@ -42,6 +45,7 @@ class VCenterOperations:
             watcher=self._watcher,
             tasks=TaskRunner(session, self._watcher),
             lookup=MachineLookup(session, read_states),
+            managed=managed,
         )
 
     def run(

@@ -12,8 +12,10 @@ from edge.vcenter.operation_errors import NoDatastoreError, NoHostError
 from edge.vcenter.properties import Step, read_related
 from edge.vcenter.session import VCenterSession
 
+# The same in two generations of the API; a simulator knows the newer alone.
+_DRS: Final = ("configuration.drsConfig.enabled", "configurationEx.drsConfig.enabled")
 _PATHS: Final[dict[type, tuple[str, ...]]] = {
-    vim.ClusterComputeResource: ("name", "resourcePool", "configuration.drsConfig.enabled"),
+    vim.ClusterComputeResource: ("name", "resourcePool", *_DRS),
     vim.Datastore: (
         "name",
         "summary.accessible",
@@ -77,7 +79,7 @@ def choose_place(session: VCenterSession, cluster: Any, need: Need) -> Place:
         raise NoHostError(f"no host of cluster {name} is connected and out of maintenance")
     datastore = choose_datastore(name, _of_kind(found, vim.Datastore), hosts, need)
     # CloneVM_Task picks a host by itself only where DRS is enabled (VirtualMachineRelocateSpec).
-    by_drs = values.get("configuration.drsConfig.enabled")
+    by_drs = any(values.get(path) for path in _DRS)
     return Place(
         resource_pool=values["resourcePool"],
         datastore=datastore,

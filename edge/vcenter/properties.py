@@ -56,6 +56,16 @@ def read_related(
         ],
         reportMissingObjectsInResults=False,
     )
+    generation = session.generation
+    try:
+        return _retrieve(session, spec)
+    except faults.SessionExpiredError:
+        # An expired session may answer all the same, with every property missing.
+        session.renew(generation)
+        return _retrieve(session, spec)
+
+
+def _retrieve(session: VCenterSession, spec: Any) -> dict[Any, dict[str, Any]]:
     collector = session.content.propertyCollector
     found: dict[Any, dict[str, Any]] = {}
     answer = collector.RetrievePropertiesEx([spec], _QUERY.RetrieveOptions())

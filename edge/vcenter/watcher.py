@@ -23,6 +23,8 @@ LOG = logging.getLogger("edge.vcenter.watcher")
 
 WAIT_SECONDS: Final = 30
 """Longest time in one WaitForUpdatesEx; what vCenter has not reported by then is read again."""
+CLOSE_SECONDS: Final = 2.0
+"""How long ``close`` waits for the thread, which vCenter may leave hanging."""
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0)
 """Pauses between attempts to reach a vCenter that does not answer; the last one repeats."""
 
@@ -125,7 +127,7 @@ class PropertyWatcher:
             except faults.VCenterError as error:
                 LOG.debug("property collector not destroyed", extra=fields({ERROR: error}))
         if thread is not None:
-            thread.join(WAIT_SECONDS)
+            thread.join(CLOSE_SECONDS)
 
     def _add(self, watch: Watch) -> None:
         added = False
@@ -139,22 +141,7 @@ class PropertyWatcher:
                 added = collector is self._collector
                 if added:
                     self._filters[made] = watch
-                    self._ensure_thread()
                     self._condition.notify_all()
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="vcenter-watcher", daemon=True)
-            self._thread.start()
-
-    def _start_anew(self) -> None:
-        """Make the collector, and again every filter. Called with the condition held."""
-        self._collector = None
-        generation = self._session.generation
-        collector = self._session.content.propertyCollector.CreatePropertyCollector()
-        self._filters = {_make_filter(collector, each): each for each in self._filters.values()}
-        self._collector, self._generation = collector, generation
-        self._ended, self._version = [], ""
 
     def _end(self, watch: Watch) -> None:
         with self._condition:
@@ -164,44 +151,59 @@ class PropertyWatcher:
             self._ended += ended
             self._condition.notify_all()
 
-    def _run(self) -> None:
-        failures = 0
-        while self._wait_until_needed():
-            try:
-                if failures:
-                    self._begin_again()
+    def _start_anew(self) -> None:
+        """Make the collector, every filter again, and a thread that waits on it.
+
+        Called with the condition held. An older thread may still hang in a wait that vCenter has
+        forgotten; it ends when that returns.
+        """
+        generation = self._session.generation
+        collector = self._session.content.propertyCollector.CreatePropertyCollector()
+        self._filters = {_make_filter(collector, each): each for each in self._filters.values()}
+        self._collector, self._generation = collector, generation
+        self._ended, self._version = [], ""
+        self._thread = threading.Thread(
+            target=self._run, args=[collector], name="vcenter-watcher", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, collector: Any) -> None:
+        try:
+            while self._wait_until_needed(collector):
                 self._destroy_ended_filters()
-                self._wait_for_updates()
-                failures = 0
-            except _TRANSIENT as error:
+                self._wait_for_updates(collector)
+        except _TRANSIENT as error:
+            if self._is_current(collector):
                 broken = fields({ERROR: error, COUNT: len(self._filters)})
                 LOG.info("waiting for updates broke", extra=broken)
-                pause = 0.0 if isinstance(error, _LOST) and not failures else _pause(failures)
-                self._stopped.wait(pause)
-                failures += 1
-            except (faults.VCenterError, EdgeError) as error:
+                self._recover(collector, error)
+        except (faults.VCenterError, EdgeError) as error:
+            if self._is_current(collector):
                 self._fail_all(error)
 
-    def _wait_until_needed(self) -> bool:
-        with self._condition:
-            while not (self._filters or self._ended or self._stopped.is_set()):
-                self._condition.wait()
-            return not self._stopped.is_set()
+    def _is_current(self, collector: Any) -> bool:
+        return collector is self._collector and not self._stopped.is_set()
 
-    def _wait_for_updates(self) -> None:
+    def _wait_until_needed(self, collector: Any) -> bool:
+        with self._condition:
+            while self._is_current(collector) and not (self._filters or self._ended):
+                self._condition.wait()
+            return self._is_current(collector)
+
+    def _wait_for_updates(self, collector: Any) -> None:
         with self._condition:
             if not self._filters:
                 # The next wait tells everything from the start.
                 self._version = ""
                 return
-            collector, version = self._collector, self._version
+            version = self._version
         options = _QUERY.WaitOptions(maxWaitSeconds=WAIT_SECONDS)
         answer = collector.WaitForUpdatesEx(version, options)
         if answer is None:
             self._read_again()
             return
         with self._condition:
-            if collector is not self._collector:
+            if not self._is_current(collector):
                 return
             self._version = answer.version
             for update in answer.filterSet or []:
@@ -215,11 +217,24 @@ class PropertyWatcher:
         for made in ended:
             made.DestroyPropertyFilter()
 
-    def _begin_again(self) -> None:
-        """Use a new collector, and read what was missed."""
-        with self._condition:
-            self._start_anew()
-        self._read_again()
+    def _recover(self, collector: Any, error: Exception) -> None:
+        """Go on with a new collector once vCenter answers, and read what was missed."""
+        failures = 0
+        while self._is_current(collector):
+            try:
+                if isinstance(error, faults.SessionExpiredError):
+                    self._session.renew(self._generation)
+                with self._condition:
+                    if self._is_current(collector):
+                        self._start_anew()
+                self._read_again()
+            except _TRANSIENT as again:
+                error = again
+                self._stopped.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+            except (faults.VCenterError, EdgeError) as fatal:
+                self._fail_all(fatal)
+                return
 
     def _read_again(self) -> None:
         with self._condition:
@@ -241,10 +256,6 @@ class PropertyWatcher:
             watch.update({}, given_up)
 
 
-def _pause(failures: int) -> float:
-    return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-
-
 def _unusable(error: Exception) -> faults.VCenterError:
     return faults.SessionExpiredError(f"vCenter's session cannot be renewed: {error}")
 
@@ -258,7 +269,10 @@ def _make_filter(collector: Any, watch: Watch) -> Any:
 
 
 def _apply(watch: Watch, update: Any) -> None:
-    """Bring one filter's part of an answer into its watch."""
+    """Bring one filter's part of an answer into its watch.
+
+    Raises ``SessionExpiredError`` when the answer shows that the session has expired.
+    """
     for found in update.objectSet or []:
         if found.kind == "leave":
             where = faults.reference_text(found.obj)
@@ -266,7 +280,15 @@ def _apply(watch: Watch, update: Any) -> None:
             watch.update({}, error)
             continue
         values = {change.name: change.val for change in found.changeSet or []}
-        missing = [faults.from_fault(missed.fault) for missed in found.missingSet or []]
-        watch.update(values, missing[0] if missing else None)
-    for missed in update.missingSet or []:
-        watch.update({}, faults.from_fault(missed.fault))
+        watch.update(values, _error_in(found.missingSet))
+    if error_of_object := _error_in(update.missingSet):
+        watch.update({}, error_of_object)
+
+
+def _error_in(missing: Any) -> faults.VCenterError | None:
+    """Return why something is missing from an answer."""
+    errors = [faults.from_fault(missed.fault) for missed in missing or []]
+    for error in errors:
+        if isinstance(error, faults.SessionExpiredError):
+            raise error
+    return errors[0] if errors else None
