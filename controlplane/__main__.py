@@ -48,9 +48,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
         upgrade(settings)
         return 0
-    from controlplane.commands.listing import list_it
+    from controlplane.commands.listing import list_it, release
 
-    list_it(LISTINGS[options.command], options, settings)
+    if getattr(options, "release", None):
+        release(options.release, settings)
+    else:
+        list_it(LISTINGS[options.command], options, settings)
     return 0
 
 
@@ -86,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--cluster", default="", help="name or UUID of one cluster")
         if name == "operations":
             command.add_argument("--limit", type=int, default=0, help="at most this many (50)")
+        if name == "quarantine":
+            command.add_argument("--release", metavar="ALARM", help="let what it holds back go on")
     return parser
 
 

@@ -1,13 +1,23 @@
-"""Runs one listing against the admin listener."""
+"""What a command does with the admin listener: list something, or release an alarm."""
 
 import argparse
 import sys
 
 from controlplane.commands.admin_client import admin_channel
-from controlplane.commands.listings import Listing
+from controlplane.commands.listings import CALL_SECONDS, Listing
 from controlplane.commands.output import choose, show
 from controlplane.config import Settings
+from vsphere_gateway.v1 import management_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
+from vsphere_gateway.v1.management_pb2_grpc import ManagementStub
+
+
+def release(alarm_id: str, settings: Settings) -> None:
+    """Release an alarm. Raises ``ControlPlaneError`` with what to do about it."""
+    with admin_channel(settings) as channel:
+        request = management_pb2.ReleaseAlarmRequest(alarm_id=alarm_id)
+        ManagementStub(channel).ReleaseAlarm(request, timeout=CALL_SECONDS)
+    print(f"Alarm {alarm_id} is released; what it held back goes on within a minute.")
 
 
 def list_it(listing: Listing, options: argparse.Namespace, settings: Settings) -> None:

@@ -10,12 +10,19 @@ from certs.identity import Role
 from controlplane.gateway.authorization import RoleInterceptor
 from controlplane.gateway.diagnostics import DiagnosticsServicer
 from controlplane.gateway.health import Health
+from controlplane.gateway.management import ManagementServicer
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import admin_server
-from vsphere_gateway.v1 import diagnostics_pb2, diagnostics_pb2_grpc
+from vsphere_gateway.v1 import (
+    diagnostics_pb2,
+    diagnostics_pb2_grpc,
+    management_pb2,
+    management_pb2_grpc,
+)
 
 SERVICES = (
     diagnostics_pb2.DESCRIPTOR.services_by_name["Diagnostics"].full_name,
+    management_pb2.DESCRIPTOR.services_by_name["Management"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
     reflection.SERVICE_NAME,
@@ -23,13 +30,18 @@ SERVICES = (
 
 
 def build_admin_server(
-    tls: TlsMaterial, health: Health, diagnostics: DiagnosticsServicer, refusals: Refusals
+    tls: TlsMaterial,
+    health: Health,
+    diagnostics: DiagnosticsServicer,
+    management: ManagementServicer,
+    refusals: Refusals,
 ) -> grpc.Server:
-    """Make the server with health, reflection, channelz and diagnostics; operators alone."""
+    """Make the server with health, reflection, channelz and our services; operators alone."""
     roles = RoleInterceptor(tls.identity.customer, [Role.OPERATOR], refusals)
     server = admin_server([roles])
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     diagnostics_pb2_grpc.add_DiagnosticsServicer_to_server(diagnostics, server)
+    management_pb2_grpc.add_ManagementServicer_to_server(management, server)
     channelz.add_channelz_servicer(server)
     reflection.enable_server_reflection(SERVICES, server)
     return server

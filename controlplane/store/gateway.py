@@ -1,18 +1,19 @@
-"""What the gateway keeps in the own tables: edges, their vCenters, and the vCenters' leases."""
+"""The gateway's own tables: edges, vCenters and their leases, and alarms that a person settles."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from controlplane.store import edges, leases
+from controlplane.store import edges, leases, quarantine
+from controlplane.store.clock import utc_now
 from controlplane.store.database import Database
 from controlplane.store.edges import EdgeRow, VCenterRow
 from controlplane.store.leases import LeaseRow
 
 
 class DatabaseGatewayStore:
-    """Implements ``controlplane.gateway.store.GatewayStore``. Thread-safe."""
+    """Implements ``GatewayStore`` and ``Alarms`` of ``controlplane.gateway``. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,6 +44,13 @@ class DatabaseGatewayStore:
     def write_vcenter(self, row: VCenterRow) -> None:
         """Note a vCenter's name and version."""
         self._database.run(lambda connection: edges.write_vcenter(connection, row))
+
+    def release_alarm(self, alarm_id: str, by: str) -> bool:
+        """Let what an alarm holds back go on; False when it is not open."""
+        now = utc_now()
+        return self._database.run(
+            lambda connection: quarantine.release_alarm(connection, alarm_id, by, now)
+        )
 
     def vcenters(self) -> list[VCenterRow]:
         """Read every vCenter with its last parity."""

@@ -15,7 +15,11 @@ from controlplane.gateway import health
 from controlplane.gateway.admin import build_admin_server
 from controlplane.gateway.diagnostics import DiagnosticsServicer
 from controlplane.gateway.health import Health
+from controlplane.gateway.management import ManagementServicer
 from controlplane.gateway.servers import listen
+from controlplane.store import quarantine
+from controlplane.store.clock import utc_now
+from controlplane.store.database import Database
 from controlplane.store.edges import VCenterRow
 from controlplane.store.errors import DatabaseUnavailableError
 from tests.fakes.dialled_edge import VCENTER, DialledEdge, heartbeat
@@ -76,7 +80,10 @@ class Admin:
         diagnostics = DiagnosticsServicer(
             gateway.registry, self.source, self.source, gateway.hands.clock
         )
-        self.server = build_admin_server(tls, self.health, diagnostics, gateway.refusals)
+        management = ManagementServicer(gateway.store)
+        self.server = build_admin_server(
+            tls, self.health, diagnostics, management, gateway.refusals
+        )
         self.port = listen(self.server, "127.0.0.1", 0, tls.server_credentials())
         self.server.start()
         self.ca = customer.authority.directory / "ca.pem"
@@ -124,6 +131,7 @@ def test_grpcurl_finds_every_service_by_reflection(admin: Admin) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
         "vsphere_gateway.v1.Diagnostics",
+        "vsphere_gateway.v1.Management",
     ]
     assert "rpc ListEdges" in admin.grpcurl("describe", "vsphere_gateway.v1.Diagnostics")
 
@@ -241,6 +249,20 @@ def test_listings_take_their_filters(admin: Admin, capsys: pytest.CaptureFixture
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["web 1"]
     assert admin.command("operations", "--limit", "7", "--format", "json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 7
+
+
+def test_an_alarm_is_released_once_in_the_operators_name(
+    admin: Admin, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = quarantine.AlarmRow("a-1", VCENTER, "MASS_REMOVAL", None, "gone", (), utc_now())
+    database.run(lambda connection: quarantine.raise_alarm(connection, alarm))
+    assert admin.command("quarantine", "--release", "alarm:a-1") == 0
+    with database.read() as connection:
+        (released,) = quarantine.open_alarms(connection)
+    assert released.released_at is not None
+    assert released.released_by == "ann"
+    assert admin.command("quarantine", "--release", "a-1") == 1
+    assert "no open alarm 'a-1'" in capsys.readouterr().err
 
 
 def test_a_control_plane_that_does_not_run_is_named_with_its_address(
