@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from lxml import etree
 from pyVmomi import vim
 
 from edge.errors import EdgeError
 from edge.log import ERROR, TASK, fields
 from edge.vcenter import faults
+from edge.vcenter.answers import VIM, parse_objects, type_of
 from edge.vcenter.control import OperationControl, Reference
 from edge.vcenter.operation_errors import (
     DeadlinePassedError,
@@ -18,6 +18,8 @@ from edge.vcenter.operation_errors import (
     OutcomeUnknownError,
 )
 from edge.vcenter.properties import read_properties
+from edge.vcenter.property_collector import PropertyReader
+from edge.vcenter.references import make_key
 from edge.vcenter.session import VCenterSession
 from edge.vcenter.watcher import PropertyWatcher, Watch
 
@@ -31,6 +33,8 @@ CANCEL_SECONDS: Final = 60.0
 # ``info`` as a whole, ``info.error`` and ``info.result`` may hold what pyVmomi cannot read
 # (facts of vcsim; faults of newer vCenters): they are read alone, and only when needed.
 _PATHS: Final = ("info.state", "info.progress")
+_QUESTION: Final = "runtime.question.text"
+_ERROR_PATH: Final = "info.error"
 _ERROR: Final = str(vim.TaskInfo.State.error)
 _ENDED: Final = (_ERROR, str(vim.TaskInfo.State.success))
 _LOST: Final = (
@@ -101,7 +105,8 @@ class TaskRunner:
 
     def _give_up(self, task: Any, watch: Watch, control: OperationControl) -> str:
         """Cancel the task; return its state if it ends otherwise than by that."""
-        why = "cancelled" if control.cancelled else "past its deadline"
+        question = "" if control.cancelled else self._question(task)
+        why = "cancelled" if control.cancelled else f"past its deadline{question}"
         kind = OperationCancelledError if control.cancelled else DeadlinePassedError
         end = control.now() + self._cancel(task)
         while (state := watch.values().get("info.state")) not in _ENDED:
@@ -110,6 +115,18 @@ class TaskRunner:
         if state == _ERROR and isinstance(self._error(task), faults.TaskCancelledError):
             raise kind(f"the operation was {why}; vCenter has stopped {task._moId}")
         return str(state)
+
+    def _question(self, task: Any) -> str:
+        """Return what vCenter asks a person, which holds up the task; empty if it asks nothing."""
+        try:
+            entity = read_properties(self._session, task, ["info.entity"]).get("info.entity")
+            if not isinstance(entity, vim.VirtualMachine):
+                return ""
+            asked = read_properties(self._session, entity, [_QUESTION]).get(_QUESTION)
+        except faults.VCenterError as error:
+            LOG.info("no question read", extra=fields({TASK: task._moId, ERROR: error}))
+            return ""
+        return f" (vCenter waits for an answer to: {asked})" if asked else ""
 
     def _cancel(self, task: Any) -> float:
         """Ask vCenter to stop a task; return the seconds that it may take."""
@@ -123,22 +140,23 @@ class TaskRunner:
 
     def _error(self, task: Any) -> faults.VCenterError:
         try:
-            values = read_properties(self._session, task, ["info.error"])
+            values = read_properties(self._session, task, [_ERROR_PATH])
         except faults.UnexpectedAnswerError:
             return self._unknown_error(task)
-        fault = values.get("info.error")
-        if fault is None:
-            return faults.unknown_fault("", f"{task._moId} failed and vCenter gives no reason")
-        return faults.from_fault(fault)
+        fault = values.get(_ERROR_PATH)
+        return _unexplained(task) if fault is None else faults.from_fault(fault)
 
     def _unknown_error(self, task: Any) -> faults.VCenterError:
         """Read a fault that pyVmomi has no type for: its name and text."""
-        collector = self._session.content.propertyCollector._moId
-        body = self._session.soap(_READ_ERROR.format(collector=collector, task=task._moId).encode())
-        fault = etree.fromstring(body).find(".//{*}fault")
-        text = etree.fromstring(body).findtext(".//{*}localizedMessage") or ""
-        kind = "" if fault is None else fault.get(_XSI_TYPE, "")
-        return faults.unknown_fault(kind.rpartition(":")[2], text)
+        keys = [make_key("Task", task._moId)]
+        for body in PropertyReader(self._session).read(keys, [_ERROR_PATH], "Task"):
+            for found in parse_objects(body):
+                error = found.values.get(_ERROR_PATH)
+                fault = None if error is None else error.find(f"{VIM}fault")
+                if error is not None and fault is not None:
+                    text = error.findtext(f"{VIM}localizedMessage") or ""
+                    return faults.unknown_fault(type_of(fault), text)
+        return _unexplained(task)
 
 
 def _unknown(task: Any, error: Exception) -> OutcomeUnknownError:
@@ -147,10 +165,5 @@ def _unknown(task: Any, error: Exception) -> OutcomeUnknownError:
     )
 
 
-_XSI_TYPE: Final = "{http://www.w3.org/2001/XMLSchema-instance}type"
-_READ_ERROR: Final = """<?xml version="1.0" encoding="UTF-8"?>
-<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>
-<RetrievePropertiesEx xmlns="urn:vim25"><_this type="PropertyCollector">{collector}</_this>
-<specSet><propSet><type>Task</type><pathSet>info.error</pathSet></propSet>
-<objectSet><obj type="Task">{task}</obj></objectSet></specSet><options/></RetrievePropertiesEx>
-</soapenv:Body></soapenv:Envelope>"""
+def _unexplained(task: Any) -> faults.VCenterError:
+    return faults.unknown_fault("", f"{task._moId} failed and vCenter gives no reason")
