@@ -17,8 +17,13 @@ def main() -> None:
     from nova import monkey_patch
 
     monkey_patch.patch(backend="threading")
+    import nova.conf
     import nova.virt
 
+    # nova-compute has no business in the databases, and with their URLs it tries to get in
+    # (nova/utils.py:raise_if_old_compute).
+    for group in ("api_database", "database"):
+        nova.conf.CONF.set_override("connection", None, group=group)
     # Nova loads drivers from this package and from nowhere else
     # (nova/virt/driver.py:load_compute_driver).
     nova.virt.__path__.append(str(VIRT_FOLDER))

@@ -41,6 +41,9 @@ def available_resource(resources: compute_pb2.GetClusterResourcesResponse) -> Js
             (one, fields.HVType.VMWARE, fields.VMMode.HVM) for one in architectures
         ],
         "numa_topology": None,
+        # Nova then tells that there is no uptime instead of asking for it each time
+        # (nova/compute/stats.py:digest_stats).
+        "stats": {},
     }
 
 
