@@ -79,35 +79,26 @@ class BulkRequests:
         records: Sequence[AllocationRecord],
         generations: Generations,
         wanted: Wanted,
+        widened: bool = False,
     ) -> None:
+        """Write; widen the provider once, then halve until the culprit is alone."""
         latest = [record for record in records if wanted(record)]
         if not latest:
             return
         try:
             self._client.set_allocations(latest, generations)
         except (PlacementConflictError, PlacementRefusedError) as error:
-            self._after_failure(provider, latest, generations, wanted, error)
+            if len(latest) == 1:
+                self._write_one(provider, latest[0], wanted)
+            elif not widened and self._widened(provider, latest, error):
+                self._write(provider, latest, generations, wanted, widened=True)
+            else:
+                half = len(latest) // 2
+                self._write(provider, latest[:half], generations, wanted, widened)
+                self._write(provider, latest[half:], generations, wanted, widened)
             return
         for record in latest:
             self.refused.pop(record.consumer_uuid, None)
-
-    def _after_failure(
-        self,
-        provider: str,
-        records: Sequence[AllocationRecord],
-        generations: Generations,
-        wanted: Wanted,
-        error: PlacementError,
-    ) -> None:
-        """Widen the provider, or halve until the culprit is alone; it gets one more chance."""
-        if len(records) == 1:
-            self._write_one(provider, records[0], wanted)
-        elif self._widened(provider, records, error):
-            self._write(provider, records, generations, wanted)
-        else:
-            half = len(records) // 2
-            self._write(provider, records[:half], generations, wanted)
-            self._write(provider, records[half:], generations, wanted)
 
     def _write_one(self, provider: str, record: AllocationRecord, wanted: Wanted) -> None:
         consumer = record.consumer_uuid

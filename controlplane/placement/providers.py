@@ -119,10 +119,13 @@ def inventories(record: ComputeHostRecord, stored: dict[str, Json]) -> dict[str,
 
 def _fitting(inventory: Json, needed: int, largest: int) -> Json:
     """Return total, ratio and largest amount so that ``needed`` and ``largest`` fit."""
-    total = inventory["total"] - inventory.get("reserved", 0)
-    ratio = max(inventory["allocation_ratio"], math.ceil(needed / max(total, 1) * 100) / 100)
-    max_unit = max(int(inventory["max_unit"]), largest)
-    return {**inventory, "allocation_ratio": ratio, "max_unit": min(max_unit, MAXIMUM)}
+    total = max(inventory["total"] - inventory.get("reserved", 0), 1)
+    ratio = float(inventory["allocation_ratio"])
+    if needed > total * ratio:
+        # Placement keeps seven digits of it: a little more than exact, or it would not be enough.
+        ratio = math.ceil(needed / total * 100 + 1) / 100
+    max_unit = min(max(int(inventory["max_unit"]), largest), MAXIMUM)
+    return {**inventory, "allocation_ratio": ratio, "max_unit": max_unit}
 
 
 def _repeat(work: Callable[[], Result]) -> Result:
