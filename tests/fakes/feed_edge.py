@@ -16,6 +16,7 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 BATCH = 200
 WINDOW = 8
 PATIENCE = 60.0
+MOST_PASSES = 10
 
 
 class Feed(Protocol):
@@ -102,7 +103,10 @@ class FeedEdge:
             self.snapshot([self.site.objects[key] for key in keys or self.site.objects])
         else:
             self._send_differences(held)
+        passes = 0
         while not self._pass_ends(parities):
+            passes += 1
+            assert passes < MOST_PASSES, "both sides never hold the same"
             self._send_differences(self._held or link_pb2.Holdings())
         return self.sent_objects - before
 

@@ -103,6 +103,12 @@ class Site:
         self.revision += 1
         return link_pb2.ObjectRemoval(reference=reference, reason=reason, revision=self.revision)
 
+    def give_back(self, one: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
+        """Report an object again that was taken away."""
+        copy = inventory_pb2.InventoryObject()
+        copy.CopyFrom(one)
+        return self._put(copy)
+
     def add_machine(
         self,
         moref: str,
