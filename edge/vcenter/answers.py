@@ -7,14 +7,18 @@ never held as a tree.
 
 import dataclasses
 import io
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 from lxml import etree
 
+from edge.log import ERROR, fields
 from edge.vcenter import faults
 from edge.vcenter.references import Key, make_key
+
+log = logging.getLogger(__name__)
 
 Element: TypeAlias = etree._Element
 
@@ -92,19 +96,20 @@ def returned_reference(body: bytes) -> Key:
     return make_key(returned.get("type", ""), returned.text)
 
 
-def parse_objects(body: bytes, *, recover: bool = False) -> Iterator[ObjectProperties]:
+def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
     """Yield what RetrievePropertiesEx (or its continuation) returned.
 
-    With ``recover``, characters that XML forbids are left out instead of being an error.
-    Raises ``UnexpectedAnswerError``, and ``SessionExpiredError`` when vCenter shows properties to
-    no one in particular: such an answer says nothing about what exists.
+    An answer with characters that XML forbids (guests may write them into names) is read without
+    them; then objects may be yielded twice. Raises ``UnexpectedAnswerError``, and
+    ``SessionExpiredError`` when vCenter hides properties from lack of a session: such an answer
+    says nothing about what exists.
     """
-    return _parse(body, _OBJECTS, recover)
+    return _parse(body, _OBJECTS)
 
 
-def parse_updates(body: bytes, *, recover: bool = False) -> Iterator[ObjectProperties]:
-    """Yield what WaitForUpdatesEx returned. Raises as ``parse_objects``."""
-    return _parse(body, _OBJECT_SET, recover)
+def parse_updates(body: bytes) -> Iterator[ObjectProperties]:
+    """Yield what WaitForUpdatesEx returned. Like ``parse_objects``."""
+    return _parse(body, _OBJECT_SET)
 
 
 def type_of(element: Element) -> str:
@@ -112,7 +117,20 @@ def type_of(element: Element) -> str:
     return element.get(XSI_TYPE, "").rpartition(":")[2]
 
 
-def _parse(body: bytes, tag: str, recover: bool) -> Iterator[ObjectProperties]:
+def _parse(body: bytes, tag: str) -> Iterator[ObjectProperties]:
+    try:
+        yield from _parse_once(body, tag, recover=False)
+    except etree.XMLSyntaxError as error:
+        log.warning("answer is not XML, reading what is readable", extra=fields({ERROR: error}))
+        readable = False
+        for found in _parse_once(body, tag, recover=True):
+            readable = True
+            yield found
+        if not readable:
+            raise faults.UnexpectedAnswerError(f"vCenter's answer is not XML: {error}") from error
+
+
+def _parse_once(body: bytes, tag: str, *, recover: bool) -> Iterator[ObjectProperties]:
     parsing = etree.iterparse(
         io.BytesIO(body),
         tag=tag,
@@ -121,12 +139,9 @@ def _parse(body: bytes, tag: str, recover: bool) -> Iterator[ObjectProperties]:
         resolve_entities=False,
         no_network=True,
     )
-    try:
-        for _, element in parsing:
-            yield _object(element)
-            _forget(element)
-    except etree.XMLSyntaxError as error:
-        raise faults.UnexpectedAnswerError(f"vCenter's answer is not XML: {error}") from error
+    for _, element in parsing:
+        yield _object(element)
+        _forget(element)
 
 
 def _forget(element: Element) -> None:

@@ -65,6 +65,10 @@ class SessionExpiredError(VCenterError):
     """The session has ended (idle, terminated, or vCenter restarted); log in again."""
 
 
+class NotReadYetError(VCenterError):
+    """The inventory has not been read since the start, so nobody can tell what is managed."""
+
+
 class PermissionDeniedError(VCenterError):
     """The user lacks a privilege on an object."""
 

@@ -8,16 +8,17 @@ attributes, the network behind a port group key) is not set here but by ``presen
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from edge.vcenter import values
-from edge.vcenter.answers import Element, type_of
+from edge.vcenter.answers import VIM, Element, type_of
 from edge.vcenter.devices import set_addresses, set_devices
 from edge.vcenter.references import Key, reference_of
 from vsphere_gateway.v1 import inventory_pb2
 
 _GIB: Final = 1 << 30
+_CONFIGURED: Final = "config.instanceUuid"
 
 Message = Any
 """One of the bodies of ``InventoryObject``."""
@@ -54,28 +55,35 @@ def body_of(inventory_object: inventory_pb2.InventoryObject) -> Message:
 def apply_properties(key: Key, body: Message, properties: Mapping[str, Element | None]) -> None:
     """Fill ``body`` from ``properties``; a path that fills no field is passed over.
 
-    Raises ``UnreadablePropertyError``; then ``body`` is of no further use.
+    Raises ``UnreadablePropertyError`` in the end, when all that can be read has been filled.
     """
+    problems: list[str] = []
     for path, fill in _kind(key).fills.items():
         if path in properties:
             try:
                 fill(body, properties[path])
             except (ValueError, TypeError) as error:
-                raise UnreadablePropertyError(f"property {path}: {error}") from error
+                problems.append(f"property {path}: {error}")
+    if problems:
+        raise UnreadablePropertyError("; ".join(problems))
 
 
 def apply_full_read(
     key: Key,
     body: Message,
     properties: Mapping[str, Element | None],
-    asked: tuple[str, ...],
+    asked: Sequence[str],
     missing: Mapping[str, str],
 ) -> None:
     """Fill ``body`` from a read of the paths ``asked``: what it left out has no value.
 
-    A path in ``missing`` could not be read and keeps what it had. Raises likewise.
+    A path in ``missing`` could not be read and keeps what it had; so does the configuration of a
+    virtual machine whose files vCenter cannot reach at the moment. Raises likewise.
     """
-    complete = {path: properties.get(path) for path in asked if path not in missing}
+    unknown = set(missing)
+    if _CONFIGURED in asked and properties.get(_CONFIGURED) is None:
+        unknown.update(path for path in asked if path.startswith("config."))
+    complete = {path: properties.get(path) for path in asked if path not in unknown}
     apply_properties(key, body, complete)
 
 
@@ -167,12 +175,13 @@ def _custom_values(element: Element) -> list[inventory_pb2.NamedValue]:
 
 
 def _whole_gib(element: Element) -> int:
-    return values.number(element) // _GIB * _GIB
+    # A simulator's datastore may be fuller than full.
+    return max(0, values.number(element)) // _GIB * _GIB
 
 
 def _vlan_id(element: Element) -> int:
     """Return the VLAN of a DVPortSetting when it is one, else 0 (a trunk, a private VLAN)."""
-    vlan = element.find(f"{values.VIM}vlan")
+    vlan = element.find(f"{VIM}vlan")
     if vlan is None or type_of(vlan) != "VmwareDistributedVirtualSwitchVlanIdSpec":
         return 0
     return values.child_number(vlan, "vlanId")

@@ -6,18 +6,19 @@ Source: vSphere Web Services API, PropertyCollector and ViewManager.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
+from edge.log import ERROR, NAME, OBJECT, fields
 from edge.vcenter import faults
 from edge.vcenter.answers import continuation_token, returned_reference
 from edge.vcenter.property_specs import TYPE_SPECS, VIEW_TYPES, TypeSpec
 from edge.vcenter.references import Key
 from edge.vcenter.session import CALL_DEADLINE_SECONDS, WAIT_MARGIN_SECONDS, VCenterSession
 
-LOG = logging.getLogger("edge.vcenter.property_collector")
+log = logging.getLogger(__name__)
 
 UPDATES_PER_PAGE: Final = 500
 """Most objects in one answer of WaitForUpdatesEx; vCenter may send fewer."""
@@ -59,7 +60,7 @@ class PropertyReader:
             f"<reportMissingObjectsInResults>{missing}</reportMissingObjectsInResults></specSet>"
         )
 
-    def read_view(self, view: Key, paths: dict[str, Sequence[str]]) -> Iterator[bytes]:
+    def read_view(self, view: Key, paths: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
         """Yield the pages of everything in a view; ``paths`` is by type. Raises likewise."""
         sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
         yield from self._retrieve(f"<specSet>{sets}{_through(view)}</specSet>")
@@ -95,6 +96,7 @@ class PropertyWatch(PropertyReader):
         """Raises ``VCenterError``."""
         super().__init__(session)
         self._generation = session.generation
+        self.root_folder = session.root_folder
         self._collector: Key = ""
         self.view: Key = ""
         self.view = self._create_view()
@@ -142,16 +144,15 @@ class PropertyWatch(PropertyReader):
                 if target:
                     self._call(method, target, deadline_seconds=_CLOSE_DEADLINE_SECONDS)
             except faults.VCenterError as error:
-                LOG.debug("%s failed error=%s", method, error)
+                log.debug("not freed", extra=fields({OBJECT: target, ERROR: error}))
 
     def _create_view(self) -> Key:
         types = "".join(f"<type>{name}</type>" for name in VIEW_TYPES)
-        root = self._session.root_folder
         return returned_reference(
             self._call(
                 "CreateContainerView",
                 "ViewManager:ViewManager",
-                f"{_object('container', root)}{types}<recursive>true</recursive>",
+                f"{_object('container', self.root_folder)}{types}<recursive>true</recursive>",
             )
         )
 
@@ -160,7 +161,7 @@ class PropertyWatch(PropertyReader):
         unknown: set[str] = set()
         while True:
             sets = "".join(_watched_set(spec, unknown) for spec in TYPE_SPECS)
-            root = f"<objectSet>{_object('obj', self._session.root_folder)}</objectSet>"
+            root = f"<objectSet>{_object('obj', self.root_folder)}</objectSet>"
             spec = f"<spec>{sets}{root}{_through(self.view)}</spec>"
             try:
                 self._call(
@@ -169,7 +170,7 @@ class PropertyWatch(PropertyReader):
             except faults.InvalidPropertyError as error:
                 if not error.path or error.path in unknown:
                     raise
-                LOG.warning("vCenter does not know a property path=%s", error.path)
+                log.warning("vCenter does not know a property", extra=fields({NAME: error.path}))
                 unknown.add(error.path)
             else:
                 return

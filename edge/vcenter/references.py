@@ -20,10 +20,8 @@ def key_of(reference: inventory_pb2.ObjectReference) -> Key:
     return make_key(reference.type, reference.value) if reference.value else ""
 
 
-def reference_of(key: Key) -> inventory_pb2.ObjectReference | None:
-    """Return the reference of a key, None for the empty string: an unset field in protobuf."""
-    if not key:
-        return None
+def reference_of(key: Key) -> inventory_pb2.ObjectReference:
+    """Return the reference of a key."""
     type_name, _, value = key.partition(":")
     return inventory_pb2.ObjectReference(type=type_name, value=value)
 
@@ -31,3 +29,8 @@ def reference_of(key: Key) -> inventory_pb2.ObjectReference | None:
 def is_virtual_machine(key: Key) -> bool:
     """Tell whether the key is a virtual machine's or a template's."""
     return key.startswith("VirtualMachine:")
+
+
+def type_name_of(key: Key) -> str:
+    """Return the vSphere type in a key."""
+    return key.partition(":")[0]

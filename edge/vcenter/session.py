@@ -9,6 +9,8 @@ import functools
 import http.cookies
 import logging
 import threading
+import types
+from collections.abc import Mapping
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
@@ -17,12 +19,13 @@ from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 
 from edge.config import VCenterSettings
+from edge.log import ERROR, VCENTER, VERSION, fields
 from edge.vcenter import faults
 from edge.vcenter.connection import Answer, ConnectionPool
 from edge.vcenter.references import Key, make_key
 from vsphere_gateway.v1 import inventory_pb2
 
-LOG = logging.getLogger("edge.vcenter.session")
+log = logging.getLogger(__name__)
 
 CALL_DEADLINE_SECONDS: Final = 120.0
 """For a call that does not wait: the slowest known is a read of everything."""
@@ -82,8 +85,16 @@ class VCenterSession:
                 raise self._refusal
             if self._content is None:
                 raise faults.SessionExpiredError("not logged in to vCenter")
-            LOG.info("session expired, logging in again vcenter=%s", self.settings.host)
+            log.info("session expired, logging in again", extra=self._fields())
             self._login()
+
+    def verify_alive(self) -> None:
+        """Make sure that vCenter still knows the login.
+
+        Raises ``SessionExpiredError`` when it does not; it is not renewed here.
+        """
+        if not self._is_authenticated():
+            raise faults.SessionExpiredError("vCenter does not know the session any more")
 
     def close(self) -> None:
         """Log out and close all connections. Never raises because of vCenter."""
@@ -93,7 +104,7 @@ class VCenterSession:
                 try:
                     self._logout()
                 except faults.VCenterError as error:
-                    LOG.warning("logout failed vcenter=%s error=%s", self.settings.host, error)
+                    log.warning("logout failed", extra=self._fields({ERROR: error}))
             self._cookie = ""
             self.pool.close()
 
@@ -197,13 +208,7 @@ class VCenterSession:
         self.generation += 1
         self.__dict__.pop("stub", None)
         self._content = vim.ServiceInstance("ServiceInstance", self.stub).RetrieveContent()
-        LOG.info(
-            "logged in vcenter=%s user=%s version=%s api=%s",
-            self.settings.host,
-            self.settings.username,
-            about.version,
-            self.api_version,
-        )
+        log.info("logged in", extra=self._fields({VERSION: self.api_version}))
 
     def _is_authenticated(self) -> bool:
         try:
@@ -216,7 +221,10 @@ class VCenterSession:
             self._session_manager(_LOGOUT_DEADLINE_SECONDS).Logout()
         except faults.SessionExpiredError:
             return
-        LOG.info("logged out vcenter=%s", self.settings.host)
+        log.info("logged out", extra=self._fields())
+
+    def _fields(self, more: Mapping[str, object] = types.MappingProxyType({})) -> dict[str, object]:
+        return fields({VCENTER: self.settings.host}, more)
 
     def _session_manager(self, deadline_seconds: float = CALL_DEADLINE_SECONDS) -> Any:
         """Return the session manager over a stub that never logs in by itself."""

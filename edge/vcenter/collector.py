@@ -1,0 +1,139 @@
+"""Reads vCenter's inventory once, then follows its changes: ``edge.interfaces.Collector``.
+
+The order of a full read: the watch is made and its first, narrow state taken in; then it is known
+what is managed, and the configuration of managed virtual machines is read in batches. Whatever
+changes meanwhile is announced by the watch afterwards, so nothing falls between the two.
+"""
+
+import contextlib
+import ipaddress
+import itertools
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from edge.config import ManagedSettings
+from edge.interfaces import CollectorUpdate
+from edge.log import OBJECTS, SECONDS, VCENTER, fields
+from edge.vcenter import faults
+from edge.vcenter.attributes import AttributeReader
+from edge.vcenter.collection import Collection, mark_last
+from edge.vcenter.feed import Feed
+from edge.vcenter.fresh_state import FreshStates
+from edge.vcenter.object_reader import ObjectReader
+from edge.vcenter.picture import Picture
+from edge.vcenter.presentation import Appliances, Presenter, present_vcenter
+from edge.vcenter.property_collector import PropertyWatch
+from edge.vcenter.references import VCENTER_KEY, key_of
+from edge.vcenter.session import VCenterSession
+from edge.vcenter.topology import Topology
+from vsphere_gateway.v1 import inventory_pb2
+
+log = logging.getLogger(__name__)
+
+AUDIT_SECONDS: Final = 60.0
+"""Time between passes over what vCenter does not announce."""
+
+
+class VCenterCollector:
+    """The collector of one edge. ``confirm`` may be called by any thread."""
+
+    def __init__(
+        self,
+        session: VCenterSession,
+        managed: ManagedSettings,
+        machine_uuid: str = "",
+        audit_seconds: float = AUDIT_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``machine_uuid`` is the SMBIOS UUID of the machine that the edge runs on."""
+        self._session = session
+        self._managed = managed
+        self._machine_uuid = machine_uuid
+        self._audit_seconds = audit_seconds
+        self._monotonic = monotonic
+        self._reader = ObjectReader(session)
+        self._lock = threading.Lock()
+        self._known: Picture | None = None
+        """The last picture that shows the whole structure, for ``confirm``."""
+
+    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+        """Yield the full read's pages, then changes until ``stop`` is set.
+
+        The session must be connected. Raises ``VCenterError`` or ``EdgeError`` when it is of no
+        further use; after ``connect`` the next call begins with a full read again.
+        """
+        with contextlib.ExitStack() as stack:
+            attributes = AttributeReader(self._session)
+            stack.callback(attributes.close)
+            watch = stack.enter_context(PropertyWatch(self._session))
+            feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
+            picture = self._new_picture()
+            collection = Collection(picture, feed, self._reader, self._lock)
+            if collection.take_everything(stop):
+                collection.take_attributes(attributes.read())
+                yield from self._read_everything(picture, collection)
+            while not stop.is_set():
+                yield from collection.follow()
+
+    def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
+        """Ask vCenter afresh: each comes back as an object, a removal or unreadable.
+
+        Raises ``VCenterError``; ``NotReadYetError`` before the first full read.
+        """
+        picture = self._known
+        if picture is None:
+            raise faults.NotReadYetError("vCenter's inventory has not been read yet")
+        states = FreshStates(picture, self._lock)
+        keys = [key_of(reference) for reference in references]
+        if VCENTER_KEY in keys:
+            states.take_vcenter(VCENTER_KEY, present_vcenter(self._session.vcenter()))
+        for found, spec in self._reader.read_whole(keys):
+            states.take(found, spec.all_paths)
+        absent = [key for key in dict.fromkeys(keys) if key not in states.taken]
+        for key, presence in self._reader.ask_presence(absent).items():
+            states.take_absence(key, presence)
+        return states.update
+
+    def _read_everything(
+        self, picture: Picture, collection: Collection
+    ) -> Iterator[CollectorUpdate]:
+        started, objects = self._monotonic(), 0
+        vcenter = CollectorUpdate([present_vcenter(self._session.vcenter())])
+        pages = itertools.chain([vcenter], collection.settle())
+        for update in mark_last(pages, full_read=True):
+            if update.complete:
+                # An answer without a session is empty; it must not pass for an empty inventory.
+                self._session.verify_alive()
+            self._known = picture
+            objects += len(update.objects)
+            yield update
+        collection.log_scope()
+        seconds = round(self._monotonic() - started, 3)
+        host = self._session.settings.host
+        log.info(
+            "inventory read", extra=fields({VCENTER: host, OBJECTS: objects, SECONDS: seconds})
+        )
+
+    def _new_picture(self) -> Picture:
+        settings = self._session.settings
+        appliances = Appliances(
+            machine_uuid=self._machine_uuid,
+            vcenter_hostname=settings.host,
+            vcenter_addresses=_addresses(settings.host, settings.port),
+        )
+        topology = Topology(self._managed.manages_cluster)
+        return Picture(Presenter(topology, self._managed, appliances))
+
+
+def _addresses(host: str, port: int) -> frozenset[str]:
+    """Return vCenter's addresses, by which its own virtual machine is recognised."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return frozenset()
+    addresses = {str(each[4][0]).partition("%")[0] for each in found}
+    return frozenset(each for each in addresses if not ipaddress.ip_address(each).is_loopback)

@@ -1,0 +1,192 @@
+"""The threads that wait for vCenter, so that one answer is parsed while the next is fetched."""
+
+import dataclasses
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Self, TypeAlias, TypeVar
+
+from edge.errors import EdgeError
+from edge.vcenter import faults
+from edge.vcenter.answers import updates_header
+from edge.vcenter.attributes import AttributeReader, Attributes
+from edge.vcenter.property_collector import PropertyWatch
+from edge.vcenter.property_specs import AUDITED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
+from edge.vcenter.references import Key
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS: Final = 30
+"""Longest time in one WaitForUpdatesEx."""
+_PAGES_AHEAD: Final = 2
+_BETWEEN_AUDITS_SECONDS: Final = 5.0
+"""Least pause before an audit pass that is wanted soon."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpdatesPage:
+    """An answer of WaitForUpdatesEx."""
+
+    body: bytes
+    truncated: bool
+    """More of the same set follow at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuditPage:
+    """A part of what the audit pass read."""
+
+    body: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuditEnd:
+    """The audit pass has read everything."""
+
+    attributes: Attributes
+
+
+_T = TypeVar("_T")
+Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd
+
+
+class Feed:
+    """What vCenter announces, and what a pass every ``audit_seconds`` reads. A context manager."""
+
+    def __init__(
+        self, watch: PropertyWatch, attributes: AttributeReader, audit_seconds: float
+    ) -> None:
+        self._watch = watch
+        self._attributes = attributes
+        self._audit_seconds = audit_seconds
+        self._items: queue.Queue[Item | Exception] = queue.Queue(_PAGES_AHEAD)
+        self._ended = threading.Event()
+        self._audit_wanted = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+            for work, name in ((self._wait, "vcenter-updates"), (self._audit, "vcenter-audit"))
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._audit_wanted.set()
+
+    def next(self, timeout: float) -> Item | None:
+        """Return what came next, None after ``timeout`` seconds.
+
+        Raises what ended a thread: ``VCenterError`` or ``EdgeError``.
+        """
+        try:
+            item = self._items.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    @property
+    def root_folder(self) -> Key:
+        """The folder above all datacenters, which the audit pass does not show."""
+        return self._watch.root_folder
+
+    def audit_soon(self) -> None:
+        """Begin the next audit pass within seconds."""
+        self._audit_wanted.set()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (faults.VCenterError, EdgeError) as error:
+            self._put(error)
+        except Exception as error:
+            # The thread's boundary: a defect must end the collector, not leave it waiting for ever.
+            log.exception("reading vCenter failed")
+            self._put(faults.UnexpectedAnswerError(f"defect while reading vCenter: {error!r}"))
+
+    def _wait(self) -> None:
+        version = ""
+        while not self._ended.is_set():
+            body = self._watch.wait(version, WAIT_SECONDS)
+            header = updates_header(body)
+            if header is not None:
+                version = header.version
+                self._put(UpdatesPage(body, header.truncated))
+
+    def _audit(self) -> None:
+        paths = {spec.type: spec.watched for spec in STRUCTURE}
+        paths[VIRTUAL_MACHINE.type] = AUDITED_MACHINE_PATHS
+        while True:
+            self._ended.wait(min(_BETWEEN_AUDITS_SECONDS, self._audit_seconds))
+            self._audit_wanted.wait(max(0.0, self._audit_seconds - _BETWEEN_AUDITS_SECONDS))
+            if self._ended.is_set():
+                return
+            self._audit_wanted.clear()
+            for body in self._watch.read_view(self._watch.view, paths):
+                self._put(AuditPage(body))
+            self._put(AuditEnd(self._attributes.read()))
+
+    def _put(self, item: Item | Exception) -> None:
+        put_until(self._ended, self._items, item)
+
+
+def fetch_ahead(pages: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield ``pages``, the next of which is fetched in a thread while one is used.
+
+    Raises what ``pages`` raises. The thread ends with the page that it is fetching when the caller
+    takes no more.
+    """
+    fetching = _Fetching(pages)
+    try:
+        while (page := fetching.next()) is not None:
+            yield page
+    finally:
+        fetching.ended.set()
+
+
+class _Fetching:
+    """A thread that is one page ahead."""
+
+    def __init__(self, pages: Iterator[bytes]) -> None:
+        self.ended = threading.Event()
+        self._pages = pages
+        self._fetched: queue.Queue[bytes | Exception | None] = queue.Queue(1)
+        threading.Thread(target=self._fetch, name="vcenter-read", daemon=True).start()
+
+    def next(self) -> bytes | None:
+        item = self._fetched.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _fetch(self) -> None:
+        try:
+            for page in self._pages:
+                if not put_until(self.ended, self._fetched, page):
+                    return
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: the caller raises it
+            put_until(self.ended, self._fetched, error)
+        else:
+            put_until(self.ended, self._fetched, None)
+
+
+def put_until(ended: threading.Event, target: "queue.Queue[_T]", item: _T) -> bool:
+    """Put ``item`` when there is room; False if ``ended`` was set first."""
+    while not ended.is_set():
+        try:
+            target.put(item, timeout=1.0)
+        except queue.Full:
+            continue
+        return True
+    return False
