@@ -23,6 +23,10 @@ _NOTIFICATIONS = [
     cfg.StrOpt("notify_on_state_change"),
     cfg.BoolOpt("bdms_in_notifications", default=False),
 ]
+_MESSAGING = [
+    cfg.StrOpt("transport_url", secret=True),
+    cfg.MultiStrOpt("driver", default=[]),
+]
 _QUOTA = [
     cfg.StrOpt("driver", default="nova.quota.DbQuotaDriver"),
     cfg.IntOpt("instances", default=10),
@@ -53,6 +57,7 @@ class NovaConfig:
         self.options.register_opts(_DATABASE, group="api_database")
         self.options.register_opts(_DATABASE, group="database")
         self.options.register_opts(_NOTIFICATIONS, group="notifications")
+        self.options.register_opts(_MESSAGING, group="oslo_messaging_notifications")
         self.options.register_opts(_QUOTA, group="quota")
 
     @property
@@ -75,6 +80,16 @@ class NovaConfig:
     def transport_url(self) -> str:
         """URL of the message bus, which fills the templates of cell mappings; may be empty."""
         return self.options.transport_url or ""
+
+    @property
+    def notification_drivers(self) -> list[str]:
+        """Drivers of `[oslo_messaging_notifications]`; none means that Nova notifies nobody."""
+        return list(self.options.oslo_messaging_notifications.driver)
+
+    @property
+    def notification_transport_url(self) -> str:
+        """URL of a bus that is for notifications alone; empty for the common one."""
+        return self.options.oslo_messaging_notifications.transport_url or ""
 
     def adapter(self, service_type: str, microversion: str, *sections: str) -> adapter.Adapter:
         """Return a client for one service with the user of the first usable section.

@@ -4,10 +4,11 @@ Values are final: names are cut and escaped, sizes are in the unit of the column
 record into rows and decides only what depends on the rows that are there already.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 
 class Policy(Enum):
@@ -221,6 +222,21 @@ class ServerAnnouncement:
     """UPDATE only: the state before, when it changed."""
     old_display_name: str | None = None
     """UPDATE only: the name before, when it changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server as its rows are when it is announced, the deleted ones included."""
+
+    columns: Mapping[str, Any]
+    """Of `instances`, all of them."""
+    flavor: Mapping[str, Any]
+    """Fields of the embedded flavor."""
+    network_info: Sequence[Mapping[str, Any]]
+    """Nova's VIFs."""
+    metadata: Mapping[str, str]
+    system_metadata: Mapping[str, str]
+    tags: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,130 @@
+"""Announcements are queued as names and told from the rows, in the background and in bulk.
+
+So ten thousand adopted servers wait in a megabyte, and nobody waits for the bus. What waits when
+the process ends is lost, as with Nova's own notifications.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from controlplane.inventory.records import ServerAnnouncement, ServerState
+from controlplane.notifications import unversioned, versioned
+from controlplane.notifications.bus import Bus
+from controlplane.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+LIMIT = 100_000
+"""Announcements that wait at most; about 20 MB."""
+BATCH = 200
+RETRY_SECONDS = 5.0
+
+
+class States(Protocol):
+    """Where servers are read."""
+
+    def read(self, uuids: Sequence[str]) -> dict[str, ServerState]:
+        """Return servers by UUID. Raises ``StoreError``."""
+
+
+class BusAnnouncer:
+    """An ``Announcer``. Thread-safe."""
+
+    def __init__(
+        self,
+        states: States,
+        bus: Bus,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+    ) -> None:
+        """Nothing is sent before ``start``."""
+        self._states = states
+        self._bus = bus
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: deque[ServerAnnouncement] = deque()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self.dropped = 0
+        """Announcements that found the queue full."""
+        self.sent = 0
+        """Servers that were announced."""
+
+    @property
+    def backlog(self) -> int:
+        """Announcements that wait."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Stop after the message under way; what waits is dropped."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
+        """Queue notifications (``Announcer.announce``)."""
+        if not self._bus.enabled:
+            return
+        with self._changed:
+            before = self.dropped
+            for announcement in announcements:
+                if len(self._waiting) < LIMIT:
+                    self._waiting.append(announcement)
+                else:
+                    self.dropped += 1
+            self._changed.notify_all()
+        if self.dropped > before:
+            log.warning("notifications dropped count=%d waiting=%d", self.dropped - before, LIMIT)
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next()
+            if self._stopping.is_set():
+                return
+            try:
+                states = self._states.read([announcement.uuid for announcement in batch])
+            except StoreError as error:
+                log.warning("servers to announce cannot be read error=%s", error)
+                with self._changed:
+                    self._waiting.extendleft(reversed(batch))
+                self._stopping.wait(RETRY_SECONDS)
+                continue
+            for announcement in batch:
+                if announcement.uuid in states and not self._stopping.is_set():
+                    self._send(announcement, states[announcement.uuid])
+
+    def _next(self) -> list[ServerAnnouncement]:
+        with self._changed:
+            while not (self._waiting or self._stopping.is_set()):
+                self._changed.wait()
+            size = min(BATCH, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(size)]
+
+    def _send(self, announcement: ServerAnnouncement, state: ServerState) -> None:
+        kind = announcement.kind
+        host = state.columns["host"] or ""
+        period = self._bus.audit_period(self._clock())
+        if self._bus.sends_versioned:
+            name = self._bus.instance_name(state.columns)
+            body = versioned.payload(announcement, state, period, name)
+            self._bus.send_versioned(f"nova-compute:{host}", kind.value, body)
+        if self._bus.sends_unversioned:
+            body = unversioned.payload(announcement, state, period)
+            self._bus.send_unversioned(f"compute.{host}", f"compute.{kind.value}", body)
+        self.sent += 1
+
+
+class NoAnnouncer:
+    """Stands in where there is no bus."""
+
+    def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
+        """Tell nobody."""
