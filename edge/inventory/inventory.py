@@ -68,6 +68,7 @@ class Inventory:
         self._passes = Passes(self._snapshot, self._outbox, self._questions, monotonic)
         self._vcenter: inventory_pb2.VCenter | None = None
         self._attached = False
+        self._closed = False
         self._readers = 0
         self._unreadable: dict[str, str] = {}
 
@@ -125,9 +126,12 @@ class Inventory:
         return stamped
 
     def next_question(self, timeout: float) -> list[inventory_pb2.ObjectReference]:
-        """Return what vCenter is to be asked about next; empty after ``timeout`` seconds."""
+        """Return what vCenter is to be asked about next.
+
+        Empty after ``timeout`` seconds, or at once after ``close``.
+        """
         with self._changed:
-            self._changed.wait_for(self._has_question, timeout)
+            self._changed.wait_for(lambda: self._closed or self._has_question(), timeout)
             unread = self._outbox.unread(2 * CONFIRM_AT_ONCE)
             keys = self._questions.take(unread, CONFIRM_AT_ONCE, self._revision)
             return [reference_of(key) for key in keys]
@@ -148,6 +152,12 @@ class Inventory:
         """vCenter could not be asked: ask again later."""
         with self._changed:
             self._questions.unanswered(map(key_of, asked))
+
+    def close(self) -> None:
+        """Let nobody wait for questions any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     # What the link calls (edge.interfaces.InventorySource).
 

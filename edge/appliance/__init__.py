@@ -1,0 +1,1 @@
+"""What makes a program an appliance: systemd's readiness and watchdog, and the unit file."""

@@ -1,0 +1,146 @@
+"""The edge's object graph: the one place where its parts are put together."""
+
+import dataclasses
+import importlib.metadata
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+
+from edge.appliance.systemd import Notifier
+from edge.config import EdgeConfig
+from edge.health import Health
+from edge.inventory.inventory import Inventory
+from edge.inventory.outbox import OutboxLimits
+from edge.link.backoff import Backoff
+from edge.link.link import Dialer, EdgeFacts, Link
+from edge.log import EPOCH, VCENTER, VERSION, fields
+from edge.machine import machine_uuid
+from edge.operations.executor import OperationExecutor
+from edge.supervisor import Supervisor
+from edge.tasks import Tasks
+from edge.vcenter.collector import VCenterCollector
+from edge.vcenter.operations import ACTIONS, VCenterOperations
+from edge.vcenter.session import VCenterSession
+from vsphere_gateway.v1 import link_pb2
+
+STATUS_SECONDS = 10.0
+"""How often systemd hears from the edge when it does not ask for more."""
+FINISH_SECONDS = 30.0
+"""Longest time that running operations get to end when the edge is stopped."""
+ACKNOWLEDGE_SECONDS = 5.0
+"""Longest time that the control plane gets to acknowledge their results."""
+
+log = logging.getLogger(__name__)
+
+
+def software_version() -> str:
+    """Return the version of the distribution."""
+    return importlib.metadata.version("vsphere-gateway")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Edge:
+    """All parts of a running edge."""
+
+    config: EdgeConfig
+    facts: EdgeFacts
+    session: VCenterSession
+    inventory: Inventory
+    health: Health
+    supervisor: Supervisor
+    operations: VCenterOperations
+    executor: OperationExecutor
+    link: Link
+    notifier: Notifier
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until ``stop`` is set, or until a part fails; then stop in order."""
+        facts = {EPOCH: self.facts.epoch, VERSION: self.facts.version}
+        log.info("edge starts", extra=fields(facts, {VCENTER: self.config.vcenter.host}))
+        with Tasks(stop.set) as tasks:
+            try:
+                tasks.start("link", self.link.run)
+                tasks.start("vcenter", self.supervisor.run)
+                tasks.start("questions", self.supervisor.answer_questions)
+                self.notifier.ready()
+                self._watch(stop, tasks)
+            finally:
+                self._finish()
+        self._log_out()
+
+    def _watch(self, stop: threading.Event, tasks: Tasks) -> None:
+        """Give systemd signs of life for as long as every part lives and answers."""
+        interval = min((self.notifier.watchdog_seconds or 60.0) / 3, STATUS_SECONDS)
+        while not stop.wait(interval):
+            if tasks.all_alive():
+                self.notifier.alive(self.status())
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        counts = self.inventory.counts()
+        state = link_pb2.VCenterState.Name(self.health.vcenter().state)
+        vcenter = state.removeprefix("VCENTER_STATE_").replace("_", " ").lower()
+        link = "open" if self.link.is_open else "down"
+        return (
+            f"vCenter {vcenter}; link {link}; {counts.objects} objects, "
+            f"{counts.outbox_objects} to be acknowledged"
+        )
+
+    def _finish(self) -> None:
+        """Finish work while heartbeats continue, then let link and collector end."""
+        self.notifier.stopping()
+        log.info("edge stops")
+        self.executor.close(FINISH_SECONDS)
+        if self.link.is_open:
+            self.executor.drain(ACKNOWLEDGE_SECONDS)
+        self.link.stop()
+        self.supervisor.stop()
+
+    def _log_out(self) -> None:
+        self.operations.close()
+        self.session.close()
+        log.info("edge has stopped")
+
+
+def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) -> Edge:
+    """Put an edge together; nothing runs or connects yet.
+
+    Raises ``edge.vcenter.faults.VCenterError`` when ``vcenter.ca_file`` cannot be used.
+    """
+    own_uuid = machine_uuid(environment)
+    facts = EdgeFacts(
+        version=software_version(),
+        epoch=time.time_ns(),
+        capabilities=tuple(f"operation.{action}" for action in sorted(ACTIONS)),
+        machine_uuid=own_uuid,
+    )
+    limits = OutboxLimits(content_bytes=config.limits.outbox_bytes)
+    session = VCenterSession(config.vcenter)
+    collector = VCenterCollector(session, config.managed, own_uuid)
+    inventory = Inventory(limits)
+    health = Health(inventory)
+    operations = VCenterOperations(session, collector, config.managed)
+    executor = OperationExecutor(operations, inventory)
+    dialer = Dialer(config.edge.bundle, config.control_plane, environment)
+    return Edge(
+        config=config,
+        facts=facts,
+        session=session,
+        inventory=inventory,
+        health=health,
+        supervisor=Supervisor(
+            config.vcenter.host,
+            config.vcenter.password.file,
+            session,
+            collector,
+            inventory,
+            health,
+            Backoff(),
+        ),
+        operations=operations,
+        executor=executor,
+        link=Link(dialer, facts, inventory, limits, executor, health, Backoff()),
+        notifier=Notifier(environment),
+    )

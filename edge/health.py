@@ -1,0 +1,74 @@
+"""How the site is: what heartbeats, the status line of systemd and the logs say about it."""
+
+import dataclasses
+import os
+import threading
+from pathlib import Path
+
+from edge.inventory.inventory import Inventory
+from edge.scrub import scrub
+from vsphere_gateway.v1 import link_pb2
+
+_STATM = Path("/proc/self/statm")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VCenterHealth:
+    """Whether the edge and its vCenter get along."""
+
+    state: link_pb2.VCenterState.ValueType = link_pb2.VCENTER_STATE_UNSPECIFIED
+    message: str = ""
+    """What a person needs to know; no secrets."""
+    version: int = 0
+    """Grows with every change."""
+
+
+class Health:
+    """The state of the site. Safe for threads."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._changed = threading.Condition()
+        self._vcenter = VCenterHealth()
+
+    def set_vcenter(self, state: link_pb2.VCenterState.ValueType, message: str = "") -> None:
+        """Note how the edge and its vCenter get along."""
+        with self._changed:
+            message = scrub(message)
+            if (state, message) == (self._vcenter.state, self._vcenter.message):
+                return
+            self._vcenter = VCenterHealth(state, message, self._vcenter.version + 1)
+            self._changed.notify_all()
+
+    def vcenter(self) -> VCenterHealth:
+        """Return how the edge and its vCenter get along."""
+        with self._changed:
+            return self._vcenter
+
+    def wait_for_change(self, version: int, timeout: float) -> bool:
+        """Wait until the vCenter's state is another than at ``version``; False on a timeout."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._vcenter.version != version, timeout)
+
+    def wake(self) -> None:
+        """Let every ``wait_for_change`` return, as if something had changed."""
+        with self._changed:
+            self._vcenter = dataclasses.replace(self._vcenter, version=self._vcenter.version + 1)
+            self._changed.notify_all()
+
+    def heartbeat(self) -> link_pb2.Heartbeat:
+        """Return a heartbeat without sequence, time and round trip."""
+        vcenter = self.vcenter()
+        return link_pb2.Heartbeat(
+            vcenter_state=vcenter.state,
+            vcenter_message=vcenter.message,
+            outbox_objects=self._inventory.counts().outbox_objects,
+            resident_bytes=resident_bytes(),
+            unreadable_objects=self._inventory.unreadable(),
+        )
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, proc(5)."""
+    pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,29 @@
+"""gRPC's errors become ours once, here, by status code and never by text."""
+
+from typing import Final
+
+import grpc
+
+from edge.errors import ControlPlaneUnreachableError, EdgeRefusedError, LinkError, LinkLostError
+
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""What the control plane means by these will not go away by trying again at once."""
+
+
+def translate(error: grpc.RpcError, opened: bool) -> LinkError:
+    """Return the typed error. ``opened``: the call had brought an answer before."""
+    code, details = error.code(), error.details() or ""
+    if code in _REFUSALS:
+        return EdgeRefusedError(f"the control plane refuses this edge ({code.name}): {details}")
+    if opened:
+        return LinkLostError(f"the link broke ({code.name}): {details}")
+    return ControlPlaneUnreachableError(f"no link ({code.name}): {details}")

@@ -1,0 +1,87 @@
+"""Heartbeats of one call: their sequence, their round trips, and how long none came back."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from google.protobuf import timestamp_pb2
+
+from edge.log import SKEW_SECONDS, fields
+from vsphere_gateway.v1 import link_pb2
+
+SILENT_INTERVALS = 3
+"""So many intervals without an echo end the link."""
+CLOCK_TOLERANCE = 5.0
+"""Seconds that the two clocks may differ before it is logged."""
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeats:
+    """Numbers heartbeats and matches echoes. Safe for threads."""
+
+    def __init__(
+        self, interval: float, monotonic: Callable[[], float], now: Callable[[], float]
+    ) -> None:
+        """``interval`` is in seconds, as the control plane's welcome says."""
+        self.interval = interval
+        self._monotonic = monotonic
+        self._now = now
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._sent: dict[int, float] = {}
+        self._heard_at = monotonic()
+        self._round_trip: float | None = None
+        self._clock_reported = False
+
+    def stamp(self, heartbeat: link_pb2.Heartbeat) -> link_pb2.Heartbeat:
+        """Number a heartbeat that is sent now; return it."""
+        with self._lock:
+            self._sequence += 1
+            self._sent[self._sequence] = self._monotonic()
+            heartbeat.sequence = self._sequence
+            heartbeat.sent_at.CopyFrom(to_timestamp(self._now()))
+            heartbeat.round_trip_us = round((self._round_trip or 0.0) * 1e6)
+        return heartbeat
+
+    def echoed(self, echo: link_pb2.HeartbeatEcho) -> None:
+        """Take an answer."""
+        with self._lock:
+            self._heard_at = self._monotonic()
+            sent = self._sent.get(echo.sequence)
+            self._sent = {each: at for each, at in self._sent.items() if each > echo.sequence}
+            if sent is None:
+                return
+            self._round_trip = self._heard_at - sent
+            skew = clock_skew(echo, self._round_trip)
+        self._report(skew)
+
+    def silent_for(self) -> float:
+        """Return the seconds since the last echo, or since the call was welcomed."""
+        with self._lock:
+            return self._monotonic() - self._heard_at
+
+    def is_silent(self) -> bool:
+        """Tell whether the other side must be taken for dead."""
+        return self.silent_for() >= SILENT_INTERVALS * self.interval
+
+    def _report(self, skew: float) -> None:
+        if abs(skew) > CLOCK_TOLERANCE and not self._clock_reported:
+            self._clock_reported = True
+            log.warning(
+                "the control plane's clock is ahead of this machine's; negative means behind",
+                extra=fields({SKEW_SECONDS: round(skew, 3)}),
+            )
+
+
+def clock_skew(echo: link_pb2.HeartbeatEcho, round_trip: float) -> float:
+    """Return how many seconds the control plane's clock is ahead, from one echo (RFC 5905, 8)."""
+    sent = echo.sent_at.ToNanoseconds() / 1e9
+    return echo.received_at.ToNanoseconds() / 1e9 - (sent + round_trip / 2)
+
+
+def to_timestamp(seconds: float) -> timestamp_pb2.Timestamp:
+    """Return Unix time in seconds as a message."""
+    moment = timestamp_pb2.Timestamp()
+    moment.FromNanoseconds(round(seconds * 1e9))
+    return moment

@@ -1,0 +1,208 @@
+"""The link as a whole: dial, keep both calls open, say what is wrong, dial again."""
+
+import dataclasses
+import datetime
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edge.config import ControlPlaneSettings
+from edge.errors import ControlPlaneUnreachableError, EdgeError
+from edge.health import Health
+from edge.interfaces import InventorySource, OperationRunner
+from edge.inventory.outbox import OutboxLimits
+from edge.link.backoff import Backoff
+from edge.link.channel import open_channel
+from edge.link.control_stream import ControlStream
+from edge.link.diagnosis import diagnose
+from edge.link.identity import Identity, load_identity
+from edge.link.inventory_calls import InventoryCalls
+from edge.link.proxy import Proxy, choose_proxy
+from edge.log import ADDRESS, EDGE, PROXY, REASON, fields
+from edge.tasks import Tasks
+from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
+
+PROTOCOL_MINIMUM = 1
+PROTOCOL_MAXIMUM = 1
+RUNNER_WAIT_SECONDS = 1.0
+"""How soon the thread that forwards the executor's messages sees that the process stops."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EdgeFacts:
+    """What the hello says of this process."""
+
+    version: str
+    epoch: int
+    """Start of the process in nanoseconds since 1970."""
+    capabilities: tuple[str, ...]
+    machine_uuid: str
+    """SMBIOS UUID of the machine, or empty."""
+
+
+class Dialer:
+    """Knows the way to the control plane; every dial reads bundle and proxy anew."""
+
+    def __init__(
+        self,
+        bundle: Path,
+        settings: ControlPlaneSettings,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._environment = environment
+
+    def look_up(self) -> tuple[Identity, Proxy | None]:
+        """Return who we are and which proxy leads there.
+
+        Raises ``BundleError`` and ``SecretUnreadableError``.
+        """
+        identity = load_identity(self._bundle, datetime.datetime.now(datetime.UTC))
+        return identity, choose_proxy(self._settings, identity.address[0], self._environment)
+
+
+class Link:
+    """Keeps the link to the control plane for as long as the process lives."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        facts: EdgeFacts,
+        source: InventorySource,
+        limits: OutboxLimits,
+        runner: OperationRunner,
+        health: Health,
+        backoff: Backoff,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dialer = dialer
+        self._facts = facts
+        self._source = source
+        self._limits = limits
+        self._runner = runner
+        self._health = health
+        self._backoff = backoff
+        self._monotonic = monotonic
+        self._stopping = threading.Event()
+        self._control: ControlStream | None = None
+        self._reported = ""
+
+    @property
+    def is_open(self) -> bool:
+        """The control plane has welcomed this edge and the link lives."""
+        control = self._control
+        return control is not None and control.is_welcome
+
+    def run(self) -> None:
+        """Dial, serve, and dial again until ``stop``."""
+        with Tasks(self.stop) as tasks:
+            tasks.start("results", self._forward_results)
+            while not self._stopping.is_set():
+                self._dial()
+                self._stopping.wait(self._backoff.next_delay())
+
+    def stop(self) -> None:
+        """Close the link in order; ``run`` returns soon after."""
+        self._stopping.set()
+        if self._control is not None:
+            self._control.finish()
+
+    def _dial(self) -> None:
+        """Serve one connection. Whatever breaks it is reported in one line."""
+        dialled_at = self._monotonic()
+        try:
+            identity, proxy = self._dialer.look_up()
+            try:
+                self._serve(identity, proxy)
+            except ControlPlaneUnreachableError as error:
+                raise diagnose(identity, proxy) or error from error
+        except EdgeError as error:
+            self._report(error)
+        if self._monotonic() - dialled_at >= self._backoff.maximum:
+            self._backoff.reset()
+
+    def _serve(self, identity: Identity, proxy: Proxy | None) -> None:
+        """Keep one channel until it breaks, is drained or the process stops."""
+        log.debug("dialling", extra=fields(_way(identity, proxy)))
+        channel = open_channel(identity, proxy)
+        try:
+            stub = link_pb2_grpc.EdgeLinkStub(channel)
+            knew_vcenter = self._call(stub, identity)
+            if not knew_vcenter and not self._stopping.is_set():
+                self._call(stub, identity)
+        finally:
+            channel.close()
+
+    def _call(self, stub: link_pb2_grpc.EdgeLinkStub, identity: Identity) -> bool:
+        """Serve one `Control` call and the `Inventory` calls beside it.
+
+        Returns whether the hello named the vCenter. Raises ``LinkError``.
+        """
+        hello = self._hello(identity)
+        inventory = InventoryCalls(stub, self._source, self._open, self._backoff.reset)
+        control = ControlStream(
+            stub, self._source, self._runner, self._health, self._welcomed, inventory.lease_changed
+        )
+        self._control = control
+        if self._stopping.is_set():
+            return True
+        with Tasks(inventory.stop) as tasks:
+            tasks.start("inventory", inventory.run)
+            try:
+                control.run(hello)
+            finally:
+                self._control = None
+        return hello.HasField("vcenter")
+
+    def _hello(self, identity: Identity) -> link_pb2.Hello:
+        return link_pb2.Hello(
+            edge_name=identity.name,
+            edge_version=self._facts.version,
+            protocol_minimum=PROTOCOL_MINIMUM,
+            protocol_maximum=PROTOCOL_MAXIMUM,
+            capabilities=self._facts.capabilities,
+            epoch=self._facts.epoch,
+            vcenter=self._source.vcenter(),
+            unsettled_operations=self._runner.unsettled(),
+            machine_uuid=self._facts.machine_uuid,
+        )
+
+    def _open(self) -> link_pb2.InventoryOpen:
+        return link_pb2.InventoryOpen(
+            epoch=self._facts.epoch,
+            vcenter=self._source.vcenter(),
+            window=self._limits.snapshot_window,
+            changes_window=self._limits.changes_window,
+        )
+
+    def _welcomed(self) -> None:
+        self._reported = ""
+
+    def _report(self, error: EdgeError) -> None:
+        """Log a reason once, until the link has been open again or the reason is another."""
+        kind = type(error).__name__
+        level = logging.DEBUG if kind == self._reported else logging.WARNING
+        self._reported = kind
+        log.log(level, "no link to the control plane", extra=fields({REASON: error}))
+
+    def _forward_results(self) -> None:
+        """Hand the executor's messages to the call that is open; a later one replays results."""
+        while not self._stopping.is_set():
+            message = self._runner.next_message(RUNNER_WAIT_SECONDS)
+            control = self._control
+            if message is not None and control is not None:
+                control.send(message)
+
+
+def _way(identity: Identity, proxy: Proxy | None) -> dict[str, object]:
+    return {
+        EDGE: identity.name,
+        ADDRESS: identity.bundle.control_plane,
+        PROXY: proxy or "none",
+    }
