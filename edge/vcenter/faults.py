@@ -14,7 +14,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from lxml import etree
-from pyVmomi import vim, vmodl
+from pyVmomi import VmomiSupport, vim, vmodl
 
 
 class VCenterError(Exception):
@@ -163,8 +163,12 @@ def from_fault(fault: vmodl.MethodFault) -> VCenterError:
 
 
 def unknown_fault(name: str, text: str) -> VCenterError:
-    """Make the error of a fault that pyVmomi has no type for."""
-    return VSphereFaultError(f"{name}: {text}".strip(": "), name)
+    """Make the error of a fault that pyVmomi cannot read: its type or one of its values."""
+    try:
+        fault = VmomiSupport.GetWsdlType("urn:vim25", name)(msg=text)
+    except KeyError:
+        return VSphereFaultError(f"{name}: {text}".strip(": "), name)
+    return from_fault(fault)
 
 
 def translate(error: Exception) -> VCenterError:
