@@ -166,18 +166,21 @@ class Jobs:
     def _apply(self, unit: Unit, feed: Feed | None) -> None:
         """Apply a unit whatever is in it: halves, down to the one object that cannot be."""
         pipeline, patience = self.shared.pipeline, self.patience(feed)
+        failure: Exception | None = None
         try:
-            plan = pipeline.apply(self.state, unit, patience)
+            self._follow(pipeline.apply(self.state, unit, patience), feed)
         except AbandonedError:
             raise
-        except Exception as error:
-            if len(unit) > 1:
-                for half in unit.halves():
-                    self._apply(half, feed)
-                return
-            log.exception("object cannot be applied %s", keyed(vcenter=self.state.uuid))
-            plan = pipeline.refuse(self.state, unit, error, patience)
-        self._follow(plan, feed)
+        except Exception as error:  # noqa: BLE001 - one object must never stop the others
+            failure = error
+        if failure is not None and len(unit) > 1:
+            for half in unit.halves():
+                self._apply(half, feed)
+        elif failure is not None:
+            log.error(
+                "object cannot be applied %s", keyed(vcenter=self.state.uuid), exc_info=failure
+            )
+            self._follow(pipeline.refuse(self.state, unit, failure, patience), feed)
 
     def _follow(self, plan: Plan, feed: Feed | None) -> None:
         """Do what a committed plan asks for."""

@@ -131,8 +131,19 @@ class FeedEdge:
         *,
         wait: bool = True,
     ) -> int:
-        """Send one batch and return its sequence."""
+        """Send one batch and return its sequence; waits for room in the window."""
         self.wait(lambda: self._sequences[lane] - self._acked[lane] < WINDOW, "room in the window")
+        return self.force_batch(lane, objects, removals, wait=wait)
+
+    def force_batch(
+        self,
+        lane: "link_pb2.Lane.ValueType",
+        objects: Sequence[inventory_pb2.InventoryObject],
+        removals: Sequence[link_pb2.ObjectRemoval] = (),
+        *,
+        wait: bool = False,
+    ) -> int:
+        """Send one batch whatever the window says."""
         self._sequences[lane] += 1
         batch = link_pb2.ObjectBatch(
             lane=lane, sequence=self._sequences[lane], objects=objects, removals=removals
