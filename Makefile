@@ -28,6 +28,7 @@ format: env ## Format the code and sort the imports
 	.venv/bin/ruff format .
 
 test: env ## Run all tests; installs and starts the servers and the cloud that they need
+	$(PYTHON) -m tools.servers install
 	$(PYTHON) -m pytest tests/unit tests/integration tests/end_to_end $(ARGS)
 
 test-unit: env ## Run the tests that need no server

@@ -6,17 +6,20 @@ unless another run of this checkout still uses it.
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tools.cloud.cloud import Cloud
+from tools.progress import Steps
 from tools.servers.lease import Lease
 from tools.servers.mariadb import MariaDB
 from tools.servers.rabbitmq import RabbitMQ
 from tools.servers.vcsim import Vcsim
 
 StartVcsim = Callable[..., Vcsim]
+Uncaptured = Callable[[], AbstractContextManager[None]]
 
 
 class Databases:
@@ -103,12 +106,34 @@ def _simulators(folder: Path) -> Iterator[StartVcsim]:
 
 
 @pytest.fixture(scope="session")
-def terminal(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def cloud(uncaptured: Uncaptured) -> Iterator[Cloud]:
+    """The whole one-machine OpenStack, answering; its first start takes a minute or two."""
+    the_cloud = Cloud()
+
+    def start() -> None:
+        if the_cloud.running():
+            return
+        with uncaptured(), Steps() as steps:
+            print("\nstarting the one-machine OpenStack", flush=True)
+            the_cloud.up(steps)
+
+    with Lease("cloud", start, the_cloud.down):
+        yield the_cloud
+
+
+@pytest.fixture(scope="session")
+def terminal(uncaptured: Uncaptured) -> Callable[[str], None]:
     """Says on the terminal what a slow fixture is doing, which pytest would capture."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def say(text: str) -> None:
-        with capture.global_and_fixture_disabled():
+        with uncaptured():
             print(f"\n{text} ...", flush=True)
 
     return say
+
+
+@pytest.fixture(scope="session")
+def uncaptured(request: pytest.FixtureRequest) -> Uncaptured:
+    """Blocks whose output reaches the terminal."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled
