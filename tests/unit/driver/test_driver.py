@@ -8,14 +8,9 @@ from nova import exception
 from nova.compute import power_state, provider_tree, task_states, vm_states
 
 from controlplane.compute.driver import GatewayDriver
+from tests.fakes.compute_inventory import HOST, NODE_UUID, ScriptedInventory
 from tests.fakes.edge_side import OFF, ON, SUSPENDED, ScriptedEdge, in_thread
-from tests.unit.driver.conftest import (
-    HOST,
-    NODE_UUID,
-    SERVER,
-    ControlPlane,
-    ScriptedInventory,
-)
+from tests.unit.driver.conftest import SERVER, ControlPlane
 from vsphere_gateway.v1 import operations_pb2
 
 NODE = "domain-c1.6f6d8f53-0000-4000-8000-000000000001"

@@ -8,8 +8,9 @@ from nova import exception
 from nova.compute import task_states, vm_states
 
 from controlplane.compute.driver import GatewayDriver
+from tests.fakes.compute_inventory import ScriptedInventory
 from tests.fakes.edge_side import ScriptedEdge
-from tests.unit.driver.conftest import ControlPlane, ScriptedInventory
+from tests.unit.driver.conftest import ControlPlane
 from vsphere_gateway.v1 import operations_pb2 as pb
 
 REASONS = [value for value in pb.FaultReason.values() if value]
