@@ -17,6 +17,7 @@ from edge.link.backoff import Backoff
 from edge.link.link import Dialer, EdgeFacts, Link
 from edge.log import EPOCH, VCENTER, VERSION, fields
 from edge.machine import machine_uuid
+from edge.memory import limit_arenas, release
 from edge.operations.executor import OperationExecutor
 from edge.supervisor import Supervisor
 from edge.tasks import Tasks
@@ -59,6 +60,8 @@ class Edge:
         """Run until ``stop`` is set, or until a part fails; then stop in order."""
         facts = {EPOCH: self.facts.epoch, VERSION: self.facts.version}
         log.info("edge starts", extra=fields(facts, {VCENTER: self.config.vcenter.host}))
+        limit_arenas()
+        release()
         with Tasks(stop.set) as tasks:
             try:
                 tasks.start("link", self.link.run)

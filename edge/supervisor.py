@@ -17,6 +17,7 @@ from edge.interfaces import Collector
 from edge.inventory.inventory import Inventory
 from edge.link.backoff import Backoff
 from edge.log import OBJECTS, REASON, STATE, VCENTER, WAIT_SECONDS, fields
+from edge.memory import release
 from edge.vcenter import faults
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -150,6 +151,7 @@ class Supervisor:
         self._backoff.reset()
         self._reported = ""
         self._health.set_vcenter(link_pb2.VCENTER_STATE_CONNECTED)
+        release()
         log.info("vCenter connected", extra=fields({VCENTER: self._host}))
 
     def _wait_after(self, error: Exception) -> None:

@@ -189,6 +189,8 @@ class Inventory:
             self._readers += 1
             try:
                 while self._attached:
+                    if self._passes.start_if_due():
+                        self._changed.notify_all()  # there may be questions now
                     request = self._passes.next_request()
                     left = deadline - self._monotonic()
                     if request is not None or left <= 0:

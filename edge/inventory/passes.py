@@ -120,9 +120,18 @@ class Passes:
         if not self._unqueried:
             self.phase = Phase.SENDING
 
+    def start_if_due(self) -> bool:
+        """Begin to send or compare if it is time; tell whether it was."""
+        if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
+            return False
+        if not self._holdings.object_count:
+            self._send_everything()
+        elif self._snapshot.complete:
+            self._compare()
+        return self.phase is not Phase.WAITING
+
     def next_request(self) -> link_pb2.InventoryRequest | None:
         """Return the next message, or None when there is nothing to send now."""
-        self._start_if_due()
         return self._query() or self._batch() or self._end()
 
     def wait_time(self, timeout: float) -> float:
@@ -137,14 +146,6 @@ class Passes:
         self._unqueried, self._queried = [], set()
         self._questions.forget(Why.FOREIGN)
         self.phase = Phase.WAITING
-
-    def _start_if_due(self) -> None:
-        if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
-            return
-        if not self._holdings.object_count:
-            self._send_everything()
-        elif self._snapshot.complete:
-            self._compare()
 
     def _send_everything(self) -> None:
         self.phase = Phase.SENDING
