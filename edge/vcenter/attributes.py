@@ -69,7 +69,8 @@ class AttributeReader:
         manager = self._session.content.customFieldsManager
         if manager is None:
             return {}
-        return {str(field.key): str(field.name) for field in manager.field}
+        # None, not an empty list, while nobody has defined any.
+        return {str(field.key): str(field.name) for field in manager.field or ()}
 
     def _note(self, what: str, error: faults.VCenterError | None) -> None:
         if error is None:

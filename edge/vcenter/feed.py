@@ -133,7 +133,7 @@ class Feed:
             if self._ended.is_set():
                 return
             self._audit_wanted.clear()
-            for body in self._watch.read_view(self._watch.view, paths):
+            for body in self._watch.read_all(paths):
                 self._put(AuditPage(body))
             self._put(AuditEnd(self._attributes.read()))
 

@@ -51,15 +51,23 @@ class ObjectReader:
             yield from parse_objects(body)
 
     def read_whole(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
-        """Yield all that is ever read about objects of any type; other types are passed over."""
+        """Yield all that is ever read about objects of any type.
+
+        Objects of types that are not read, and those that the user may not see, are passed over.
+        """
         groups: dict[TypeSpec, list[Key]] = defaultdict(list)
         for key in keys:
             spec = spec_of(type_name_of(key))
             if spec is not None:
                 groups[spec].append(key)
         for spec, group in groups.items():
-            for found in self.read(group, spec.all_paths, spec.type):
-                yield found, spec
+            try:
+                for found in self.read(group, spec.all_paths, spec.type):
+                    yield found, spec
+            except faults.PermissionDeniedError:
+                # One that the user may not see must not hide the others.
+                if len(group) > 1:
+                    yield from self._read_one_by_one(group)
 
     def ask_presence(self, keys: Iterable[Key]) -> dict[Key, Presence]:
         """Ask about each object by itself.
@@ -70,6 +78,10 @@ class ObjectReader:
         if Presence.DELETED in presence.values():
             self._session.verify_alive()
         return presence
+
+    def _read_one_by_one(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
+        for key in keys:
+            yield from self.read_whole([key])
 
     def _ask(self, key: Key) -> Presence:
         try:

@@ -60,10 +60,18 @@ class PropertyReader:
             f"<reportMissingObjectsInResults>{missing}</reportMissingObjectsInResults></specSet>"
         )
 
-    def read_view(self, view: Key, paths: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
-        """Yield the pages of everything in a view; ``paths`` is by type. Raises likewise."""
-        sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
-        yield from self._retrieve(f"<specSet>{sets}{_through(view)}</specSet>")
+    def read_all(self, paths: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
+        """Yield the pages of everything that vCenter shows; ``paths`` is by type.
+
+        The view is made afresh: the watch's own may miss what came later (vcsim's misses hosts).
+        Raises likewise.
+        """
+        view = self._create_view()
+        try:
+            sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
+            yield from self._retrieve(f"<specSet>{sets}{_through(view)}</specSet>")
+        finally:
+            self._free("DestroyView", view)
 
     def _retrieve(self, specification: str) -> Iterator[bytes]:
         options = f"<options><maxObjects>{_OBJECTS_PER_PAGE}</maxObjects></options>"
@@ -74,6 +82,24 @@ class PropertyReader:
                 "ContinueRetrievePropertiesEx", _COLLECTOR, f"<token>{escape(token)}</token>"
             )
             yield body
+
+    def _create_view(self) -> Key:
+        types = "".join(f"<type>{name}</type>" for name in VIEW_TYPES)
+        container = _object("container", self._session.root_folder)
+        return returned_reference(
+            self._call(
+                "CreateContainerView",
+                "ViewManager:ViewManager",
+                f"{container}{types}<recursive>true</recursive>",
+            )
+        )
+
+    def _free(self, method: str, target: Key) -> None:
+        """Free what vCenter holds for us. Never raises because of vCenter."""
+        try:
+            self._call(method, target, deadline_seconds=_CLOSE_DEADLINE_SECONDS)
+        except faults.VCenterError as error:
+            log.debug("not freed", extra=fields({OBJECT: target, ERROR: error}))
 
     def _call(
         self,
@@ -98,8 +124,8 @@ class PropertyWatch(PropertyReader):
         self._generation = session.generation
         self.root_folder = session.root_folder
         self._collector: Key = ""
-        self.view: Key = ""
-        self.view = self._create_view()
+        self._view: Key = ""
+        self._view = self._create_view()
         self._collector = returned_reference(self._call("CreatePropertyCollector", _COLLECTOR))
         self._create_filter()
 
@@ -138,23 +164,10 @@ class PropertyWatch(PropertyReader):
             return
         for method, target in (
             ("DestroyPropertyCollector", self._collector),
-            ("DestroyView", self.view),
+            ("DestroyView", self._view),
         ):
-            try:
-                if target:
-                    self._call(method, target, deadline_seconds=_CLOSE_DEADLINE_SECONDS)
-            except faults.VCenterError as error:
-                log.debug("not freed", extra=fields({OBJECT: target, ERROR: error}))
-
-    def _create_view(self) -> Key:
-        types = "".join(f"<type>{name}</type>" for name in VIEW_TYPES)
-        return returned_reference(
-            self._call(
-                "CreateContainerView",
-                "ViewManager:ViewManager",
-                f"{_object('container', self.root_folder)}{types}<recursive>true</recursive>",
-            )
-        )
+            if target:
+                self._free(method, target)
 
     def _create_filter(self) -> None:
         """Create the filter, without properties that this vCenter does not know."""
@@ -162,7 +175,7 @@ class PropertyWatch(PropertyReader):
         while True:
             sets = "".join(_watched_set(spec, unknown) for spec in TYPE_SPECS)
             root = f"<objectSet>{_object('obj', self.root_folder)}</objectSet>"
-            spec = f"<spec>{sets}{root}{_through(self.view)}</spec>"
+            spec = f"<spec>{sets}{root}{_through(self._view)}</spec>"
             try:
                 self._call(
                     "CreateFilter", self._collector, spec + "<partialUpdates>false</partialUpdates>"

@@ -90,10 +90,15 @@ class TaggingService:
         Raises ``VCenterError``.
         """
         try:
-            return self._read()
-        except faults.SessionExpiredError:
-            self._token = ""
-            return self._read()
+            try:
+                return self._read()
+            except faults.SessionExpiredError:
+                self._token = ""
+                return self._read()
+        except (KeyError, TypeError) as error:
+            raise faults.UnexpectedAnswerError(
+                f"the tagging service's answer has another form: {error!r}"
+            ) from error
 
     def forget_names(self) -> None:
         """Read the names of tags and categories afresh the next time."""
@@ -118,7 +123,7 @@ class TaggingService:
             for attached in self._request("POST", paths.attached(), asked) or []:
                 machines = [
                     make_key("VirtualMachine", each["id"])
-                    for each in attached["object_ids"]
+                    for each in attached["object_ids"] or ()
                     if each["type"] == "VirtualMachine"
                 ]
                 if machines:
