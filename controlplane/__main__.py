@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     """Run a command. Each imports what it needs: a listing must not wait for Nova's modules."""
     if options.command == "serve":
+        use_native_threads()
         from controlplane.commands.serve import serve
 
         return serve(settings, standalone=options.standalone)
@@ -55,6 +56,17 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     else:
         list_it(LISTINGS[options.command], options, settings)
     return 0
+
+
+def use_native_threads() -> None:
+    """Keep eventlet out of this process, before anything of Nova is imported.
+
+    nova/monkey_patch.py: after this an import of eventlet raises.
+    """
+    os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "1"
+    from nova import monkey_patch
+
+    monkey_patch.patch(backend="threading")
 
 
 def _parser() -> argparse.ArgumentParser:

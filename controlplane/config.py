@@ -116,6 +116,9 @@ class AdoptionSettings:
     cluster_policy: tuple[str, ...] = _option(
         cfg.MultiStrOpt, (), "cluster name=policy where it differs. May be repeated."
     )
+    lift_quota: bool = _option(
+        cfg.BoolOpt, True, "Make the quota of projects unlimited that adoption has filled."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +175,10 @@ class Settings:
     """The files that this was read from, for messages."""
     conf: cfg.ConfigOpts | None = dataclasses.field(default=None, compare=False, repr=False)
 
+    def given(self, section: str, key: str) -> bool:
+        """Tell whether a file sets an option, be it to its default."""
+        return bool(self._given_in(section, key))
+
     def problem(self, section: str, key: str, text: str) -> ConfigurationError:
         """Return the error for a value that turned out wrong after it was read."""
         return ConfigurationError(text, file=self._file(section, key), section=section, key=key)
@@ -186,11 +193,13 @@ class Settings:
 
     def _file(self, section: str, key: str) -> str:
         """Name the file that a value came from, or all that were read."""
-        if self.conf is not None:
-            location = self.conf.get_location(key, section)
-            if location is not None and location.location.is_user_controlled:
-                return str(location.detail)
-        return ", ".join(self.files)
+        return self._given_in(section, key) or ", ".join(self.files)
+
+    def _given_in(self, section: str, key: str) -> str:
+        location = self.conf.get_location(key, section) if self.conf is not None else None
+        if location is None or not location.location.is_user_controlled:
+            return ""
+        return str(location.detail)
 
 
 SECTIONS: Mapping[str, type[Any]] = {

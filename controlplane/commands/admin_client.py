@@ -1,11 +1,11 @@
 """The commands' way to the admin listener of a running control plane."""
 
-import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certs.bundle import format_address
 from certs.credentials import load_tls_material
@@ -14,8 +14,8 @@ from certs.identity import Role
 from controlplane.config import Settings
 from controlplane.errors import ControlPlaneError
 
-CONNECT_SECONDS = 5.0
-_DECIDED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+CONNECT_SECONDS = 10.0
+_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class NotRunningError(ControlPlaneError):
@@ -44,8 +44,8 @@ def admin_channel(settings: Settings) -> Iterator[grpc.Channel]:
     except CertificateFileError as error:
         raise settings.problem("admin", "operator_certificate", str(error)) from error
     with grpc.secure_channel(address, material.channel_credentials()) as channel:
-        _wait_until_ready(channel, address, settings)
         try:
+            _check_running(channel, address, settings)
             yield channel
         except grpc.RpcError as error:
             raise RequestRefusedError(
@@ -53,21 +53,18 @@ def admin_channel(settings: Settings) -> Iterator[grpc.Channel]:
             ) from error
 
 
-def _wait_until_ready(channel: grpc.Channel, address: str, settings: Settings) -> None:
-    states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
-    channel.subscribe(states.put, try_to_connect=True)
-    state = grpc.ChannelConnectivity.IDLE
+def _check_running(channel: grpc.Channel, address: str, settings: Settings) -> None:
+    """Ask for the health, which a control plane always tells whatever it is."""
     try:
-        while state not in _DECIDED:
-            state = states.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
-        pass
-    finally:
-        channel.unsubscribe(states.put)
-    if state is not grpc.ChannelConnectivity.READY:
+        health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # missing there
+            health_pb2.HealthCheckRequest(), timeout=CONNECT_SECONDS
+        )
+    except grpc.RpcError as error:
+        if error.code() not in _ABSENT:
+            raise
         files = ", ".join(settings.files)
         raise NotRunningError(
             f"no control plane of this customer answers on {address} ([admin] bind_address and "
             f"bind_port in {files}): start it with `vsg-controlplane serve`; if it runs, look at "
             "its log"
-        )
+        ) from error

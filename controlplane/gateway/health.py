@@ -14,7 +14,6 @@ EDGE_LINK = "vsphere_gateway.v1.EdgeLink"
 COMPUTE_BRIDGE = "vsphere_gateway.v1.ComputeBridge"
 DIAGNOSTICS = "vsphere_gateway.v1.Diagnostics"
 DATABASE = "database"
-MESSAGE_BUS = "message-bus"
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -136,7 +136,11 @@ def get(connection: Connection, uuids: Collection[str]) -> dict[str, ServerRow]:
 
 def write(connection: Connection, rows: Sequence[ServerRow]) -> None:
     """Insert or replace bindings."""
-    upsert(connection, servers, [asdict(row) | {"state": row.state.value} for row in rows])
+    names = servers.c.keys()
+    values = [{name: getattr(row, name) for name in names} for row in rows]
+    for value in values:
+        value["state"] = value["state"].value
+    upsert(connection, servers, values)
 
 
 def set_state(
@@ -172,6 +176,12 @@ def counts(connection: Connection) -> dict[str, int]:
         .group_by(servers.c.cluster_uuid)
     )
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def projects(connection: Connection) -> set[str]:
+    """Return the projects that have active servers."""
+    query = select(servers.c.project_id).where(servers.c.state == ServerState.ACTIVE.value)
+    return set(connection.execute(query.distinct()).scalars())
 
 
 def write_images(connection: Connection, rows: Sequence[ImageRow]) -> None:

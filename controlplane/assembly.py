@@ -1,0 +1,236 @@
+"""The object graph of a control plane, its start and its ordered end. Everything is wired here."""
+
+import contextlib
+import logging
+import random
+import sys
+from pathlib import Path
+
+from certs.credentials import TlsMaterial, load_tls_material
+from certs.errors import CertificateError
+from certs.identity import Role
+from controlplane import backend as backends
+from controlplane.backend import Backend
+from controlplane.clock import Clock
+from controlplane.cluster_relay import ClusterRelay
+from controlplane.compute.supervisor import Supervisor, SupervisorSettings
+from controlplane.config import Settings
+from controlplane.gateway import health
+from controlplane.gateway.admin import build_admin_server
+from controlplane.gateway.compute_bridge import ComputeBridgeServicer
+from controlplane.gateway.diagnostics import DiagnosticsServicer
+from controlplane.gateway.dispatcher import Dispatcher
+from controlplane.gateway.edge_registry import EdgeRegistry, Timing
+from controlplane.gateway.gateway import Gateway
+from controlplane.gateway.health import Health
+from controlplane.gateway.management import ManagementServicer
+from controlplane.gateway.refusals import Refusals
+from controlplane.gateway.servers import bridge_server, is_loopback, listen, listen_on_socket
+from controlplane.inventory.adoption import Adoption
+from controlplane.inventory.brake import Limits
+from controlplane.inventory.diagnostics import InventoryDiagnostics
+from controlplane.inventory.queries import InventoryQueries
+from controlplane.inventory.service import Inventory
+from controlplane.log import keyed
+from controlplane.operations.history import OperationHistory
+from controlplane.operations.ledger import Ledger
+from controlplane.quota_keeper import QuotaKeeper
+from controlplane.standalone import standalone_settings
+from controlplane.state_directory import StateDirectory
+from controlplane.store import migration, servers
+from controlplane.store.database import Database
+from controlplane.store.errors import StoreError
+from controlplane.store.gateway import DatabaseGatewayStore
+from vsphere_gateway.v1 import compute_pb2_grpc
+
+LOG = logging.getLogger(__name__)
+
+BRIDGE_THREADS = 256
+"""Operations of all workers that may run at once; threads are made as they are needed."""
+STOP_SECONDS = 10.0
+"""For a call or a unit of inventory at hand when everything ends."""
+SOCKET_FILE = "bridge.sock"
+
+
+class ControlPlane:
+    """One control plane: made whole, then started, then stopped in order."""
+
+    def __init__(self, settings: Settings, *, standalone: bool) -> None:
+        """Check everything that can be checked without a server. Raises ``ConfigurationError``."""
+        self._standalone = standalone
+        self._settings = standalone_settings(settings) if standalone else settings
+        self._tls = _tls(self._settings)
+        self._adoption = _adoption(self._settings)
+        self._connection = self._settings.required("database", "connection")
+        self._clock = Clock()
+        self._refusals = Refusals()
+        self._health = Health()
+        self._ending = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Start every part, edges last.
+
+        Raises ``ConfigurationError``, ``StartError`` or ``StoreError``; then call ``stop``.
+        """
+        state = StateDirectory(Path(self._settings.compute.state_directory))
+        self._ending.callback(state.close)
+        database = self._open_database()
+        backend = self._open_backend(state)
+        relay = ClusterRelay()
+        history = OperationHistory(database)
+        brake = Limits(self._settings.brake.fraction, self._settings.brake.count)
+        inventory = Inventory(
+            database, backend.writers, relay, history, self._adoption, brake, self._clock
+        )
+        queries = InventoryQueries(database, inventory)
+        socket = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
+        supervisor = Supervisor(
+            self._supervisor_settings(state.path, socket, backend),
+            database,
+            backend.compute_hosts,
+            queries,
+        )
+        relay.add(supervisor)
+        store = DatabaseGatewayStore(database)
+        registry = self._registry(store, supervisor)
+        dispatcher = Dispatcher(registry)
+        ledger = Ledger(database, dispatcher, inventory)
+        gateway = Gateway(
+            self._settings.gateway,
+            self._tls,
+            registry,
+            inventory,
+            ledger,
+            supervisor,
+            self._refusals,
+            self._clock,
+        )
+
+        # What begins first ends last; what answers Nova ends before what answers edges.
+        backend.start()
+        self._ending.callback(backend.stop)
+        self._start_quota(backend, database, relay)
+        inventory.start()
+        self._ending.callback(inventory.stop, STOP_SECONDS)
+        source = InventoryDiagnostics(
+            database, inventory.lags, None if self._standalone else supervisor
+        )
+        diagnostics = DiagnosticsServicer(registry, source, history, self._clock)
+        self._start_admin(diagnostics, ManagementServicer(store))
+        self._ending.callback(gateway.stop)
+        ledger.start()
+        self._ending.callback(ledger.stop)
+        servicer = ComputeBridgeServicer(ledger, queries, dispatcher, supervisor.worker_called)
+        self._start_bridge(servicer, socket)
+        self._ending.callback(gateway.drain, "the control plane stops")
+        supervisor.start()
+        self._ending.callback(supervisor.stop)
+        gateway.start()
+        self._health.set(health.EDGE_LINK, True)
+        self._ending.callback(self._health.stop)
+
+    def stop(self) -> None:
+        """End in order: workers, edges, operations, inventory, connections."""
+        self._ending.close()
+
+    def _open_database(self) -> Database:
+        try:
+            database = Database(self._connection, pool_size=self._settings.database.pool_size)
+        except StoreError as error:
+            raise self._settings.problem("database", "connection", str(error)) from error
+        self._ending.callback(database.close)
+        if self._standalone:
+            migration.upgrade(database)
+        migration.check(database)
+        self._health.set(health.DATABASE, True)
+        return database
+
+    def _open_backend(self, state: StateDirectory) -> Backend:
+        backend = (
+            backends.alone(state.path)
+            if self._standalone
+            else backends.beside_openstack(self._settings)
+        )
+        self._ending.callback(backend.close)
+        return backend
+
+    def _supervisor_settings(
+        self, directory: Path, socket: Path, backend: Backend
+    ) -> SupervisorSettings:
+        compute = self._settings.compute
+        files = compute.worker_config_files or (self._settings.nova.config_file,)
+        beside = Path(sys.argv[0]).absolute().with_name("vsg-compute")
+        return SupervisorSettings(
+            state_directory=directory,
+            socket=socket,
+            command=compute.worker_command or (str(beside),),
+            config_files=tuple(Path(file) for file in files),
+            transport_url=backend.transport_url,
+            run_workers=not self._standalone,
+        )
+
+    def _registry(self, store: DatabaseGatewayStore, supervisor: Supervisor) -> EdgeRegistry:
+        gateway = self._settings.gateway
+        return EdgeRegistry(
+            store,
+            supervisor,
+            self._clock,
+            Timing(gateway.heartbeat_interval, gateway.offline_misses),
+            random.random,
+            lambda usable: self._health.set(health.DATABASE, usable),
+        )
+
+    def _start_quota(self, backend: Backend, database: Database, relay: ClusterRelay) -> None:
+        if backend.quotas is None:
+            return
+
+        def projects() -> set[str]:
+            with database.read() as connection:
+                return servers.projects(connection)
+
+        keeper = QuotaKeeper(backend.quotas, projects, lift=self._settings.adoption.lift_quota)
+        relay.add(keeper)
+        keeper.start()
+        self._ending.callback(keeper.stop)
+
+    def _start_admin(
+        self, diagnostics: DiagnosticsServicer, management: ManagementServicer
+    ) -> None:
+        admin = self._settings.admin
+        if not is_loopback(admin.bind_address):
+            problem = "expected a loopback address, for example 127.0.0.1"
+            raise self._settings.problem("admin", "bind_address", problem)
+        server = build_admin_server(
+            self._tls, self._health, diagnostics, management, self._refusals
+        )
+        listen(server, admin.bind_address, admin.bind_port, self._tls.server_credentials())
+        server.start()
+        self._ending.callback(lambda: server.stop(STOP_SECONDS).wait())
+        self._health.set(health.DIAGNOSTICS, True)
+        LOG.info(
+            "listening for operators %s", keyed(address=admin.bind_address, port=admin.bind_port)
+        )
+
+    def _start_bridge(self, servicer: ComputeBridgeServicer, socket: Path) -> None:
+        server = bridge_server(BRIDGE_THREADS)
+        compute_pb2_grpc.add_ComputeBridgeServicer_to_server(servicer, server)
+        listen_on_socket(server, socket)
+        server.start()
+        self._ending.callback(lambda: server.stop(STOP_SECONDS).wait())
+        self._health.set(health.COMPUTE_BRIDGE, True)
+
+
+def _tls(settings: Settings) -> TlsMaterial:
+    ca, certificate, key = (
+        Path(settings.required("gateway", name)) for name in ("ca", "certificate", "key")
+    )
+    try:
+        return load_tls_material(ca, certificate, key, Role.CONTROL_PLANE)
+    except CertificateError as error:
+        raise settings.problem("gateway", "certificate", str(error)) from error
+
+
+def _adoption(settings: Settings) -> Adoption:
+    settings.required("adoption", "default_project_id")
+    settings.required("adoption", "default_user_id")
+    return Adoption.from_settings(settings.adoption)

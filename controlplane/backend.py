@@ -1,0 +1,136 @@
+"""Where inventory is written: beside a real OpenStack, or alone on SQLite files.
+
+One way through from here on: the rest of the control plane does not know which it is.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from controlplane import nova_api
+from controlplane.compute_hosts import ComputeHosts
+from controlplane.config import Settings
+from controlplane.inventory.pipeline import Writers
+from controlplane.notifications.announcer import BusAnnouncer, NoAnnouncer
+from controlplane.notifications.bus import Bus
+from controlplane.openstack import NovaConfig, NovaConfigError
+from controlplane.placement import client as placement_client
+from controlplane.placement.allocations import AllocationQueue, NoPlacement
+from controlplane.placement.providers import ResourceProviders
+from controlplane.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
+from controlplane.store import standalone
+from controlplane.store.glance import connection as glance_connection
+from controlplane.store.glance.images import GlanceImages
+from controlplane.store.nova import cells
+from controlplane.store.nova.announced import ServerStates
+from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.writer import NovaServers
+
+Step = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backend:
+    """The writers of one OpenStack, or of what stands in for it."""
+
+    writers: Writers
+    compute_hosts: ComputeHosts
+    quotas: Quotas | None
+    """None where no Nova runs."""
+    transport_url: str
+    """The cell's message bus, for the workers."""
+    start: Step
+    """Begin to write in the background."""
+    stop: Step
+    """End what writes in the background."""
+    close: Step
+    """Close every connection."""
+
+
+def beside_openstack(settings: Settings) -> Backend:
+    """Open what Nova's and Glance's own files name.
+
+    Raises ``ConfigurationError``, or ``StoreError`` when the API database is away.
+    """
+    config = _nova_config(settings)
+    try:
+        nova = cells.open_databases(config, settings.nova.cell)
+        placement = placement_client.connect(config)
+        api = nova_api.connect(config)
+        unified = _unified_limits(config)
+    except NovaConfigError as error:
+        raise settings.problem("nova", "config_file", str(error)) from error
+    glance = _glance(settings)
+    providers = ResourceProviders(placement)
+    allocations = AllocationQueue(placement, providers)
+    announcer = BusAnnouncer(ServerStates(nova.cell), Bus(config, nova.transport_url))
+
+    def stop() -> None:
+        allocations.stop()
+        announcer.stop()
+
+    def close() -> None:
+        nova.close()
+        glance.database.close()
+
+    zone = config.options.default_availability_zone
+    return Backend(
+        writers=Writers(
+            servers=NovaServers(nova, api, zone),
+            images=GlanceImages(glance.database, with_locations=not glance.encrypts_locations),
+            allocations=allocations,
+            announcer=announcer,
+        ),
+        compute_hosts=ComputeHosts(ComputeHostRows(nova), providers),
+        quotas=Quotas(api, unified),
+        transport_url=nova.transport_url,
+        start=announcer.start,
+        stop=stop,
+        close=close,
+    )
+
+
+def alone(directory: Path) -> Backend:
+    """Open SQLite files with Nova's and Glance's schemas in ``directory``; make what is missing.
+
+    Raises ``StoreError``.
+    """
+    databases = standalone.open_databases(directory)
+    return Backend(
+        writers=Writers(
+            servers=NovaServers(databases.nova),
+            images=GlanceImages(databases.glance),
+            allocations=NoPlacement(),
+            announcer=NoAnnouncer(),
+        ),
+        compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None),
+        quotas=None,
+        transport_url="",
+        start=_nothing,
+        stop=_nothing,
+        close=databases.close,
+    )
+
+
+def _nova_config(settings: Settings) -> NovaConfig:
+    try:
+        return NovaConfig(Path(settings.nova.config_file))
+    except NovaConfigError as error:
+        raise settings.problem("nova", "config_file", str(error)) from error
+
+
+def _unified_limits(config: NovaConfig) -> UnifiedLimits | None:
+    if config.options.quota.driver != UNIFIED_DRIVER:
+        return None
+    return UnifiedLimits(config.adapter("identity", "", *nova_api.USERS))
+
+
+def _glance(settings: Settings) -> glance_connection.GlanceDatabase:
+    try:
+        return glance_connection.open_database(Path(settings.glance.config_file))
+    except glance_connection.GlanceConfigError as error:
+        raise settings.problem("glance", "config_file", str(error)) from error
+
+
+def _nothing() -> None:
+    """There is nothing to start or stop."""

@@ -1,0 +1,67 @@
+"""``vsg-controlplane serve``: runs the control plane until it is told to stop."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from types import FrameType
+
+from controlplane import log
+from controlplane.assembly import ControlPlane
+from controlplane.config import Settings
+from controlplane.errors import StartError
+from controlplane.log import keyed
+from controlplane.store.errors import StoreError
+from controlplane.version import VERSION
+
+LOG = logging.getLogger(__name__)
+
+NOTIFY_SOCKET_VARIABLE = "NOTIFY_SOCKET"
+
+
+def serve(settings: Settings, *, standalone: bool) -> int:
+    """Run until SIGTERM or SIGINT, then stop in order; a second signal ends at once.
+
+    Raises ``ConfigurationError`` or ``StartError`` when it cannot start.
+    """
+    # Our databases, sockets and generated files are nobody else's.
+    os.umask(0o077)
+    assert settings.conf is not None
+    log.setup(settings.conf)
+    LOG.info("starting %s", keyed(version=VERSION, standalone=standalone))
+    stopping = threading.Event()
+    _stop_on_signals(stopping)
+    control_plane = ControlPlane(settings, standalone=standalone)
+    try:
+        control_plane.start()
+        _notify("READY=1")
+        LOG.info("ready")
+        stopping.wait()
+        _notify("STOPPING=1")
+        LOG.info("stopping")
+    except StoreError as error:
+        raise StartError(f"a database cannot be used: {error}") from error
+    finally:
+        control_plane.stop()
+    LOG.info("stopped")
+    return 0
+
+
+def _stop_on_signals(stopping: threading.Event) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started us (sd_notify(3))."""
+    address = os.environ.get(NOTIFY_SOCKET_VARIABLE, "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(state.encode(), address.replace("@", "\0", 1))
