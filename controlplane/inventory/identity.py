@@ -1,5 +1,6 @@
 """Which Nova server a virtual machine is. The key is its instance UUID; a moref is only a hint."""
 
+import re
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ Place = tuple[str, str]
 """vCenter instance UUID and managed object identifier: where a virtual machine was seen."""
 
 _BOUND = (ServerState.ACTIVE,)
+_CANONICAL = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Identified(Enum):
@@ -153,6 +155,8 @@ def image_uuid(vcenter_uuid: str, moref: str) -> str:
 
 def canonical(instance_uuid: str) -> str:
     """Return an instance UUID as Nova writes UUIDs; empty when it is none."""
+    if _CANONICAL.fullmatch(instance_uuid):
+        return instance_uuid
     try:
         return str(uuid.UUID(instance_uuid)) if instance_uuid else ""
     except ValueError:

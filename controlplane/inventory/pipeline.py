@@ -105,7 +105,7 @@ class Pipeline:
             records = [planned.record for planned in plan.images]
             plan.image_outcomes = self._writers.images.apply(records) if records else []
         if plan.images_gone:
-            self._writers.images.remove(sorted(plan.images_gone))
+            self._writers.images.remove([state.images[moref] for moref in plan.images_gone])
         if plan.server_outcomes is None:
             self._write_servers(plan)
         if plan.removal_outcomes is None:

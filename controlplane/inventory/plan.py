@@ -102,6 +102,7 @@ class Plan:
     handed_on: list[ServerRow] = field(default_factory=list)
     """Free for another virtual machine that has the same instance UUID."""
     images_gone: set[str] = field(default_factory=set)
+    """Morefs of templates whose images are to go."""
     held_back: dict[str, Trouble] = field(default_factory=dict)
     """Held, and in quarantine."""
     refused: dict[str, Trouble] = field(default_factory=dict)

@@ -136,13 +136,12 @@ class Planner:
         self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
     ) -> None:
         place = (state.uuid, moref_of(key))
-        image_id = image_uuid(*place)
         try:
             if one.HasField("template"):
-                standing = self._template(state, plan, key, one, image_id)
+                standing = self._template(state, plan, key, one)
             else:
-                if image_id in state.images:
-                    plan.images_gone.add(image_id)
+                if place[1] in state.images:
+                    plan.images_gone.add(place[1])
                 standing = self._virtual_machine(state, plan, key, one)
         except (ValueError, OverflowError) as error:  # a value that no record can carry
             plan.refused[key] = _trouble(QuarantineReason.UNREADABLE, str(error), one)
@@ -155,25 +154,21 @@ class Planner:
         self._hold(state, plan, key, one, standing)
 
     def _template(
-        self,
-        state: VCenterState,
-        plan: Plan,
-        key: str,
-        one: inventory_pb2.InventoryObject,
-        image_id: str,
+        self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
     ) -> Standing:
-        template = one.template
-        bound = self._bindings.at((state.uuid, moref_of(key)))
+        template, moref = one.template, moref_of(key)
+        bound = self._bindings.at((state.uuid, moref))
         if bound is not None:
             end_server(plan, bound, self._contests, delete=False, reason="converted to a template")
         if not state.mounts(template):
-            if image_id in state.images:
-                plan.images_gone.add(image_id)
+            if moref in state.images:
+                plan.images_gone.add(moref)
             return Standing.WAITING
         if self._waits(state, plan, key, template):
             return Standing.WAITING
         path = state.topology.folder_path(template.folder)
         owner, members = self._adoption.image_access(template, path)
+        image_id = image_uuid(state.uuid, moref)
         decision = ImageDecision(image_id, owner, "shared", members)
         record = mapping.image_record(template, one.reference, decision, state.topology, plan.now)
         plan.images.append(PlannedImage(key, record))

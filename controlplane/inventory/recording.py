@@ -66,7 +66,9 @@ class Recorder:
             state.topology.forget(key)
         for server in rows.servers:
             self._bindings.put(server)
-        state.images = state.images.difference(rows.images_gone) | {i.id for i in rows.images}
+        for moref in plan.images_gone:
+            del state.images[moref]
+        state.images.update({image.moref: image.id for image in rows.images})
         state.quarantined.update({one.reference: one.attempts for one in rows.quarantine})
         for key in rows.released:
             state.quarantined.pop(key, None)
@@ -75,7 +77,9 @@ class Recorder:
 
     def _settle(self, state: VCenterState, plan: Plan) -> UnitRows:
         """Turn outcomes into rows. What a database refused becomes a trouble of the plan."""
-        rows = UnitRows(gone=sorted(plan.gone), images_gone=sorted(plan.images_gone))
+        rows = UnitRows(
+            gone=sorted(plan.gone), images_gone=[state.images[m] for m in plan.images_gone]
+        )
         _settle_images(state, plan, rows)
         for planned, outcome in zip(plan.servers, plan.server_outcomes or (), strict=True):
             if outcome.change is ServerChange.REFUSED:
@@ -98,7 +102,7 @@ def _settle_images(state: VCenterState, plan: Plan, rows: UnitRows) -> None:
         record = planned.record
         if outcome.change is ImageChange.REFUSED:
             _refuse(plan, planned.key, outcome.reason)
-        elif outcome.change is not ImageChange.NONE or record.id not in state.images:
+        elif outcome.change is not ImageChange.NONE or moref_of(planned.key) not in state.images:
             rows.images.append(
                 ImageRow(
                     id=record.id,

@@ -1,7 +1,7 @@
 """What follows when an edge no longer reports an object: only a confirmed end ends anything."""
 
 from controlplane.inventory.contests import Contests
-from controlplane.inventory.identity import Bindings, image_uuid
+from controlplane.inventory.identity import Bindings
 from controlplane.inventory.plan import EndedServer, Plan
 from controlplane.inventory.references import MACHINE_KINDS, key_of, machine_key, moref_of
 from controlplane.inventory.state import CLOSED, VCenterState
@@ -68,9 +68,8 @@ def end_server(
 def _machine_gone(state: VCenterState, plan: Plan, key: str, contests: Contests) -> None:
     place = (state.uuid, moref_of(key))
     contests.close(place)
-    image_id = image_uuid(*place)
-    if image_id in state.images:
-        plan.images_gone.add(image_id)
+    if place[1] in state.images:
+        plan.images_gone.add(place[1])
 
 
 def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -> None:

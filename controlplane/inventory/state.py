@@ -47,7 +47,8 @@ class VCenterState:
         self.holdings = Holdings()
         self.topology = Topology(vcenter_uuid)
         self.clusters: dict[str, ManagedCluster] = {}
-        self.images: set[str] = set()
+        self.images: dict[str, str] = {}
+        """Image ids of templates, by the template's moref."""
         self.waiting = Waiting()
         self.complete = False
         """Parity has been reached once."""
@@ -80,7 +81,8 @@ class VCenterState:
                 self.topology.learn(inventory_pb2.InventoryObject.FromString(body))
             for row in clusters.every(connection, self.uuid):
                 self.clusters[cluster_key(row.moref)] = ManagedCluster(row)
-            self.images = {row.id for row in servers.every_image(connection, self.uuid)}
+            images = servers.every_image(connection, self.uuid)
+            self.images = {row.moref: row.id for row in images}
             for entry in quarantine.every(connection, self.uuid):
                 self.quarantined[entry.reference] = entry.attempts
                 if entry.reason in REFUSALS:

@@ -38,6 +38,7 @@ class Topology:
         self._bodies: dict[str, Any] = {}
         self._kinds: dict[str, int] = {}
         self._paths: dict[str, tuple[str, ...]] = {}
+        self._folders: dict[str, str] = {}
 
     def learn(self, state: inventory_pb2.InventoryObject) -> bool:
         """Take an object; return whether names that others show have changed or appeared."""
@@ -52,7 +53,7 @@ class Topology:
                 return False
             changed = before is None or before.name != body.name or _parent(before) != _parent(body)
             if changed:
-                self._paths.clear()
+                self._forget_paths()
             return changed
 
     def forget(self, key: str) -> None:
@@ -60,7 +61,7 @@ class Topology:
         with self.lock:
             self._bodies.pop(key, None)
             self._kinds.pop(key, None)
-            self._paths.clear()
+            self._forget_paths()
 
     def knows(self, reference: inventory_pb2.ObjectReference) -> bool:
         """Tell whether an object has been reported."""
@@ -82,15 +83,11 @@ class Topology:
 
     def folder_path(self, reference: inventory_pb2.ObjectReference) -> str:
         """Return the path below the datacenter's `vm` folder, datacenter first: `DC0/web`."""
-        keys = self.path_keys(key_of(reference))
-        names: list[str] = []
-        for key in reversed(keys):
-            kind, name = self._kinds[key], self._bodies[key].name
-            if kind == inventory_pb2.OBJECT_KIND_DATACENTER:
-                names = [name]
-            elif not (name == _VM_FOLDER and self._under_datacenter(key)):
-                names.append(name)
-        return "/".join(names)
+        key = key_of(reference)
+        path = self._folders.get(key)
+        if path is None:
+            path = self._folders[key] = "/".join(self._path_names(key))
+        return path
 
     def datacenter(self, reference: inventory_pb2.ObjectReference) -> str:
         """Return the name of the datacenter that holds an object, empty when not known."""
@@ -124,6 +121,20 @@ class Topology:
             return True
         anchors = (key_of(machine.folder), key_of(machine.cluster))
         return any(key in changed for anchor in anchors for key in self.path_keys(anchor))
+
+    def _path_names(self, key: str) -> list[str]:
+        names: list[str] = []
+        for one in reversed(self.path_keys(key)):
+            name = str(self._bodies[one].name)
+            if self._kinds[one] == inventory_pb2.OBJECT_KIND_DATACENTER:
+                names = [name]
+            elif not (name == _VM_FOLDER and self._under_datacenter(one)):
+                names.append(name)
+        return names
+
+    def _forget_paths(self) -> None:
+        self._paths.clear()
+        self._folders.clear()
 
     def _climb(self, key: str) -> Iterator[str]:
         for _ in range(_DEEPEST):

@@ -36,8 +36,8 @@ def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: Stage
     stage.edge(site).synchronise()
 
     (cluster,) = stage.clusters(site)
-    news = [what for what, uuid_ in stage.told.clusters if uuid_ == cluster.uuid]
     stage.eventually(lambda: ("allocated", cluster.uuid) in stage.told.clusters, "allocations")
+    news = [what for what, uuid_ in stage.told.clusters if uuid_ == cluster.uuid]
     assert news[0] == "found"
     assert news.index("found") < news.index("synchronised")
     assert {one.provider_uuid for one in stage.told.allocations.values()} == {
