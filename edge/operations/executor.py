@@ -31,6 +31,7 @@ from edge.operations.records import Record, Records
 from edge.operations.workers import Workers
 from edge.vcenter.control import OperationControl, OperationOutcome, Reference
 from edge.vcenter.operation_errors import LeaseLostError, NotTakenOnError
+from edge.vcenter.operations import READS
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 LOG = logging.getLogger("edge.operations")
@@ -45,8 +46,6 @@ REMEMBERED: Final = 2000
 """Acknowledged results that still answer a repeated key."""
 DEFAULT_SECONDS: Final = 1800.0
 """Deadline of an operation that came without one."""
-
-_READS: Final = frozenset({"get_state", "get_diagnostics"})
 
 
 class Operations(Protocol):
@@ -103,7 +102,7 @@ class OperationExecutor:
             return
         LOG.info("operation accepted", extra=fields(_facts(operation)))
         self._outgoing.accepted(operation.operation_id)
-        if operation.WhichOneof("action") in _READS:
+        if operation.WhichOneof("action") in READS:
             self._readers.submit("", lambda: self._run(record))
         else:
             self._workers.submit(_machine_key(operation), lambda: self._run(record))

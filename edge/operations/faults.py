@@ -174,6 +174,12 @@ _ROWS: Final = (
         f"make vCenter reachable from the edge; {_CHECK}",
     ),
     _Row(
+        faults.NotReadYetError,
+        operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE,
+        code_pb2.UNAVAILABLE,
+        "try again in a moment; the edge has just started",
+    ),
+    _Row(
         faults.LoginRefusedError,
         operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE,
         code_pb2.UNAVAILABLE,

@@ -59,6 +59,7 @@ class VCenterCollector:
         self._lock = threading.Lock()
         self._known: Picture | None = None
         """The last picture that shows the whole structure, for ``confirm``."""
+        self._has_read = threading.Event()
 
     def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
         """Yield the full read's pages, then changes until ``stop`` is set.
@@ -78,6 +79,10 @@ class VCenterCollector:
                 yield from self._read_everything(picture, collection)
             while not stop.is_set():
                 yield from collection.follow()
+
+    def wait_until_read(self, timeout: float) -> bool:
+        """Wait for the first full read, after which ``confirm`` can answer; False if it is late."""
+        return self._has_read.wait(timeout)
 
     def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
         """Ask vCenter afresh: each comes back as an object, a removal or unreadable.
@@ -109,6 +114,7 @@ class VCenterCollector:
                 # An answer without a session is empty; it must not pass for an empty inventory.
                 self._session.verify_alive()
             self._known = picture
+            self._has_read.set()
             objects += len(update.objects)
             yield update
         collection.log_scope()

@@ -111,7 +111,7 @@ class MachineLookup:
 
     def state(self, reference: Reference) -> inventory_pb2.InventoryObject | None:
         """Return the present state of one object; None when it is gone. Raises as the others."""
-        update = self._read_states([reference])
+        update = self._read(reference)
         for state in update.objects:
             return state
         for unreadable in update.unreadable:
@@ -120,6 +120,14 @@ class MachineLookup:
             )
         _explain(update.removals[0])
         return None
+
+    def _read(self, reference: Reference) -> CollectorUpdate:
+        generation = self._session.generation
+        try:
+            return self._read_states([reference])
+        except faults.SessionExpiredError:
+            self._session.renew(generation)
+            return self._read_states([reference])
 
     def _find(self, instance_uuid: str, hint: Reference) -> FoundMachine | None:
         refusal: RefusedBySiteError | None = None

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from edge.config import ManagedSettings
+from edge.vcenter import faults
 from edge.vcenter.clone import clone
+from edge.vcenter.collector import VCenterCollector
 from edge.vcenter.context import OperationContext
 from edge.vcenter.control import OperationControl, OperationOutcome
 from edge.vcenter.destroy import destroy
 from edge.vcenter.diagnostics import get_diagnostics
-from edge.vcenter.lookup import MachineLookup, ReadStates
+from edge.vcenter.lookup import MachineLookup
 from edge.vcenter.operation_errors import UnknownOperationError
 from edge.vcenter.power import get_state, power_off, power_on, suspend
 from edge.vcenter.reboot import reboot
@@ -32,19 +34,24 @@ ACTIONS: Final[Mapping[str, Action]] = {
 }
 
 
+READS: Final = frozenset({"get_state", "get_diagnostics"})
+"""Those that change nothing; they never wait."""
+
+
 class VCenterOperations:
     """Runs operations on one vCenter. Safe for many threads."""
 
     def __init__(
-        self, session: VCenterSession, read_states: ReadStates, managed: ManagedSettings
+        self, session: VCenterSession, collector: VCenterCollector, managed: ManagedSettings
     ) -> None:
-        """``read_states`` is ``Collector.confirm``."""
+        """``collector`` reads on the same session; it tells what is managed and what is not."""
+        self._collector = collector
         self._watcher = PropertyWatcher(session)
         self._context = OperationContext(
             session=session,
             watcher=self._watcher,
             tasks=TaskRunner(session, self._watcher),
-            lookup=MachineLookup(session, read_states),
+            lookup=MachineLookup(session, collector.confirm),
             managed=managed,
         )
 
@@ -53,13 +60,21 @@ class VCenterOperations:
     ) -> OperationOutcome:
         """Run one operation to its end.
 
-        Raises ``OperationError`` (``UnknownOperationError`` for an action that a newer control
-        plane sent) and ``VCenterError``.
+        Soon after a start, the edge does not yet know what is managed: then what changes something
+        waits for that. Raises ``OperationError`` (``UnknownOperationError`` for an action that a
+        newer control plane sent) and ``VCenterError``.
         """
-        action = ACTIONS.get(operation.WhichOneof("action") or "")
+        name = operation.WhichOneof("action") or ""
+        action = ACTIONS.get(name)
         if action is None:
             raise UnknownOperationError("this edge does not know the operation; update the edge")
-        return action(self._context, operation, control)
+        try:
+            return action(self._context, operation, control)
+        except faults.NotReadYetError:
+            # Raised by the first look at the virtual machine, before anything was begun.
+            if name in READS or not self._collector.wait_until_read(control.remaining()):
+                raise
+            return action(self._context, operation, control)
 
     def close(self) -> None:
         """Stop waiting for tasks."""

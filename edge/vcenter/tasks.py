@@ -109,6 +109,8 @@ class TaskRunner:
         why = "cancelled" if control.cancelled else f"past its deadline{question}"
         kind = OperationCancelledError if control.cancelled else DeadlinePassedError
         end = control.now() + self._cancel(task)
+        # What vCenter does not let be cancelled may have ended just now.
+        watch.update(read_properties(self._session, task, watch.paths))
         while (state := watch.values().get("info.state")) not in _ENDED:
             if not watch.wait(max(0.0, end - control.now())):
                 raise kind(f"the operation was {why}, but vCenter still runs {task._moId}")
