@@ -20,9 +20,11 @@ _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 
 def setup(conf: cfg.ConfigOpts) -> None:
     """Install the handlers that ``[DEFAULT]`` asks for. Once, before the first log line."""
-    oslo_log.set_defaults(logging_context_format_string=FORMAT)
+    quiet = [*oslo_log.get_default_log_levels(), "alembic=WARN"]
+    oslo_log.set_defaults(logging_context_format_string=FORMAT, default_log_levels=quiet)
     conf.set_default("logging_default_format_string", FORMAT)
     oslo_log.setup(conf, PROJECT)
+    logging.captureWarnings(True)
     secrets = SecretFilter()
     for handler in logging.getLogger().handlers:
         handler.addFilter(secrets)

@@ -5,6 +5,9 @@ from typing import Any, cast
 from glance.db.sqlalchemy import models
 from sqlalchemy import Table
 
+# SQLAlchemy cannot know it of a type that Glance made, and says so for every statement.
+models.JSONEncodedDict.cache_ok = True
+
 
 def _table(model: Any) -> Table:
     return cast(Table, model.__table__)
