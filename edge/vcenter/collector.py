@@ -12,7 +12,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from edge.config import ManagedSettings
@@ -61,7 +61,7 @@ class VCenterCollector:
         """The last picture that shows the whole structure, for ``confirm``."""
         self._has_read = threading.Event()
 
-    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+    def updates(self, stop: threading.Event) -> Generator[CollectorUpdate, None, None]:
         """Yield the full read's pages, then changes until ``stop`` is set.
 
         The session must be connected. Raises ``VCenterError`` or ``EdgeError`` when it is of no
@@ -102,6 +102,16 @@ class VCenterCollector:
         for key, presence in self._reader.ask_presence(absent).items():
             states.take_absence(key, presence)
         return states.update
+
+    def clusters(self) -> dict[str, bool]:
+        """Return the names of all clusters that were read, and whether each is managed."""
+        if self._known is None:
+            return {}
+        with self._lock:
+            topology = self._known.topology
+            return {
+                name: key in topology.managed.clusters for key, name in topology.clusters().items()
+            }
 
     def _read_everything(
         self, picture: Picture, collection: Collection
