@@ -15,7 +15,7 @@ NEXT = """
 Everything keeps running. To go on by hand:
 
   eval "$(make -s demo-env)"
-  openstack server list --all-projects
+  openstack server list
   govc vm.power -off db-1           # and look again
   openstack server start db-1
   vsg-controlplane clusters

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.servers.process import Daemon
+from tools.servers.process import Daemon, run
 from tools.servers.state import CHECKOUT, LOOPBACK, Port, ServerError, folder
 
 PROGRAM = CHECKOUT / ".venv" / "bin" / "vsg-controlplane"
@@ -48,6 +48,13 @@ def daemon(place: str, *arguments: str) -> Daemon:
     config = directory / "controlplane.conf"
     command: list[str | Path] = [PROGRAM, "serve", "--config-file", config, *arguments]
     return Daemon("controlplane", directory, command, stop_seconds=60)
+
+
+def upgrade(place: str) -> None:
+    """Make or upgrade its own tables. Raises ``ServerError`` with the log."""
+    directory = folder(place)
+    config = directory / "controlplane.conf"
+    run([PROGRAM, "db", "upgrade", "--config-file", config], directory / "db_upgrade.log")
 
 
 def ask(place: str, what: str) -> list[dict[str, Any]]:

@@ -61,7 +61,10 @@ class Deployment:
         return folder(f"{self.place}/certificates")
 
     def configure(self, vcenter: Vcsim, clusters: Sequence[str] = ("*",)) -> None:
-        """Write both configurations; ``clusters`` are the names or globs that the site lists."""
+        """Write both configurations and make the own tables.
+
+        ``clusters`` are the names or globs that the site lists.
+        """
         layout = Layout()
         authority.make(f"{self.place}/certificates", edge.NAME, self.gateway.number)
         keystone = connect(layout).identity
@@ -73,6 +76,7 @@ class Deployment:
             state=folder(f"{self.place}/state"),
         )
         controlplane.configure(self.place, self.certificates, self.gateway, self.admin, [sections])
+        controlplane.upgrade(self.place)
         edge.configure(vcenter, self.certificates / "bundle", self.place, clusters)
 
     def start(self) -> None:

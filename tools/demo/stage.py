@@ -5,8 +5,9 @@ import shlex
 
 from rich.console import Console
 
+from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
-from tools.cloud.layout import Layout
+from tools.cloud.layout import ADMIN, DEMO, Layout
 from tools.demo import vcenter
 from tools.demo.deployment import Deployment
 from tools.progress import Steps
@@ -44,6 +45,8 @@ class Stage:
                 for program in (golang.VCSIM, golang.GOVC, golang.GRPCURL):
                     golang.ensure(program)
             lease.keep("cloud", PLACE, lambda: self._cloud.up(steps))
+            with steps.step("the administrator in the project of the servers"):
+                self._join_project()
             with steps.step("a vCenter with 2 clusters, 5 virtual machines and a template"):
                 if not self.vcenter.running():
                     vcenter.start(VCENTER_PLACE, Port.DEMO_VCENTER)
@@ -65,7 +68,7 @@ class Stage:
         """Return the variables with which openstack, govc, grpcurl and our commands work."""
         certificates = self._deployment.certificates
         return {
-            **self._layout.environment(),
+            **self._layout.environment(ADMIN, DEMO),
             **self.vcenter.govc_environment(),
             "PATH": f"{CHECKOUT}/.venv/bin:{BIN}:{os.environ['PATH']}",
             "VSG_CONFIG_FILE": str(folder(PLACE) / "controlplane.conf"),
@@ -78,3 +81,10 @@ class Stage:
                 ]
             ),
         }
+
+    def _join_project(self) -> None:
+        """Let the administrator see hypervisors and the project's servers at once."""
+        keystone = connect(self._layout).identity
+        keystone.assign_project_role_to_user(
+            keystone.find_project(DEMO), keystone.find_user(ADMIN), keystone.find_role(ADMIN)
+        )

@@ -33,7 +33,7 @@ def _clear(shell: Shell) -> None:
 
 
 def _servers(shell: Shell) -> dict[str, dict[str, str]]:
-    rows = json.loads(shell.read("openstack server list --all-projects --format json"))
+    rows = json.loads(shell.read("openstack server list --format json"))
     return {row["Name"]: row for row in rows}
 
 
@@ -51,7 +51,7 @@ def _overview(shell: Shell) -> None:
     shell.show("govc find / -type m")
     shell.show("openstack compute service list --service nova-compute --long")
     shell.show("openstack hypervisor list")
-    shell.show("openstack server list --all-projects")
+    shell.show("openstack server list")
     shell.show("openstack image list")
     shell.show(f"openstack server show {STOPPED}")
 
@@ -98,7 +98,7 @@ def _destroy(shell: Shell) -> None:
     shell.heading("Destroy it in vCenter: it disappears from OpenStack")
     shell.show(f"govc vm.destroy {NEWCOMER}")
     shell.wait(f"{NEWCOMER} is gone from OpenStack", lambda: NEWCOMER not in _servers(shell))
-    shell.show("openstack server list --all-projects")
+    shell.show("openstack server list")
 
 
 def _is_status(shell: Shell, name: str, status: str) -> Callable[[], bool]:
