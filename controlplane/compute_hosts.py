@@ -5,6 +5,7 @@ import logging
 from controlplane.inventory.records import ComputeHostRecord, ServiceStatus
 from controlplane.placement.errors import PlacementError
 from controlplane.placement.providers import ResourceProviders
+from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 
 log = logging.getLogger(__name__)
@@ -13,13 +14,25 @@ log = logging.getLogger(__name__)
 class ComputeHosts:
     """Provisions compute hosts and enables or disables them (a ``ComputeHostWriter``)."""
 
-    def __init__(self, rows: ComputeHostRows, providers: ResourceProviders | None) -> None:
-        """``providers`` is None where no placement runs."""
+    def __init__(
+        self,
+        rows: ComputeHostRows,
+        providers: ResourceProviders | None,
+        images: GlanceImages | None = None,
+    ) -> None:
+        """``providers`` is None where no placement runs, ``images`` where no Glance does."""
         self._rows = rows
         self._providers = providers
+        self._images = images
 
     def provision(self, record: ComputeHostRecord) -> None:
-        """Make service, node, mapping and provider (``ComputeHostWriter.provision``)."""
+        """Make service, node, mapping and provider (``ComputeHostWriter.provision``).
+
+        And the image that servers refer to whose template is not known, before there are any.
+        """
+        if self._images:
+            _, _, vcenter_uuid = record.node.partition(".")
+            self._images.provide_unknown(vcenter_uuid)
         status = self._rows.provision(record)
         if self._providers:
             self._providers.provision(record, disabled=status.disabled)

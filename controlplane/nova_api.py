@@ -24,7 +24,7 @@ class NovaApiError(Exception):
 
 def connect(config: NovaConfig) -> "NovaApi":
     """Return a client with Nova's own service user. Raises ``NovaConfigError``."""
-    return NovaApi(config.adapter("compute", f"compute {MICROVERSION}", *USERS))
+    return NovaApi(config.adapter("compute", MICROVERSION, *USERS))
 
 
 class NovaApi:

@@ -1,6 +1,7 @@
 """From what vCenter says and what the pipeline decided to records. Pure."""
 
 import urllib.parse
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,27 +92,28 @@ def server_record(
     now: datetime,
 ) -> ServerRecord:
     """Return the server that stands for a virtual machine; ``now`` is UTC without a zone."""
-    uuid = decision.instance_uuid
+    server = decision.instance_uuid
     display_name = cut(machine.name) or reference.value
     flavor = mapping_hardware.flavor(machine.cpus, machine.memory_mb, machine.disks)
     created_at = utc(machine.created_at) or utc(machine.booted_at) or now.replace(microsecond=0)
     labels = [names.name(nic.network) for nic in machine.nics]
+    image_id = decision.image_id or unknown_image_id(names.vcenter_uuid)
     return ServerRecord(
-        uuid=uuid,
+        uuid=server,
         project_id=decision.project_id,
         user_id=decision.user_id,
         compute_host=decision.compute_host,
         node=decision.node,
         compute_node_uuid=decision.compute_node_uuid,
         display_name=display_name,
-        hostname=hostname(machine.guest_hostname, machine.name) or f"server-{uuid}",
+        hostname=hostname(machine.guest_hostname, machine.name) or f"server-{server}",
         power=_POWER.get(machine.power_state, Power.UNKNOWN),
         flavor=flavor,
-        disks=mapping_hardware.disks(uuid, machine.disks),
-        nics=mapping_hardware.nics(uuid, names.vcenter_uuid, machine.nics, labels),
+        disks=mapping_hardware.disks(server, machine.disks),
+        nics=mapping_hardware.nics(server, names.vcenter_uuid, machine.nics, labels),
         metadata=_metadata(machine, reference, names),
-        image_id=decision.image_id,
-        image_properties=_image_metadata(machine, decision.image_id, flavor.root_gb),
+        image_id=image_id,
+        image_properties=_image_metadata(machine, image_id, flavor.root_gb),
         created_at=created_at,
         launched_at=utc(machine.booted_at) or created_at,
         os_type=_os_type(machine.guest_id),
@@ -141,6 +143,14 @@ def image_record(
         properties=_image_properties(template, reference, names),
         created_at=utc(template.created_at) or now.replace(microsecond=0),
     )
+
+
+def unknown_image_id(vcenter_uuid: str) -> str:
+    """Return the image of servers whose template nobody knows.
+
+    A server without an image is one that was booted from a volume, says `openstack server list`.
+    """
+    return str(uuid.uuid5(mapping_hardware.NAMESPACE, f"unknown image:{vcenter_uuid}"))
 
 
 def vcenter_trait(vcenter_uuid: str) -> str:
@@ -178,11 +188,11 @@ def _disk_summary(disks: Iterable[inventory_pb2.VirtualDisk]) -> str:
 
 
 def _image_metadata(
-    machine: inventory_pb2.VirtualMachine, image_id: str | None, root_gb: int
+    machine: inventory_pb2.VirtualMachine, image_id: str, root_gb: int
 ) -> dict[str, str]:
     """Return what nova/utils.py:get_system_metadata_from_image would keep of an image."""
     return {
-        "base_image_ref": image_id or "",
+        "base_image_ref": image_id,
         "container_format": "bare",
         "disk_format": "vmdk",
         "min_disk": str(root_gb),

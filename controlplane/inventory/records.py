@@ -112,8 +112,9 @@ class ServerRecord:
     nics: tuple[NicRecord, ...]
     metadata: Mapping[str, str]
     """`vsphere:*` only; keys that are missing here are removed, other keys are left alone."""
-    image_id: str | None
-    """The Glance image of the template that it came from, where known. Adoption only."""
+    image_id: str
+    """The Glance image of the template that it came from, else the one that says that nobody knows
+    (``mapping.unknown_image_id``). Adoption only."""
     image_properties: Mapping[str, str]
     """Becomes `image_*` system metadata. Adoption only."""
     created_at: datetime

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 def connect(config: NovaConfig) -> "PlacementClient":
     """Return a client with the user of `[placement]`. Raises ``NovaConfigError``."""
-    return PlacementClient(config.adapter("placement", f"placement {MICROVERSION}", "placement"))
+    return PlacementClient(config.adapter("placement", MICROVERSION, "placement"))
 
 
 class PlacementClient:

@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
+from controlplane.inventory import mapping
 from controlplane.inventory.records import ImageChange, ImageOutcome, ImageRecord
 from controlplane.store import bulk
 from controlplane.store.clock import utc_now
@@ -82,6 +83,26 @@ class GlanceImages:
                 lambda connection, batch=batch: self._remove(connection, batch)  # type: ignore[misc]
             )
         return outcomes
+
+    def provide_unknown(self, vcenter_uuid: str) -> None:
+        """Make sure that the image exists that adopted servers of a vCenter refer to.
+
+        Its trait keeps it from being booted anywhere else, and no template is behind it there.
+        """
+        image_id = mapping.unknown_image_id(vcenter_uuid)
+        trait = f"trait:{mapping.vcenter_trait(vcenter_uuid)}"
+
+        def work(connection: Connection) -> None:
+            known = _lock(connection, [image_id]).get(image_id)
+            row = rows.unknown_image(image_id, self._clock())
+            if known is None:
+                marker = rows.image_property(image_id, trait, "required", row["created_at"])
+                bulk.insert(connection, IMAGES, [row])
+                bulk.insert(connection, PROPERTIES, [marker])
+            elif known.columns["deleted"]:
+                bulk.update(connection, IMAGES, [row])
+
+        self._database.run(work)
 
     def _apply(self, records: Sequence[ImageRecord]) -> list[ImageOutcome]:
         return self._database.run(lambda connection: self._write(connection, records))

@@ -7,6 +7,7 @@ from controlplane.inventory.records import ImageRecord
 
 LOCATION_SCHEME = "vsphere://"
 """Begins the locations that are ours."""
+UNKNOWN_IMAGE_NAME = "not known to OpenStack"
 _PROPERTY_NAMES = frozenset(
     {
         "hw_disk_bus",
@@ -55,6 +56,32 @@ def image(record: ImageRecord, now: datetime) -> Values:
         "visibility": record.visibility,
         "os_hidden": False,
         **hardware_columns(record),
+    }
+
+
+def unknown_image(image_id: str, now: datetime) -> Values:
+    """Return the row of the image of servers whose template nobody knows.
+
+    It belongs to nobody, is seen by all who ask for it by id, and is in no list.
+    """
+    return {
+        "id": image_id,
+        "created_at": now,
+        "updated_at": now,
+        "name": UNKNOWN_IMAGE_NAME,
+        "owner": None,
+        "visibility": "public",
+        "os_hidden": True,
+        "disk_format": "vmdk",
+        "container_format": "bare",
+        "status": "active",
+        "size": 0,
+        "virtual_size": 0,
+        "min_disk": 0,
+        "min_ram": 0,
+        "protected": True,
+        "deleted": False,
+        "deleted_at": None,
     }
 
 

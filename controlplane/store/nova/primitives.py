@@ -88,19 +88,18 @@ def request_spec_with(spec: str, flavor: FlavorRecord) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _image(image_id: str | None, min_disk: int) -> str:
+def _image(image_id: str, min_disk: int) -> str:
     properties = primitive(
         "ImageMetaProps", IMAGE_META_PROPERTIES_VERSION, {"img_hv_type": "vmware"}
     )
     data: Json = {
+        "id": image_id,
         "container_format": "bare",
         "disk_format": "vmdk",
         "min_ram": 0,
         "min_disk": min_disk,
         "properties": properties,
     }
-    if image_id:
-        data["id"] = image_id
     return json.dumps(primitive("ImageMeta", IMAGE_META_VERSION, data))
 
 

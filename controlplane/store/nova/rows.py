@@ -26,7 +26,7 @@ def instance(
         "user_id": record.user_id,
         "display_name": record.display_name,
         "hostname": record.hostname,
-        "image_ref": record.image_id or "",
+        "image_ref": record.image_id,
         "kernel_id": "",
         "ramdisk_id": "",
         "launch_index": 0,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
+from controlplane.inventory import mapping
 from controlplane.inventory.records import ImageChange, ImageRecord
 from controlplane.store import upstream_schema
 from controlplane.store.database import Database
@@ -196,3 +197,19 @@ def test_where_glance_encrypts_locations_an_image_has_none(database: Database, g
     images.apply([wanted])
     assert images.apply([wanted])[0].change is ImageChange.NONE
     assert glance.image_get(viewer(OWNER), wanted.id)["locations"] == []
+
+
+def test_the_image_of_servers_of_unknown_origin_is_found_by_id_and_in_no_list(
+    images: GlanceImages, glance: Any
+) -> None:
+    vcenter = str(uuid.uuid4())
+    images.provide_unknown(vcenter)
+    images.provide_unknown(vcenter)
+    seen = glance.image_get(viewer(STRANGER), mapping.unknown_image_id(vcenter))
+    assert (seen["name"], seen["status"], seen["protected"]) == (
+        "not known to OpenStack",
+        "active",
+        True,
+    )
+    hidden = glance.image_get_all(viewer(STRANGER), filters={"os_hidden": False})
+    assert seen["id"] not in {one["id"] for one in hidden}

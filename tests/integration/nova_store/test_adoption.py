@@ -6,9 +6,18 @@ from typing import Any
 from nova import objects
 from nova.compute import utils as compute_utils
 
+from controlplane.inventory.mapping import unknown_image_id
 from controlplane.inventory.records import Policy, ServerChange
 from controlplane.store.nova.writer import NovaServers
-from tests.integration.nova_store.samples import HOST, NODE, PROJECT, USER, machine, record
+from tests.integration.nova_store.samples import (
+    HOST,
+    NODE,
+    PROJECT,
+    USER,
+    VCENTER,
+    machine,
+    record,
+)
 from vsphere_gateway.v1 import inventory_pb2
 
 EVERYTHING = [
@@ -75,7 +84,7 @@ def test_disks_are_local_block_devices_and_the_server_is_not_volume_backed(
     seen = sorted((d.device_name, d.volume_size, d.boot_index, d.destination_type) for d in devices)
     assert seen == [("/dev/sda", 40, 0, "local"), ("/dev/sdb", 100, -1, "local")]
     instance = objects.Instance.get_by_uuid(nova, wanted.uuid)
-    assert not instance.image_ref
+    assert instance.image_ref == unknown_image_id(VCENTER)
     assert not compute_utils.is_volume_backed_instance(nova, instance)
 
 
