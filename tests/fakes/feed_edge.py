@@ -46,7 +46,7 @@ class FeedEdge:
         self.confirmed: list[str] = []
         self.parities = 0
         self.sent_objects = 0
-        self.answer_confirm = True
+        self.batch = BATCH
         self._inventory = inventory
         self._feed: Feed | None = None
         self._generation = 0
@@ -113,8 +113,8 @@ class FeedEdge:
     def snapshot(self, objects: Iterable[inventory_pb2.InventoryObject]) -> None:
         """Send objects in the snapshot lane, within the window, and wait for the last ack."""
         some = list(objects)
-        for start in range(0, len(some), BATCH):
-            self.send_batch(link_pb2.LANE_SNAPSHOT, some[start : start + BATCH], wait=False)
+        for start in range(0, len(some), self.batch):
+            self.send_batch(link_pb2.LANE_SNAPSHOT, some[start : start + self.batch], wait=False)
         self._wait_acked(link_pb2.LANE_SNAPSHOT)
 
     def changes(self, *entries: inventory_pb2.InventoryObject | link_pb2.ObjectRemoval) -> None:
