@@ -34,16 +34,15 @@ def diagnose(identity: Identity, proxy: Proxy | None) -> LinkError | None:
     except ssl.SSLCertVerificationError as error:
         return ControlPlaneNotTrustedError(_mistrust(identity, proxy, error))
     except ssl.SSLError as error:
-        return EdgeRefusedError(
-            f"{identity.bundle.control_plane} refuses the certificate of edge {identity.name} in "
-            f"the TLS handshake ({error.reason or error}): is it of the same customer, and was it "
-            "revoked?"
+        return ControlPlaneUnreachableError(
+            f"TLS to {identity.bundle.control_plane} failed ({error.reason or error}): is it the "
+            "control plane's port?"
         )
     except LinkError as error:
         return error
     except OSError as error:
         return ControlPlaneUnreachableError(
-            f"{identity.bundle.control_plane} closed the connection ({error}): is it the control "
+            f"{identity.bundle.control_plane} ended the TLS handshake ({error}): is it the control "
             "plane's port?"
         )
     return None
@@ -88,10 +87,26 @@ def _shake_hands(connection: socket.socket, identity: Identity) -> None:
     directory = identity.bundle.directory
     context.load_cert_chain(directory / CERTIFICATE_FILE, directory / KEY_FILE)
     with context.wrap_socket(connection, server_hostname=identity.bundle.server_name) as secured:
+        _expect_settings(secured, identity)
+
+
+def _expect_settings(secured: ssl.SSLSocket, identity: Identity) -> None:
+    """Expect what an HTTP/2 server says first. Raises ``EdgeRefusedError``.
+
+    In TLS 1.3 a server judges our certificate when our side of the handshake is done already, and
+    gRPC's hangs up without an alert.
+    """
+    try:
         secured.sendall(_HTTP2_PREFACE)
-        # In TLS 1.3 a server judges our certificate after our side of the handshake is done.
-        if not secured.recv(9):
-            raise ConnectionResetError("it hung up")
+        answered, problem = bool(secured.recv(9)), "hung up"
+    except OSError as error:
+        answered, problem = False, str(error)
+    if not answered:
+        raise EdgeRefusedError(
+            f"{identity.bundle.control_plane} is the control plane, and ended the connection after "
+            f"the TLS handshake ({problem}): it does not accept the certificate of edge "
+            f"{identity.name}; is it of the same customer, not expired and not revoked?"
+        )
 
 
 def _mistrust(identity: Identity, proxy: Proxy | None, error: ssl.SSLCertVerificationError) -> str:

@@ -121,6 +121,8 @@ class Link:
             try:
                 self._serve(identity, proxy)
             except ControlPlaneUnreachableError as error:
+                if self._stopping.is_set():
+                    return
                 raise diagnose(identity, proxy) or error from error
         except EdgeError as error:
             self._report(error)

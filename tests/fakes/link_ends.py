@@ -7,6 +7,7 @@ inventory (``InventoryReceiver`` behind a queue that a test may hold up), and it
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,14 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 PATIENCE = 20.0
 """Seconds that a test waits for what must happen soon."""
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what nobody announces."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
 
 
 class ReceiverPipeline:
