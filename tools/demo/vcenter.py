@@ -27,7 +27,7 @@ class Machine:
 MACHINES = (
     Machine("web-1", "production", 2, 2048, 10, "10.0.0.11"),
     Machine("web-2", "production", 2, 2048, 10, "10.0.0.12"),
-    Machine("db-1", "production", 4, 8192, 40, "10.0.0.21"),
+    Machine("db-1", "production", 4, 4096, 40, "10.0.0.21"),
     Machine("build-1", "test", 2, 4096, 20, "10.0.0.31"),
     Machine("build-2", "test", 2, 4096, 20, "10.0.0.32"),
 )
@@ -35,7 +35,7 @@ MACHINES = (
 
 def simulator(place: str, port: Port) -> Vcsim:
     """Return the vCenter whose files are below .state/``place``, running or not."""
-    model = {"dc": 1, "cluster": 2, "host": 2, "vm": 0, "ds": 2, "pg": 1}
+    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 2, "pg": 1}
     return Vcsim(folder(place), port=port.number, **model)
 
 
