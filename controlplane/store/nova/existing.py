@@ -20,8 +20,8 @@ from controlplane.store.nova.tables import (
     SYSTEM_METADATA,
 )
 
-ORIGIN_KEY = "vsphere_gateway"
-"""Key in the system metadata of every server that we adopted."""
+ADOPTED_RESERVATION = "vsg-"
+"""Begins the reservation id of every server that we adopted; Nova's own begin with `r-`."""
 
 INSTANCE_COLUMNS = (
     "id",
@@ -48,6 +48,7 @@ INSTANCE_COLUMNS = (
     "deleted_at",
     "terminated_at",
     "cleaned",
+    "reservation_id",
 )
 _CHILDREN: dict[Table, tuple[str, ...]] = {
     INSTANCE_EXTRA: ("id", "instance_uuid", "flavor", "deleted", "deleted_at"),
@@ -84,7 +85,8 @@ class Existing:
     @property
     def origin(self) -> Origin:
         """Adopted, if we left our mark, else created through OpenStack."""
-        return Origin.ADOPTED if ORIGIN_KEY in self.system_metadata else Origin.CREATED
+        reservation = self.columns["reservation_id"] or ""
+        return Origin.ADOPTED if reservation.startswith(ADOPTED_RESERVATION) else Origin.CREATED
 
 
 def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
@@ -98,6 +100,8 @@ def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
         return servers
     with_deleted = any(row["deleted"] for row in rows)
     for table, columns in _CHILDREN.items():
+        if table is SYSTEM_METADATA and not with_deleted:
+            continue  # compared never, revived only
         for uuid, children in _children(connection, table, columns, servers, with_deleted).items():
             _attach(servers[uuid], table, children)
     return servers

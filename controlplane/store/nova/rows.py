@@ -5,7 +5,7 @@ from typing import Any
 
 from controlplane.inventory.records import DiskRecord, Policy, Power, ServerRecord
 from controlplane.store.nova import primitives
-from controlplane.store.nova.existing import ORIGIN_KEY
+from controlplane.store.nova.existing import ADOPTED_RESERVATION
 
 VM_STATES = {Power.RUNNING: "active", Power.SHUTDOWN: "stopped", Power.SUSPENDED: "suspended"}
 """nova/compute/vm_states.py for the power states of vSphere."""
@@ -38,7 +38,7 @@ def instance(
         "node": record.node,
         "compute_id": compute_id,
         "launched_on": record.compute_host,
-        "reservation_id": f"r-{record.uuid[:8]}",
+        "reservation_id": ADOPTED_RESERVATION + record.uuid[:8],
         "launched_at": record.launched_at,
         "availability_zone": availability_zone,
         "os_type": record.os_type,
@@ -103,8 +103,7 @@ def info_cache(record: ServerRecord, now: datetime) -> Values:
 
 def system_metadata(record: ServerRecord) -> dict[str, str]:
     """Return the system metadata of an adopted server."""
-    properties = {f"image_{key}": value for key, value in record.image_properties.items()}
-    return {ORIGIN_KEY: "adopted", **properties}
+    return {f"image_{key}": value for key, value in record.image_properties.items()}
 
 
 def pair(uuid: str, key: str, value: str, now: datetime) -> Values:

@@ -14,10 +14,10 @@ from controlplane.inventory.records import (
 from controlplane.store.clock import utc_now
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import SETTLED_STATES
-from controlplane.store.nova.existing import ORIGIN_KEY
+from controlplane.store.nova.existing import ADOPTED_RESERVATION
 from controlplane.store.nova.removal import NovaDeletion, ServerRemoval
 from controlplane.store.nova.servers import ServerStore
-from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES, SYSTEM_METADATA
+from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 
 
 class NovaServers:
@@ -70,11 +70,10 @@ class NovaServers:
                 & (COMPUTE_NODES.c.hypervisor_hostname == INSTANCES.c.node)
                 & (COMPUTE_NODES.c.deleted == 0),
             )
-            .join(SYSTEM_METADATA, SYSTEM_METADATA.c.instance_uuid == INSTANCES.c.uuid)
             .where(INSTANCES.c.host == compute_host, INSTANCES.c.deleted == 0)
             .where(INSTANCES.c.task_state.is_(None))
             .where(INSTANCES.c.vm_state.in_(sorted(SETTLED_STATES)))
-            .where(SYSTEM_METADATA.c.key == ORIGIN_KEY, SYSTEM_METADATA.c.deleted == 0)
+            .where(INSTANCES.c.reservation_id.startswith(ADOPTED_RESERVATION))
             .order_by(INSTANCES.c.uuid)
         )
         with self._databases.cell.read() as connection:

@@ -181,7 +181,7 @@ def test_a_server_adopted_again_has_what_it_had_and_nothing_older(
     assert after.terminated_at is None
     assert after.metadata["kept by a user"] == "y"
     assert "removed by a user" not in after.metadata
-    assert after.system_metadata["vsphere_gateway"] == "adopted"
+    assert after.system_metadata["image_vmware_ostype"] == "ubuntu64Guest"
     assert after.get_network_info()
     assert living_children(databases, first.uuid) == before + 1
     assert not objects.InstanceMapping.get_by_instance_uuid(nova, first.uuid).queued_for_delete
