@@ -1,7 +1,6 @@
 """The edge's object graph: the one place where its parts are put together."""
 
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import threading
@@ -24,6 +23,7 @@ from edge.tasks import Tasks
 from edge.vcenter.collector import VCenterCollector
 from edge.vcenter.operations import ACTIONS, VCenterOperations
 from edge.vcenter.session import VCenterSession
+from edge.version import software_version
 from vsphere_gateway.v1 import link_pb2
 
 STATUS_SECONDS = 10.0
@@ -34,11 +34,6 @@ ACKNOWLEDGE_SECONDS = 5.0
 """Longest time that the control plane gets to acknowledge their results."""
 
 log = logging.getLogger(__name__)
-
-
-def software_version() -> str:
-    """Return the version of the distribution."""
-    return importlib.metadata.version("vsphere-gateway")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

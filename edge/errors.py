@@ -56,6 +56,10 @@ class EdgeRefusedError(LinkError):
     """The control plane refuses this edge: its certificate, name or version."""
 
 
+class ConnectedAlreadyError(EdgeRefusedError):
+    """A process that was started later is connected as this edge."""
+
+
 class LinkLostError(LinkError):
     """An open link broke."""
 

@@ -4,11 +4,16 @@ from typing import Final
 
 import grpc
 
-from edge.errors import ControlPlaneUnreachableError, EdgeRefusedError, LinkError, LinkLostError
+from edge.errors import (
+    ConnectedAlreadyError,
+    ControlPlaneUnreachableError,
+    EdgeRefusedError,
+    LinkError,
+    LinkLostError,
+)
 
 _REFUSALS: Final = frozenset(
     {
-        grpc.StatusCode.ALREADY_EXISTS,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.PERMISSION_DENIED,
@@ -22,6 +27,8 @@ _REFUSALS: Final = frozenset(
 def translate(error: grpc.RpcError, opened: bool) -> LinkError:
     """Return the typed error. ``opened``: the call had brought an answer before."""
     code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.ALREADY_EXISTS:
+        return ConnectedAlreadyError(f"the control plane refuses this edge: {details}")
     if code in _REFUSALS:
         return EdgeRefusedError(f"the control plane refuses this edge ({code.name}): {details}")
     if opened:
