@@ -44,9 +44,13 @@ class Cloud:
         """
         with steps.step("MariaDB and RabbitMQ"):
             self._start_servers()
-        configuration.write_all(self.layout)
+        changed = configuration.write_all(self.layout)
         migrations = self._migrations.steps()
-        self._stop(name for name in self._services if self._database_step(name) in migrations)
+        self._stop(
+            name
+            for name in self._services
+            if self._database_step(name) in migrations or name.partition("-")[0] in changed
+        )
         try:
             steps.run(migrations | self._start_steps(set(migrations)), STEPS_AT_ONCE)
         except openstack.exceptions.SDKException as error:

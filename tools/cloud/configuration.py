@@ -10,28 +10,39 @@ from tools.servers.state import LOOPBACK, Port
 VLAN_RANGE = "physnet1:100:1999"
 
 
-def write_all(layout: Layout) -> None:
-    """Write every configuration file of the cloud."""
-    write(layout.file("keystone", "keystone.conf"), keystone(layout))
-    write(layout.file("placement", "placement.conf"), placement(layout))
-    write(layout.glance_conf, glance(layout))
-    write(layout.file("neutron", "neutron.conf"), neutron(layout))
-    write(layout.nova_conf, nova(layout))
+def write_all(layout: Layout) -> set[str]:
+    """Write every configuration file of the cloud; returns whose has changed."""
+    files = {
+        "keystone": (layout.file("keystone", "keystone.conf"), keystone(layout)),
+        "placement": (layout.file("placement", "placement.conf"), placement(layout)),
+        "glance": (layout.glance_conf, glance(layout)),
+        "neutron": (layout.file("neutron", "neutron.conf"), neutron(layout)),
+        "nova": (layout.nova_conf, nova(layout)),
+    }
+    changed = {service for service, (path, sections) in files.items() if write(path, sections)}
     # nova looks for it beside nova.conf.
     shutil.copy(PACKAGED_ETC / "nova" / "api-paste.ini", layout.service_folder("nova"))
     _write_openrc(layout.openrc, layout.environment())
     _write_openrc(layout.demo_openrc, layout.environment("demo"))
+    return changed
 
 
-def write(path: Path, sections: Mapping[str, Mapping[str, object]]) -> None:
-    """Write an oslo.config file that only its owner can read, for it holds passwords."""
+def write(path: Path, sections: Mapping[str, Mapping[str, object]]) -> bool:
+    """Write an oslo.config file that only its owner can read, for it holds passwords.
+
+    Returns whether that changed anything.
+    """
     lines = []
     for section, options in sections.items():
         lines.append(f"[{section}]")
         lines += [f"{name} = {_text(value)}" for name, value in options.items()]
         lines.append("")
+    text = "\n".join(lines)
     path.touch(mode=0o600)
-    path.write_text("\n".join(lines))
+    if path.read_text() == text:
+        return False
+    path.write_text(text)
+    return True
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,9 @@ from typing import Any
 from neutron_lib.api.definitions import portbindings
 from neutron_lib.plugins.ml2 import api
 
+# A port of a distributed virtual switch, as Nova names it (nova/network/model.py).
+VIF_TYPE = "dvs"
+
 
 class OneMachineMechanismDriver(api.MechanismDriver):  # type: ignore[misc]
     """Says that a port is wired as soon as Nova asks for it.
@@ -25,7 +28,7 @@ class OneMachineMechanismDriver(api.MechanismDriver):  # type: ignore[misc]
         segment = context.segments_to_bind[0]
         context.set_binding(
             segment[api.ID],
-            portbindings.VIF_TYPE_DVS,
+            VIF_TYPE,
             {portbindings.CAP_PORT_FILTER: False},
             status="ACTIVE",
         )
