@@ -5,12 +5,14 @@ are valid until the next object is taken: then their memory is used again, so th
 never held as a tree.
 """
 
+import contextlib
 import dataclasses
 import io
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
+from xml.sax.saxutils import unescape
 
 from lxml import etree
 
@@ -74,7 +76,7 @@ def updates_header(body: bytes) -> UpdatesHeader | None:
     if version is None:
         return None
     truncated = _TRUNCATED_TEXT.search(body, max(0, len(body) - _EDGE_BYTES))
-    return UpdatesHeader(version.group(1).decode(), truncated is not None)
+    return UpdatesHeader(unescape(version.group(1).decode()), truncated is not None)
 
 
 def continuation_token(body: bytes) -> str:
@@ -82,7 +84,7 @@ def continuation_token(body: bytes) -> str:
     token = _TOKEN_TEXT.search(body, 0, _EDGE_BYTES)
     if token is None:
         token = _TOKEN_TEXT.search(body, max(0, len(body) - _EDGE_BYTES))
-    return token.group(1).decode() if token else ""
+    return unescape(token.group(1).decode()) if token else ""
 
 
 def returned_reference(body: bytes) -> Key:
@@ -99,8 +101,8 @@ def returned_reference(body: bytes) -> Key:
 def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
     """Yield what RetrievePropertiesEx (or its continuation) returned.
 
-    An answer with characters that XML forbids (guests may write them into names) is read without
-    them; then objects may be yielded twice. Raises ``UnexpectedAnswerError``, and
+    An answer with characters that XML forbids (people and guests write what they like) is read as
+    far as it can be; then objects may be yielded twice. Raises ``UnexpectedAnswerError``, and
     ``SessionExpiredError`` when vCenter hides properties from lack of a session: such an answer
     says nothing about what exists.
     """
@@ -123,9 +125,10 @@ def _parse(body: bytes, tag: str) -> Iterator[ObjectProperties]:
     except etree.XMLSyntaxError as error:
         log.warning("answer is not XML, reading what is readable", extra=fields({ERROR: error}))
         readable = False
-        for found in _parse_once(body, tag, recover=True):
-            readable = True
-            yield found
+        with contextlib.suppress(etree.XMLSyntaxError):
+            for found in _parse_once(body, tag, recover=True):
+                readable = True
+                yield found
         if not readable:
             raise faults.UnexpectedAnswerError(f"vCenter's answer is not XML: {error}") from error
 

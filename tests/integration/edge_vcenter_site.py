@@ -171,7 +171,9 @@ class VCenterSite:
 
     def named(self, kind: type, name: str) -> Any:
         """Return the administrator's object of a kind and name."""
-        return next(each for each in self.objects(kind) if each.name == name)
+        objects = {each.name: each for each in self.objects(kind)}
+        assert name in objects, f"no {name} among {sorted(objects)}"
+        return objects[name]
 
     def machine(self, name: str) -> Any:
         """Return the administrator's virtual machine of a name."""
