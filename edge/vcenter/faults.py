@@ -183,7 +183,7 @@ def translate(error: Exception) -> VCenterError:
     if isinstance(error, TimeoutError):
         return VCenterUnreachableError("vCenter did not answer within the deadline")
     if isinstance(error, ssl.SSLError):
-        return VCenterUnreachableError(f"TLS to vCenter failed: {error.reason or error}")
+        return VCenterUnreachableError(f"TLS to vCenter failed: {error}")
     if isinstance(error, OSError):
         return VCenterUnreachableError(f"no connection to vCenter: {error.strerror or error}")
     if isinstance(error, http.client.HTTPException):
