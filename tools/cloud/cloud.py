@@ -2,15 +2,15 @@
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import openstack.exceptions
 
 from tools.cloud import configuration
-from tools.cloud.catalogue import Catalogue, connect
-from tools.cloud.layout import SERVICE_USERS, Layout
+from tools.cloud.catalogue import Catalogue
+from tools.cloud.check import check
+from tools.cloud.layout import Layout
 from tools.cloud.migrations import Migrations
 from tools.cloud.services import services
 from tools.progress import Step, Steps
@@ -18,10 +18,10 @@ from tools.servers import lease
 from tools.servers.state import ServerError
 
 KEEPER = "cloud"
-CHECK_SECONDS = 60
+# Steps that a cloud needs once.
+FILLING = frozenset({"catalogue", "network", "flavors and quota"})
 # Each keeps a core busy; more would only delay those that others wait for.
 STEPS_AT_ONCE = (os.cpu_count() or 1) + 1
-NOVA_SERVICES = frozenset({"nova-conductor", "nova-scheduler"})
 
 
 class Cloud:
@@ -32,6 +32,7 @@ class Cloud:
         self._migrations = Migrations(self.layout)
         self._catalogue = Catalogue(self.layout)
         self._services = services(self.layout)
+        self._filled = self.layout.folder / "filled"
 
     def running(self) -> bool:
         """Whether every process of it answers."""
@@ -51,8 +52,11 @@ class Cloud:
             for name in self._services
             if self._database_step(name) in migrations or name.partition("-")[0] in changed
         )
+        if migrations:
+            self._filled.unlink(missing_ok=True)
         try:
             steps.run(migrations | self._start_steps(set(migrations)), STEPS_AT_ONCE)
+            self._filled.touch()
         except openstack.exceptions.SDKException as error:
             raise ServerError(
                 f"the cloud refused a request: {error}; see the logs in {self.layout.logs}"
@@ -89,54 +93,28 @@ class Cloud:
         """Nova's services start after the catalogue: one that finds none stays broken."""
 
         def start(name: str, *needs: str) -> Step:
-            database = {self._database_step(name)} & migrations
-            return Step(self._services[name].start, (*database, *needs))
+            return Step(self._services[name].start, (self._database_step(name), *needs))
 
-        return {
+        steps = {
             "keystone": start("keystone"),
             "catalogue": Step(self._catalogue.identity, ("keystone",)),
             "placement": start("placement"),
             "glance": start("glance"),
             "neutron": start("neutron"),
-            "nova-api": start("nova-api", "catalogue"),
-            "nova-conductor": start("nova-conductor", "catalogue"),
-            "nova-scheduler": start("nova-scheduler", "catalogue"),
+            "nova-api": start("nova-api", "keystone", "catalogue"),
+            "nova-conductor": start("nova-conductor", "keystone", "catalogue"),
+            "nova-scheduler": start("nova-scheduler", "keystone", "catalogue"),
             "network": Step(self._catalogue.network, ("neutron", "catalogue")),
             "flavors and quota": Step(self._catalogue.compute, ("nova-api",)),
             "check": Step(
-                self._check,
-                (
-                    *("placement", "glance", "network", "flavors and quota"),
-                    *("nova-conductor", "nova-scheduler"),
-                ),
+                lambda: check(self.layout, self._services),
+                ("network", "flavors and quota", *self._services),
             ),
         }
-
-    def _check(self) -> None:
-        """Ask every API for something that it must read from its database."""
-        cloud = connect(self.layout)
-        questions: dict[str, Callable[[], bool]] = {
-            "keystone": lambda: {user.name for user in cloud.identity.users()} >= {*SERVICE_USERS},
-            "placement": lambda: cloud.placement.get("/resource_providers").status_code == 200,
-            "glance": lambda: list(cloud.image.images()) is not None,
-            "neutron": lambda: len(list(cloud.network.networks())) > 0,
-            "nova-api": lambda: list(cloud.compute.servers(all_projects=True)) is not None,
-            "nova-conductor": lambda: self._up(cloud) >= NOVA_SERVICES,
+        if self._filled.exists():
+            steps = {name: step for name, step in steps.items() if name not in FILLING}
+        present = migrations | steps.keys()
+        return {
+            name: Step(step.action, tuple(need for need in step.needs if need in present))
+            for name, step in steps.items()
         }
-        deadline = time.monotonic() + CHECK_SECONDS
-        for name, answered in questions.items():
-            log = self._services[name].daemon.log
-            while True:
-                try:
-                    if answered():
-                        break
-                    problem = "does not answer as it should"
-                except openstack.exceptions.SDKException as error:
-                    problem = str(error)
-                if time.monotonic() > deadline:
-                    raise ServerError(f"{name}: {problem}; see {log}")
-                time.sleep(0.5)
-
-    @staticmethod
-    def _up(cloud: openstack.connection.Connection) -> set[str]:
-        return {item.binary for item in cloud.compute.services() if item.state == "up"}
