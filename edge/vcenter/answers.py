@@ -1,13 +1,11 @@
 """vCenter's XML, object by object: pure functions from bytes to property elements.
 
-lxml reads the chosen elements an order of magnitude faster than pyVmomi makes its objects. Elements
-are valid until the next object is taken: then their memory is used again, so that a whole answer is
-never held as a tree.
+lxml reads the chosen elements an order of magnitude faster than pyVmomi makes its objects. A page
+is parsed as a whole and forgotten before the next; whoever keeps an element keeps its page.
 """
 
 import contextlib
 import dataclasses
-import io
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -134,25 +132,13 @@ def _parse(body: bytes, tag: str) -> Iterator[ObjectProperties]:
 
 
 def _parse_once(body: bytes, tag: str, *, recover: bool) -> Iterator[ObjectProperties]:
-    parsing = etree.iterparse(
-        io.BytesIO(body),
-        tag=tag,
-        recover=recover,
-        huge_tree=True,
-        resolve_entities=False,
-        no_network=True,
+    parser = etree.XMLParser(
+        recover=recover, huge_tree=True, resolve_entities=False, no_network=True
     )
-    for _, element in parsing:
+    # A third faster than parsing by events, for some 7 bytes of memory to each byte of a page.
+    root: Element | None = etree.fromstring(body, parser)
+    for element in root.iter(tag) if root is not None else ():
         yield _object(element)
-        _forget(element)
-
-
-def _forget(element: Element) -> None:
-    element.clear()
-    parent = element.getparent()
-    if parent is not None:
-        while element.getprevious() is not None:
-            del parent[0]
 
 
 def _object(element: Element) -> ObjectProperties:

@@ -46,6 +46,20 @@ _SPARSE_BACKINGS: Final = frozenset(
         "VirtualDiskSeSparseBackingInfo",
     )
 )
+# Every virtual machine has these; what is not named here is looked at more closely.
+_OTHER_DEVICES: Final = frozenset(
+    (
+        "VirtualPS2Controller",
+        "VirtualPCIController",
+        "VirtualSIOController",
+        "VirtualKeyboard",
+        "VirtualPointingDevice",
+        "VirtualMachineVideoCard",
+        "VirtualMachineVMCIDevice",
+        "VirtualCdrom",
+        "VirtualFloppy",
+    )
+)
 _LABEL: Final = f"{VIM}deviceInfo/{VIM}label"
 _CONNECTED: Final = f"{VIM}connectable/{VIM}connected"
 _DISK_ID: Final = f"{VIM}vDiskId/{VIM}id"
@@ -71,7 +85,7 @@ def set_devices(machine: inventory_pb2.VirtualMachine, devices: Iterable[Element
                 _CONTROLLERS[kind],
                 child_number(device, "busNumber"),
             )
-        elif device.find(_MAC_ADDRESS) is not None:
+        elif kind not in _OTHER_DEVICES and device.find(_MAC_ADDRESS) is not None:
             nics.append(_nic(device, kind, addresses))
     for disk in disks:
         disk.adapter_type, disk.bus_number = controllers.get(disk.controller_key, ("", 0))

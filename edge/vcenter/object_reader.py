@@ -19,8 +19,8 @@ from edge.vcenter.references import Key, type_name_of
 from edge.vcenter.session import VCenterSession
 from vsphere_gateway.v1 import link_pb2
 
-OBJECTS_AT_ONCE: Final = 250
-"""A virtual machine is some 6 to 15 KB of XML, of which two such batches are held at a time."""
+OBJECTS_AT_ONCE: Final = 200
+"""A virtual machine is some 6 to 15 KB of XML: two such pages are held, and the tree of a third."""
 
 
 class Presence(enum.Enum):
