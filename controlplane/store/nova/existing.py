@@ -94,44 +94,47 @@ def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
 
     Of a deleted server the children are those that were deleted with it.
     """
-    rows = connection.execute(_locking_select(uuids)).mappings().all()
+    rows = connection.execute(_LOCK, {"uuids": sorted(uuids)}).mappings().all()
     servers = {row["uuid"]: Existing(row) for row in rows}
     if not servers:
         return servers
     with_deleted = any(row["deleted"] for row in rows)
-    for table, columns in _CHILDREN.items():
-        if table is SYSTEM_METADATA and not with_deleted:
-            continue  # compared never, revived only
-        for uuid, children in _children(connection, table, columns, servers, with_deleted).items():
+    statements = _ALL_CHILDREN if with_deleted else _LIVING_CHILDREN
+    for table, statement in statements.items():
+        for uuid, children in _children(connection, statement, servers).items():
             _attach(servers[uuid], table, children)
     return servers
 
 
-def _locking_select(uuids: Collection[str]) -> sqlalchemy.Select[Any]:
+# Built once: composing statements costs more than a single change's rows.
+_UUIDS: sqlalchemy.BindParameter[Any] = sqlalchemy.bindparam("uuids", expanding=True)
+_LOCK = (
+    sqlalchemy.select(*(INSTANCES.c[column] for column in INSTANCE_COLUMNS))
     # Without the hint a small table is scanned, and the scan waits for rows of other servers.
-    return (
-        sqlalchemy.select(*(INSTANCES.c[column] for column in INSTANCE_COLUMNS))
-        .with_hint(INSTANCES, "FORCE INDEX (uniq_instances0uuid)", "mysql")
-        .where(INSTANCES.c.uuid.in_(sorted(uuids)))
-        .order_by(INSTANCES.c.uuid)
-        .with_for_update()
-    )
+    .with_hint(INSTANCES, "FORCE INDEX (uniq_instances0uuid)", "mysql")
+    .where(INSTANCES.c.uuid.in_(_UUIDS))
+    .order_by(INSTANCES.c.uuid)
+    .with_for_update()
+)
+_ALL_CHILDREN = {
+    table: sqlalchemy.select(*(table.c[column] for column in columns))
+    .where(table.c.instance_uuid.in_(_UUIDS))
+    .order_by(table.c.id)
+    for table, columns in _CHILDREN.items()
+}
+_LIVING_CHILDREN = {
+    table: _ALL_CHILDREN[table].where(table.c.deleted == 0)
+    for table in _CHILDREN
+    # Compared never, revived only.
+    if table is not SYSTEM_METADATA
+}
 
 
 def _children(
-    connection: Connection,
-    table: Table,
-    columns: Sequence[str],
-    servers: Mapping[str, Existing],
-    with_deleted: bool,
+    connection: Connection, statement: sqlalchemy.Select[Any], servers: Mapping[str, Existing]
 ) -> dict[str, list[RowMapping]]:
-    statement = sqlalchemy.select(*(table.c[column] for column in columns)).where(
-        table.c.instance_uuid.in_(list(servers))
-    )
-    if not with_deleted:
-        statement = statement.where(table.c.deleted == 0)
     grouped: dict[str, list[RowMapping]] = defaultdict(list)
-    for row in connection.execute(statement.order_by(table.c.id)).mappings():
+    for row in connection.execute(statement, {"uuids": list(servers)}).mappings():
         if _belongs(row, servers[row["instance_uuid"]].columns):
             grouped[row["instance_uuid"]].append(row)
     return grouped
@@ -161,8 +164,13 @@ def _attach(server: Existing, table: Table, rows: Sequence[RowMapping]) -> None:
 
 def compute_ids(connection: Connection, hosts: Collection[str]) -> dict[tuple[str, str], int]:
     """Return ``compute_nodes.id`` by host and node."""
-    columns = (COMPUTE_NODES.c.host, COMPUTE_NODES.c.hypervisor_hostname, COMPUTE_NODES.c.id)
-    statement = sqlalchemy.select(*columns).where(
-        COMPUTE_NODES.c.host.in_(sorted(hosts)), COMPUTE_NODES.c.deleted == 0
-    )
-    return {(host, node): number for host, node, number in connection.execute(statement)}
+    rows = connection.execute(_COMPUTE_IDS, {"hosts": sorted(hosts)})
+    return {(host, node): number for host, node, number in rows}
+
+
+_COMPUTE_IDS = sqlalchemy.select(
+    COMPUTE_NODES.c.host, COMPUTE_NODES.c.hypervisor_hostname, COMPUTE_NODES.c.id
+).where(
+    COMPUTE_NODES.c.host.in_(sqlalchemy.bindparam("hosts", expanding=True)),
+    COMPUTE_NODES.c.deleted == 0,
+)
