@@ -24,6 +24,7 @@ from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova import cells
 from controlplane.store.nova.announced import ServerStates
 from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.listed import ListedServers
 from controlplane.store.nova.writer import NovaServers
 
 Step = Callable[[], None]
@@ -35,6 +36,8 @@ class Backend:
 
     writers: Writers
     compute_hosts: ComputeHosts
+    servers: ListedServers
+    """What Nova's own rows say, for diagnostics."""
     quotas: Quotas | None
     """None where no Nova runs."""
     transport_url: str
@@ -74,14 +77,16 @@ def beside_openstack(settings: Settings) -> Backend:
         glance.database.close()
 
     zone = config.options.default_availability_zone
+    images = GlanceImages(glance.database, with_locations=not glance.encrypts_locations)
     return Backend(
         writers=Writers(
             servers=NovaServers(nova, api, zone),
-            images=GlanceImages(glance.database, with_locations=not glance.encrypts_locations),
+            images=images,
             allocations=allocations,
             announcer=announcer,
         ),
-        compute_hosts=ComputeHosts(ComputeHostRows(nova), providers),
+        compute_hosts=ComputeHosts(ComputeHostRows(nova), providers, images),
+        servers=ListedServers(nova.cell),
         quotas=Quotas(api, unified),
         transport_url=nova.transport_url,
         start=announcer.start,
@@ -96,14 +101,16 @@ def alone(directory: Path) -> Backend:
     Raises ``StoreError``.
     """
     databases = standalone.open_databases(directory)
+    images = GlanceImages(databases.glance)
     return Backend(
         writers=Writers(
             servers=NovaServers(databases.nova),
-            images=GlanceImages(databases.glance),
+            images=images,
             allocations=NoPlacement(),
             announcer=NoAnnouncer(),
         ),
-        compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None),
+        compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None, images),
+        servers=ListedServers(databases.nova.cell),
         quotas=None,
         transport_url="",
         start=_nothing,
