@@ -91,6 +91,10 @@ class TaskRunner:
                 raise _unknown(task, error) from error
 
     def _wait_on_watch(self, task: Any, control: OperationControl) -> str:
+        # A short task may have ended by now; a longer one leaves time to set up the watch.
+        values = read_properties(self._session, task, _PATHS)
+        if (state := values.get("info.state")) in _ENDED:
+            return str(state)
         with self._watcher.watch(task, _PATHS) as watch, control.wakes(watch.changed):
             reported = 0
             while (values := watch.values()).get("info.state") not in _ENDED:
