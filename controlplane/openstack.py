@@ -98,7 +98,10 @@ class NovaConfig:
         """
         section = self._usable_section(sections)
         options = self.options
-        auth = keystone_loading.load_auth_from_conf_options(options, section)
+        try:
+            auth = keystone_loading.load_auth_from_conf_options(options, section)
+        except keystone_exceptions.AuthPluginException as error:
+            raise NovaConfigError(f"{self.file}: [{section}] auth_type: {error}") from error
         session = keystone_loading.load_session_from_conf_options(options, section, auth=auth)
         overrides = {}
         if _ADAPTERS.get(section) == service_type:
@@ -125,11 +128,8 @@ class NovaConfig:
         for section in sections:
             keystone_loading.register_session_conf_options(self.options, section)
             keystone_loading.register_auth_conf_options(self.options, section)
-            try:
-                if self.options[section].auth_type:
-                    return section
-            except keystone_exceptions.NoMatchingPlugin as error:
-                raise NovaConfigError(f"{self.file}: [{section}] auth_type: {error}") from error
+            if self.options[section].auth_type:
+                return section
         names = " or ".join(f"[{section}]" for section in sections)
         raise NovaConfigError(f"{self.file}: no auth_type in {names}")
 
