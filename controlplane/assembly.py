@@ -113,7 +113,7 @@ class ControlPlane:
         inventory.start()
         self._ending.callback(inventory.stop, STOP_SECONDS)
         source = InventoryDiagnostics(
-            database, inventory.lags, None if self._standalone else supervisor
+            database, backend.servers, inventory.lags, None if self._standalone else supervisor
         )
         diagnostics = DiagnosticsServicer(registry, source, history, self._clock)
         self._start_admin(diagnostics, ManagementServicer(store))

@@ -1,6 +1,7 @@
 """What is held, as `vsphere_gateway.v1.Diagnostics` and the commands show it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from controlplane.interfaces import Workers
 from controlplane.inventory.lag import Lags
@@ -9,24 +10,31 @@ from controlplane.store import clusters, edges, objects, quarantine, servers
 from controlplane.store.clusters import ClusterRow
 from controlplane.store.database import Database
 from controlplane.store.edges import VCenterRow
+from controlplane.store.nova.listed import ListedServer
 from controlplane.store.quarantine import AlarmRow, QuarantineRow
 from controlplane.store.servers import ImageRow, ServerRow
 from vsphere_gateway.v1 import diagnostics_pb2, inventory_pb2
 
-_STATUS = {
-    inventory_pb2.POWER_STATE_ON: ("ACTIVE", "running"),
-    inventory_pb2.POWER_STATE_OFF: ("SHUTOFF", "shutdown"),
-    inventory_pb2.POWER_STATE_SUSPENDED: ("SUSPENDED", "suspended"),
-}
-"""Nova's words for what vCenter reports."""
+_MISSING = ListedServer("MISSING", "", "")
+"""A server that Nova does not have: deleted there, or not written yet."""
+
+
+class NovaServers(Protocol):
+    """What Nova's own rows say; raises ``StoreError``."""
+
+    def read(self, uuids: Collection[str]) -> Mapping[str, ListedServer]:
+        """Return servers by UUID, without those that Nova does not have."""
 
 
 class InventoryDiagnostics:
-    """Reads the own tables; every method raises ``StoreError``. Thread-safe."""
+    """Reads the own tables and Nova's; every method raises ``StoreError``. Thread-safe."""
 
-    def __init__(self, database: Database, lags: Lags, workers: Workers | None) -> None:
-        """``workers`` is None for a control plane tried alone, or a command."""
+    def __init__(
+        self, database: Database, nova: NovaServers, lags: Lags, workers: Workers | None
+    ) -> None:
+        """``workers`` is None for a control plane tried alone."""
         self._database = database
+        self._nova = nova
         self._lags = lags
         self._workers = workers
 
@@ -48,7 +56,8 @@ class InventoryDiagnostics:
             rows = {row.uuid: row for row in clusters.every(connection)}
             wanted = [uuid for uuid, row in rows.items() if cluster in ("", uuid, row.name)]
             found = servers.with_bodies(connection, wanted)
-        return [_server(row, rows[row.cluster_uuid], body) for row, body in found]
+        nova = self._nova.read([row.uuid for row, _ in found])
+        return [_server(row, nova.get(row.uuid, _MISSING), body) for row, body in found]
 
     def images(self) -> list[diagnostics_pb2.ImageStatus]:
         """Images by name."""
@@ -99,24 +108,20 @@ class InventoryDiagnostics:
         return status
 
 
-def _server(
-    row: ServerRow, cluster: ClusterRow, body: bytes | None
-) -> diagnostics_pb2.ServerStatus:
+def _server(row: ServerRow, nova: ListedServer, body: bytes | None) -> diagnostics_pb2.ServerStatus:
     one = inventory_pb2.InventoryObject.FromString(body or b"")
-    machine = one.virtual_machine
-    status, power = _STATUS.get(machine.power_state, ("UNKNOWN", "pending"))
     return diagnostics_pb2.ServerStatus(
         uuid=row.uuid,
         name=row.name,
-        status=status,
-        power_state=power,
-        compute_host=cluster.compute_host,
+        status=nova.status,
+        power_state=nova.power_state,
+        compute_host=nova.compute_host,
         project_id=row.project_id,
         moref=row.moref,
         cpus=row.cpus,
         memory_mb=row.memory_mb,
         disk_gb=row.disk_gb,
-        addresses=[address for nic in machine.nics for address in nic.ip_addresses],
+        addresses=[address for nic in one.virtual_machine.nics for address in nic.ip_addresses],
         origin=row.origin,
     )
 

@@ -34,6 +34,7 @@ from controlplane.store.database import Database
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.listed import ListedServers
 from controlplane.store.nova.tables import INSTANCES
 from controlplane.store.nova.writer import NovaServers
 from tests.fakes.feed_edge import FeedEdge
@@ -145,7 +146,9 @@ class Stage:
     @property
     def diagnostics(self) -> InventoryDiagnostics:
         """What operators see."""
-        return InventoryDiagnostics(self.own, self.inventory.lags, None)
+        return InventoryDiagnostics(
+            self.own, ListedServers(self.nova.cell), self.inventory.lags, None
+        )
 
     def servers_of(self, site: Site) -> dict[str, Mapping[str, Any]]:
         """Return Nova's rows of a site's servers that are not deleted, by UUID."""
