@@ -7,7 +7,7 @@ from collections.abc import Callable
 from google.protobuf import timestamp_pb2
 
 from edge.log import SKEW_SECONDS, fields
-from vsphere_gateway.v1 import link_pb2
+from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 SILENT_INTERVALS = 3
 """So many intervals without an echo end the link."""
@@ -32,6 +32,7 @@ class Heartbeats:
         self._sent: dict[int, float] = {}
         self._heard_at = monotonic()
         self._round_trip: float | None = None
+        self._skew = 0.0
         self._clock_reported = False
 
     def stamp(self, heartbeat: link_pb2.Heartbeat) -> link_pb2.Heartbeat:
@@ -53,8 +54,21 @@ class Heartbeats:
             if sent is None:
                 return
             self._round_trip = self._heard_at - sent
-            skew = clock_skew(echo, self._round_trip)
+            self._skew = clock_skew(echo, self._round_trip)
+            skew = self._skew
         self._report(skew)
+
+    def by_own_clock(self, operation: operations_pb2.Operation) -> operations_pb2.Operation:
+        """Return the operation with its deadline moved from the control plane's clock to ours.
+
+        So an appliance whose clock is wrong neither fails every operation nor waits too long.
+        """
+        if operation.HasField("deadline"):
+            with self._lock:
+                skew = self._skew
+            deadline = operation.deadline.ToNanoseconds() - round(skew * 1e9)
+            operation.deadline.FromNanoseconds(deadline)
+        return operation
 
     def silent_for(self) -> float:
         """Return the seconds since the last echo, or since the call was welcomed."""

@@ -30,6 +30,8 @@ def users_of(
     ``datastores`` are those that hold the files: whoever uses a file is listed in
     ``Datastore.vm``, whichever cluster or folder it belongs to. Raises ``VCenterError``.
     """
+    if not datastores:
+        return {}
     listed = read_related(session, list(datastores), {vim.Datastore: ("vm",)}).values()
     others = {each._moId for values in listed for each in values.get("vm") or []} - {owner._moId}
     users = {}
