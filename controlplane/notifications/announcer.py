@@ -6,6 +6,7 @@ the process ends is lost, as with Nova's own notifications.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ LIMIT = 100_000
 """Announcements that wait at most; about 20 MB."""
 BATCH = 200
 RETRY_SECONDS = 5.0
+CROWD = 200
+"""Above so many that wait, there is a rest after each message."""
+REST = 3.0
+"""Times the processor time of the message: a first sync needs the processor itself, and 10,000
+adopted servers take some 25 s of it to announce, most of them spent on the bus's confirmations."""
 
 
 class States(Protocol):
@@ -100,7 +106,10 @@ class BusAnnouncer:
                 continue
             for announcement in batch:
                 if announcement.uuid in states and not self._stopping.is_set():
+                    began = time.thread_time()
                     self._send(announcement, states[announcement.uuid])
+                    if len(self._waiting) > CROWD:
+                        self._stopping.wait(REST * (time.thread_time() - began))
 
     def _next(self) -> list[ServerAnnouncement]:
         with self._changed:

@@ -210,7 +210,9 @@ def _first_usage(record: ComputeHostRecord, now: datetime) -> dict[str, Any]:
         "hypervisor_type": HYPERVISOR_TYPE,
         "supported_instances": '[["x86_64", "vmware", "hvm"]]',
         "metrics": "[]",
-        "stats": "{}",
+        # Without it the API asks the worker, for a minute if it is not there yet
+        # (nova/api/openstack/compute/hypervisors.py).
+        "stats": '{"uptime": null}',
         "mapped": 1,
     }
 

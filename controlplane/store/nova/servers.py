@@ -147,6 +147,8 @@ def _allocation(
         columns = stored.columns
         vcpus, memory_mb = columns["vcpus"], columns["memory_mb"]
         disk_gb = columns["root_gb"] + columns["ephemeral_gb"]
+    if not (vcpus or memory_mb or disk_gb):
+        return None  # placement refuses a consumer of nothing
     return AllocationRecord(
         consumer_uuid=plan.record.uuid,
         provider_uuid=plan.record.compute_node_uuid,

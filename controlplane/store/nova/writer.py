@@ -77,4 +77,6 @@ class NovaServers:
             .order_by(INSTANCES.c.uuid)
         )
         with self._databases.cell.read() as connection:
-            return [AllocationRecord(**row) for row in connection.execute(statement).mappings()]
+            found = [AllocationRecord(**row) for row in connection.execute(statement).mappings()]
+        # Placement refuses a consumer of nothing.
+        return [one for one in found if one.vcpus or one.memory_mb or one.disk_gb]
