@@ -135,10 +135,8 @@ class ComputeServices:
 
     def _dismiss(self, host: ComputeHost) -> None:
         """Disable, and once the worker has ended take the host out of Nova."""
-        if not host.provisioned:
-            host.removed = True
-            return
-        self._disable(host, f"AUTO: cluster {host.row.name}: {host.gone}")
+        if host.provisioned:
+            self._disable(host, f"AUTO: cluster {host.row.name}: {host.gone}")
         if host.worker.over:
             self._writer.remove(host.row.compute_host)
             host.removed = True

@@ -62,7 +62,7 @@ def test_edge_that_goes_disables_with_its_name_and_since_when_and_back_enables(
 ) -> None:
     row = stage.write(cluster(1))
     stage.complete(row)
-    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE and pid_of(stage))
     pid = pid_of(stage)
     stage.supervisor.edge_offline(VCENTER, "edge-1", 1_800_000_000.0)
     eventually(lambda: stage.row(row).state is ClusterState.OFFLINE)
