@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from edge.config import DEFAULT_CONFIG_FILE, EdgeConfig, load_config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, EdgeError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -71,7 +71,10 @@ def _run(config: EdgeConfig, options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: edge.supervisor.retry_now())
-    edge.run(stop)
+    try:
+        edge.run(stop)
+    except EdgeError:  # told in the log
+        return EXIT_FAILED
     return EXIT_OK
 
 

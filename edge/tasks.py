@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from edge.log import TASK, fields
+from edge.errors import EdgeError
+from edge.log import REASON, TASK, fields
 
 log = logging.getLogger(__name__)
 
@@ -53,5 +54,7 @@ class Tasks:
         except Exception as error:  # the one boundary of the thread
             if self._failure is None:
                 self._failure = error
-            log.exception("task failed", extra=fields({TASK: name}))
+            told = isinstance(error, EdgeError)
+            facts = fields({TASK: name, REASON: error})
+            log.error("task failed", extra=facts, exc_info=None if told else error)
             self._stop()

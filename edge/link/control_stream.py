@@ -85,6 +85,8 @@ class ControlStream:
         self._outgoing.put(link_pb2.ControlRequest(hello=hello))
         call = self._stub.Control(self._outgoing)
         self._call = call
+        if self._finished.is_set():
+            self._cancel()  # it was too early for ``finish`` to do so
         with Tasks(self._end) as tasks:
             tasks.start("heartbeat", self._keep_time)
             try:
@@ -120,7 +122,7 @@ class ControlStream:
             case "lease":
                 self._take_lease(response.lease)
             case "operation":
-                self._runner.submit(response.operation)
+                self._runner.submit(self._heartbeats.by_own_clock(response.operation))
             case "cancel_operation":
                 self._runner.cancel(response.cancel_operation)
             case "operation_result_ack":

@@ -1,7 +1,9 @@
 """systemd hears from the edge; the unit file says what the program does."""
 
 import configparser
+import dataclasses
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,10 +12,18 @@ from pathlib import Path
 import pytest
 
 from edge.appliance.systemd import Notifier
+from edge.config import (
+    EdgeSettings,
+    LimitSettings,
+    LogSettings,
+    ManagedSettings,
+    load_config,
+)
 from edge.machine import machine_uuid
 from edge.tasks import Tasks
 
-UNIT = Path("edge/appliance/vsg-edge.service")
+CHECKOUT = Path(__file__).parents[2]
+UNIT = CHECKOUT / "edge/appliance/vsg-edge.service"
 
 
 @pytest.fixture
@@ -77,3 +87,27 @@ def test_first_failure_stops_all_tasks_and_is_raised() -> None:
 
     with pytest.raises(RuntimeError, match="first"):
         run()
+
+
+def test_example_configuration_is_a_good_one(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "vcenter-password").write_text("secret\n")
+    shutil.copy(CHECKOUT / "edge/appliance/edge.toml", tmp_path)
+    config = load_config(tmp_path / "edge.toml", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert config.vcenter.read_password() == "secret"
+    credential = config.vcenter.password.file.name
+    assert f"LoadCredential={credential}:" in UNIT.read_text()
+
+
+def test_every_key_is_documented() -> None:
+    """docs/edge.md names every key of the configuration."""
+    text = (CHECKOUT / "docs/edge.md").read_text()
+    sections = {
+        "edge": EdgeSettings,
+        "managed": ManagedSettings,
+        "log": LogSettings,
+        "limits": LimitSettings,
+    }
+    for section, settings in sections.items():
+        for field in dataclasses.fields(settings):
+            assert f"`{section}.{field.name}`" in text

@@ -1,19 +1,28 @@
 """The link's parts that need no connection: delays, heartbeats, the choice of a proxy, errors."""
 
+from typing import NoReturn, cast
+
 import grpc
 import pytest
 
 from edge.config import ControlPlaneSettings
 from edge.errors import (
+    BundleError,
     ConnectedAlreadyError,
     ControlPlaneUnreachableError,
     EdgeRefusedError,
     LinkLostError,
 )
+from edge.health import Health
+from edge.inventory.inventory import Inventory
+from edge.inventory.outbox import OutboxLimits
 from edge.link.backoff import Backoff
 from edge.link.faults import translate
 from edge.link.heartbeats import Heartbeats
+from edge.link.link import Dialer, EdgeFacts, Link
 from edge.link.proxy import Proxy, choose_proxy
+from edge.operations.executor import OperationExecutor
+from tests.fakes.scripted_operations import ScriptedOperations
 from vsphere_gateway.v1 import link_pb2
 
 FOLLOW = ControlPlaneSettings("environment")
@@ -157,3 +166,35 @@ def test_errors_by_status(code: grpc.StatusCode, opened: bool, kind: type[Except
     error = translate(Broken(code), opened)
     assert type(error) is kind
     assert "because" in str(error)
+
+
+class NowhereDialer:
+    """Finds no bundle, after a link of so many seconds."""
+
+    def __init__(self, hands: Hands, seconds: float) -> None:
+        self.hands = hands
+        self.seconds = seconds
+
+    def look_up(self) -> NoReturn:
+        self.hands.now += self.seconds
+        raise BundleError("no bundle")
+
+
+@pytest.mark.parametrize(("lived", "next_bound"), [(59.0, 1.6), (60.0, 1.0)])
+def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: float) -> None:
+    hands = Hands()
+    inventory = Inventory(OutboxLimits())
+    backoff = Backoff(uniform=lambda low, high: high)
+    backoff.next_delay()
+    link = Link(
+        cast(Dialer, NowhereDialer(hands, lived)),
+        EdgeFacts("0", 1, (), ""),
+        inventory,
+        OutboxLimits(),
+        OperationExecutor(ScriptedOperations(), inventory),
+        Health(inventory),
+        backoff,
+        monotonic=hands,
+    )
+    link._dial()
+    assert backoff.next_delay() == next_bound
