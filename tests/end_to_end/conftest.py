@@ -8,12 +8,15 @@ import pytest
 
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
+from tools.cloud.layout import ADMIN
 from tools.demo import vcenter
 from tools.demo.deployment import Deployment
 from tools.servers.state import Port
 from tools.servers.vcsim import Vcsim
 
 PLACE = "end_to_end"
+PROJECT = "end-to-end"
+DATABASE = "vsphere_gateway_test"
 PARITY_SECONDS = 120
 WORKER_SECONDS = 240
 POLL_SECONDS = 0.2
@@ -30,8 +33,8 @@ class Company:
         self.openstack = openstack
 
     def server(self, name: str) -> Any:
-        """Return the server of that name as an administrator sees it; None if there is none."""
-        found = list(self.openstack.compute.servers(all_projects=True, name=f"^{name}$"))
+        """Return the server of that name None if there is none."""
+        found = list(self.openstack.compute.servers(name=f"^{name}$"))
         return found[0] if found else None
 
     def status(self, name: str) -> str | None:
@@ -70,7 +73,9 @@ def eventually(look: Callable[[], Value], expected: Value, seconds: float = 30) 
 @pytest.fixture(scope="session")
 def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
     """The demo's company, freshly made, discovered and with its workers running."""
-    deployment = Deployment(PLACE, Port.TEST_GATEWAY, Port.TEST_ADMIN, "vsphere_gateway_test")
+    deployment = Deployment(
+        PLACE, Port.TEST_GATEWAY, Port.TEST_ADMIN, "vsphere_gateway_test", PROJECT
+    )
     deployment.stop()
     vcenter.simulator(f"{PLACE}/vcenter", Port.TEST_VCENTER).stop()
     terminal("starting vCenter, control plane and edge")
@@ -80,7 +85,8 @@ def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
         deployment.start()
         deployment.wait_for_parity(PARITY_SECONDS)
         deployment.wait_for_workers(WORKER_SECONDS)
-        yield Company(simulator, deployment, connect(cloud.layout))
+        yield Company(simulator, deployment, connect(cloud.layout, ADMIN, PROJECT))
+        deployment.leave(simulator, PARITY_SECONDS)
     finally:
         deployment.stop()
         simulator.stop()

@@ -23,10 +23,9 @@ from tools.servers.vcsim import Vcsim
 
 PLACE = "bench"
 PAGE = CHECKOUT / "docs" / "benchmarks.md"
-DEPLOYMENT = Deployment(PLACE, Port.BENCH_GATEWAY, Port.BENCH_ADMIN, "vsphere_gateway_bench")
+DEPLOYMENT = Deployment(PLACE, Port.BENCH_GATEWAY, Port.BENCH_ADMIN, "vsphere_gateway_bench", PLACE)
 PARITY_SECONDS = 600
 CHANGES = 50
-NO_CLUSTER = "none-of-them"
 PROPERTIES = (
     *("name", "parent", "resourcePool", "runtime.host", "runtime.powerState"),
     *("runtime.connectionState", "runtime.bootTime", "config.instanceUuid", "config.uuid"),
@@ -101,7 +100,7 @@ def _measure(size: int, vcenter: Vcsim, steps: Steps) -> Iterator[Figure]:
         yield Figure(size, "restart to parity", again, "s", "govc collect", peer)
         yield from _latency(size, vcenter, steps)
         with steps.step("taking everything out of OpenStack again"):
-            _leave(vcenter, observer)
+            DEPLOYMENT.leave(vcenter, PARITY_SECONDS)
     finally:
         observer.close()
         DEPLOYMENT.stop()
@@ -144,14 +143,6 @@ def _latency(size: int, vcenter: Vcsim, steps: Steps) -> Iterator[Figure]:
         size, "new VM, 99th percentile", ours.percentile_99, "ms", "govc's own",
         govc.percentile_99,
     )  # fmt: skip
-
-
-def _leave(vcenter: Vcsim, observer: Observer) -> None:
-    """Let the site list no cluster any more: its servers leave Nova, nothing happens to them."""
-    DEPLOYMENT.edge.stop()
-    DEPLOYMENT.configure(vcenter, clusters=[NO_CLUSTER])
-    DEPLOYMENT.edge.start()
-    observer.wait_until_empty(PARITY_SECONDS)
 
 
 if __name__ == "__main__":

@@ -46,11 +46,6 @@ class Observer:
             raise
         return answer.edges[0] if answer.edges else None
 
-    def clusters(self) -> list[diagnostics_pb2.ClusterStatus]:
-        """Return the clusters."""
-        request = diagnostics_pb2.ListClustersRequest()
-        return list(self._stub.ListClusters(request, timeout=CALL_SECONDS).clusters)
-
     def wait_for_parity(self, epoch_after: int, seconds: float) -> diagnostics_pb2.EdgeStatus:
         """Wait for a parity of an edge process started after ``epoch_after``.
 
@@ -64,14 +59,6 @@ class Observer:
             return edge if edge.parity_at.ToNanoseconds() > edge.epoch else None
 
         return _wait(reached, seconds, "parity")
-
-    def wait_until_empty(self, seconds: float) -> None:
-        """Wait until no cluster has servers. Raises ``ServerError`` after ``seconds``."""
-        _wait(
-            lambda: all(cluster.servers == 0 for cluster in self.clusters()) or None,
-            seconds,
-            "no servers",
-        )
 
 
 def _wait(ask: Callable[[], Answer | None], seconds: float, what: str) -> Answer:

@@ -28,8 +28,8 @@ FLAVORS = {"m1.tiny": (1, 512, 1), "m1.small": (1, 2048, 20), "m1.medium": (2, 4
 UNLIMITED = ("instances", "cores", "ram", "key_pairs", "metadata_items", "server_groups")
 
 
-def connect(layout: Layout, user: str = ADMIN) -> Any:
-    """An openstacksdk connection as a user in the project of the same name."""
+def connect(layout: Layout, user: str = ADMIN, project: str | None = None) -> Any:
+    """An openstacksdk connection as a user, in the project of the same name unless given."""
     return openstack.connect(
         load_yaml_config=False,
         load_envvars=False,
@@ -38,7 +38,7 @@ def connect(layout: Layout, user: str = ADMIN) -> Any:
             "auth_url": layout.auth_url,
             "username": user,
             "password": layout.password,
-            "project_name": user,
+            "project_name": project or user,
             "user_domain_name": DOMAIN,
             "project_domain_name": DOMAIN,
         },

@@ -50,7 +50,7 @@ def main() -> int:
 def _up(stage: Stage, console: Console, with_tour: bool) -> None:
     stage.up(console)
     if with_tour:
-        tour.take(Shell(console, stage.environment()))
+        tour.take(Shell(console, stage.environment(), stage.servers))
     console.print(NEXT, markup=False)
 
 

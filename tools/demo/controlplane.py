@@ -96,6 +96,18 @@ def wait_for_workers(place: str, seconds: float, *processes: Daemon) -> None:
     _wait(place, "clusters", ready, seconds, processes)
 
 
+def wait_until_empty(place: str, seconds: float, *processes: Daemon) -> None:
+    """Wait until no cluster is managed and OpenStack has none of its servers.
+
+    Raises ``ServerError`` as ``wait_for_parity`` does.
+    """
+
+    def empty(clusters: list[dict[str, Any]]) -> bool:
+        return all(each["state"] == "unmanaged" and not each["servers"] for each in clusters)
+
+    _wait(place, "clusters", empty, seconds, processes)
+
+
 def _wait(
     place: str,
     what: str,

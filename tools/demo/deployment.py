@@ -7,14 +7,16 @@ database of its own, beside the same cloud.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.cloud.catalogue import connect
-from tools.cloud.layout import DEMO, Layout
+from tools.cloud.layout import ADMIN, DEMO, Layout
 from tools.demo import authority, controlplane, edge
 from tools.servers.process import Daemon
 from tools.servers.state import Port, folder
 from tools.servers.vcsim import Vcsim
 
+NO_CLUSTER = "none-of-them"
 SECTIONS = """\
 [database]
 connection = {database}
@@ -44,6 +46,8 @@ class Deployment:
     admin: Port
     database: str
     """Name of the database of its own tables."""
+    project: str = DEMO
+    """Name of the project that adopted servers go to; made if missing."""
 
     @property
     def control_plane(self) -> Daemon:
@@ -71,7 +75,7 @@ class Deployment:
         sections = SECTIONS.format(
             database=layout.mariadb.create_database(self.database),
             layout=layout,
-            project=keystone.find_project(DEMO).id,
+            project=self._join_project(keystone),
             user=keystone.find_user(DEMO).id,
             state=folder(f"{self.place}/state"),
         )
@@ -92,7 +96,25 @@ class Deployment:
         """Wait until Nova can act on every cluster. Raises ``ServerError``."""
         controlplane.wait_for_workers(self.place, seconds, self.control_plane, self.edge)
 
+    def leave(self, vcenter: Vcsim, seconds: float) -> None:
+        """Take every server out of OpenStack: the site lists no cluster any more.
+
+        Nothing happens in vCenter. Raises ``ServerError`` after ``seconds``.
+        """
+        self.edge.stop()
+        self.configure(vcenter, clusters=[NO_CLUSTER])
+        self.start()
+        controlplane.wait_until_empty(self.place, seconds, self.control_plane, self.edge)
+
     def stop(self) -> None:
         """Stop both, the edge first."""
         self.edge.stop()
         self.control_plane.stop()
+
+    def _join_project(self, keystone: Any) -> str:
+        """Let the administrator see hypervisors and the project's servers at once."""
+        project = keystone.find_project(self.project) or keystone.create_project(name=self.project)
+        keystone.assign_project_role_to_user(
+            project, keystone.find_user(ADMIN), keystone.find_role(ADMIN)
+        )
+        return str(project.id)

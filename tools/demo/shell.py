@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1
 
 
 class TourError(Exception):
@@ -22,6 +22,8 @@ class Shell:
 
     console: Console
     environment: Mapping[str, str]
+    servers: Callable[[], Mapping[str, str]] = dict
+    """Name and status of every server, asked of OpenStack without starting a program."""
 
     def heading(self, text: str) -> None:
         """Announce a step."""

@@ -22,19 +22,14 @@ def take(shell: Shell) -> None:
 
 def _clear(shell: Shell) -> None:
     """Delete what an earlier tour left, and put back what it changed."""
-    for name in {CLONE, NEWCOMER} & _servers(shell).keys():
+    for name in {CLONE, NEWCOMER} & shell.servers().keys():
         shell.read(f"openstack server delete --wait {name}")
     if _power(shell, STOPPED) != "poweredOn":
         shell.read(f"govc vm.power -on {STOPPED}")
 
 
-def _servers(shell: Shell) -> dict[str, dict[str, str]]:
-    rows = json.loads(shell.read("openstack server list --format json"))
-    return {row["Name"]: row for row in rows}
-
-
 def _status(shell: Shell, name: str) -> str:
-    return _servers(shell).get(name, {}).get("Status", "absent")
+    return shell.servers().get(name, "absent")
 
 
 def _power(shell: Shell, name: str) -> str:
@@ -93,7 +88,7 @@ def _start_in_vcenter(shell: Shell) -> None:
 def _destroy(shell: Shell) -> None:
     shell.heading("Destroy it in vCenter: it disappears from OpenStack")
     shell.show(f"govc vm.destroy {NEWCOMER}")
-    shell.wait(f"{NEWCOMER} is gone from OpenStack", lambda: NEWCOMER not in _servers(shell))
+    shell.wait(f"{NEWCOMER} is gone from OpenStack", lambda: NEWCOMER not in shell.servers())
     shell.show("openstack server list")
 
 
