@@ -4,13 +4,13 @@ import dataclasses
 import fnmatch
 import os
 import re
-import tomllib
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
-from edge.errors import ConfigError, ConfigProblem, SecretUnreadableError
+from edge.config_tables import Table, Tables, read_toml
+from edge.errors import SecretUnreadableError
 from edge.scrub import remember_secret
 
 DEFAULT_CONFIG_FILE = Path("/etc/vsphere-gateway/edge.toml")
@@ -165,7 +165,7 @@ def load_config(file: Path, environment: Mapping[str, str] = os.environ) -> Edge
     ``environment`` gives ``CREDENTIALS_DIRECTORY``, which systemd sets (systemd.exec(5)).
     Raises ``ConfigError`` with every problem found.
     """
-    tables = _Tables(file, _read_toml(file))
+    tables = Tables(file, read_toml(file))
     config = EdgeConfig(
         edge=_edge(tables.table("edge")),
         vcenter=_vcenter(tables.table("vcenter"), environment),
@@ -179,130 +179,14 @@ def load_config(file: Path, environment: Mapping[str, str] = os.environ) -> Edge
     return config
 
 
-def _read_toml(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror}); give another file with --config"
-    except UnicodeDecodeError:
-        problem = "is not UTF-8 text"
-    except tomllib.TOMLDecodeError as error:
-        problem = f"is not TOML: {error}"
-    raise ConfigError(file, [ConfigProblem("", problem)])
-
-
-class _Tables:
-    """The file's sections; gathers problems so that all are reported together."""
-
-    def __init__(self, file: Path, content: dict[str, object]) -> None:
-        self._file = file
-        self._content = content
-        self._problems: list[ConfigProblem] = []
-        self._known: dict[str, _Table] = {}
-
-    def table(self, name: str) -> "_Table":
-        values = self._content.get(name, {})
-        if not isinstance(values, dict):
-            self._problems.append(ConfigProblem(name, f"expected a section [{name}]"))
-            values = {}
-        table = _Table(name, self._file.parent, values, self._problems)
-        self._known[name] = table
-        return table
-
-    def finish(self) -> None:
-        for name in self._content.keys() - self._known.keys():
-            known = ", ".join(f"[{section}]" for section in self._known)
-            self._problems.append(ConfigProblem(name, f"unknown section; there are {known}"))
-        for table in self._known.values():
-            table.finish()
-        if self._problems:
-            raise ConfigError(self._file, sorted(self._problems, key=lambda each: each.key))
-
-
-class _Table:
-    """One section; every accessor notes the key as known and a wrong value as a problem."""
-
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        values: dict[str, object],
-        problems: list[ConfigProblem],
-    ) -> None:
-        self._name = name
-        self._folder = folder
-        self._values = values
-        self._problems = problems
-        self._known: set[str] = set()
-
-    def has(self, key: str) -> bool:
-        self._known.add(key)
-        return key in self._values
-
-    def problem(self, key: str, expected: str) -> None:
-        self._problems.append(ConfigProblem(f"{self._name}.{key}", expected))
-
-    def string(self, key: str, expected: str, default: str | None = None) -> str:
-        if not self.has(key):
-            if default is None:
-                self.problem(key, f"is missing, expected {expected}")
-            return default or ""
-        value = self._values[key]
-        if isinstance(value, str) and value.strip():
-            return value
-        self.problem(key, f"is {value!r}, expected {expected}")
-        return ""
-
-    def optional_string(self, key: str, expected: str) -> str | None:
-        return self.string(key, expected) if self.has(key) else None
-
-    def strings(self, key: str, expected: str) -> tuple[str, ...]:
-        value = self._values[key] if self.has(key) else []
-        if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
-            return tuple(value)
-        self.problem(key, f"is {value!r}, expected {expected}")
-        return ()
-
-    def integer(self, key: str, smallest: int, greatest: int, default: int) -> int:
-        value = self._values[key] if self.has(key) else default
-        if type(value) is int and smallest <= value <= greatest:
-            return value
-        self.problem(key, f"is {value!r}, expected a number from {smallest} to {greatest}")
-        return default
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """Return one of ``choices``; the first is the default."""
-        value = self.string(key, f"one of {', '.join(choices)}", choices[0])
-        if value and value not in choices:
-            self.problem(key, f"is {value!r}, expected one of {', '.join(choices)}")
-            return choices[0]
-        return value or choices[0]
-
-    def path(self, key: str, expected: str) -> Path:
-        """Return a path; a relative one is relative to the file's folder."""
-        return self._folder / Path(self.string(key, expected)).expanduser()
-
-    def readable_file(self, key: str, expected: str) -> Path:
-        path = self.path(key, expected)
-        if self.has(key) and not os.access(path, os.R_OK):
-            state = "cannot be read by this user" if path.exists() else "does not exist"
-            self.problem(key, f"{path} {state}, expected {expected}")
-        return path
-
-    def finish(self) -> None:
-        for key in sorted(self._values.keys() - self._known):
-            known = ", ".join(sorted(self._known))
-            self.problem(key, f"unknown key; [{self._name}] has {known}")
-
-
-def _edge(table: _Table) -> EdgeSettings:
+def _edge(table: Table) -> EdgeSettings:
     bundle = table.path("bundle", "the directory that `vsg-certs stamp` wrote")
     if table.has("bundle") and not bundle.is_dir():
         table.problem("bundle", f"{bundle} is no directory, expected what `vsg-certs stamp` wrote")
     return EdgeSettings(bundle=bundle)
 
 
-def _vcenter(table: _Table, environment: Mapping[str, str]) -> VCenterSettings:
+def _vcenter(table: Table, environment: Mapping[str, str]) -> VCenterSettings:
     host = table.string("host", "vCenter's DNS name or IP address")
     if "/" in host or " " in host:
         table.problem("host", f"is {host!r}, expected a DNS name or IP address without https://")
@@ -319,7 +203,7 @@ def _vcenter(table: _Table, environment: Mapping[str, str]) -> VCenterSettings:
     return settings
 
 
-def _vcenter_password(table: _Table, environment: Mapping[str, str]) -> Secret:
+def _vcenter_password(table: Table, environment: Mapping[str, str]) -> Secret:
     from_file, from_credential = table.has("password_file"), table.has("password_credential")
     if from_file == from_credential:
         given = "both are given" if from_file else "is missing"
@@ -342,11 +226,11 @@ def _vcenter_password(table: _Table, environment: Mapping[str, str]) -> Secret:
     return Secret(file)
 
 
-def _optional_file(table: _Table, key: str, expected: str) -> Path | None:
+def _optional_file(table: Table, key: str, expected: str) -> Path | None:
     return table.readable_file(key, expected) if table.has(key) else None
 
 
-def _thumbprint(table: _Table) -> str | None:
+def _thumbprint(table: Table) -> str | None:
     expected = "SHA-256 of vCenter's certificate as 64 hex digits, colons allowed"
     value = table.optional_string("thumbprint", expected)
     if not value:
@@ -357,7 +241,7 @@ def _thumbprint(table: _Table) -> str | None:
     return digits
 
 
-def _managed(table: _Table) -> ManagedSettings:
+def _managed(table: Table) -> ManagedSettings:
     clusters = table.strings("clusters", 'a list of cluster names or globs, for example ["prod-*"]')
     if not clusters:
         table.problem(
@@ -370,7 +254,7 @@ def _managed(table: _Table) -> ManagedSettings:
     )
 
 
-def _control_plane(table: _Table) -> ControlPlaneSettings:
+def _control_plane(table: Table) -> ControlPlaneSettings:
     proxy = table.string("proxy", _PROXY_EXPECTED, "environment")
     username = table.optional_string("proxy_username", "the user name for the proxy")
     password_file = _optional_file(table, "proxy_password_file", "a file with the proxy's password")
@@ -398,14 +282,14 @@ def _is_proxy_address(text: str) -> bool:
     return complete and parts.scheme == "http" and not parts.username and parts.path in ("", "/")
 
 
-def _log(table: _Table) -> LogSettings:
+def _log(table: Table) -> LogSettings:
     return LogSettings(
         level=table.choice("level", ("info", "debug", "warning", "error")),
         format=cast(LogFormat, table.choice("format", ("text", "json"))),
     )
 
 
-def _limits(table: _Table) -> LimitSettings:
+def _limits(table: Table) -> LimitSettings:
     return LimitSettings(outbox_mib=table.integer("outbox_mib", 1, 1024, 32))
 
 
