@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import inf
 
 from controlplane.interfaces import InventorySink
@@ -24,7 +25,16 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)
 
-Job = Callable[[], None]
+FAILED_SECONDS = 5.0
+"""Before something is done again that failed for no reason that was foreseen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of work, and the stream that waits for it."""
+
+    action: Callable[[], None]
+    feed: Feed | None = None
 
 
 class Worker:
@@ -106,12 +116,24 @@ class Worker:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            try:
-                job()
-            except AbandonedError:
-                log.info("work abandoned %s", keyed(vcenter=self.state.uuid))
-            except Exception:  # the boundary of the thread: the next piece of work must be done
-                log.exception("inventory work failed %s", keyed(vcenter=self.state.uuid))
+            while not self._do(job):
+                log.warning("inventory work is tried again %s", keyed(vcenter=self.state.uuid))
+
+    def _do(self, job: Job) -> bool:
+        """Do one piece of work; returns False when it has to be done again.
+
+        What a stream waits for is never given up while the stream lives: the edge would wait for
+        an acknowledgement for ever.
+        """
+        try:
+            job.action()
+        except AbandonedError:
+            log.info("work abandoned %s", keyed(vcenter=self.state.uuid))
+        except Exception:  # the boundary of the thread: the next piece of work must be done
+            log.exception("inventory work failed %s", keyed(vcenter=self.state.uuid))
+            wanted = job.feed is not None and not job.feed.closed
+            return not wanted or self._stop.wait(FAILED_SECONDS)
+        return True
 
     def _next(self) -> Job | None:
         """Wait for the next thing to do; None when it is time to stop."""
@@ -131,18 +153,15 @@ class Worker:
     def _choose(self) -> Job | None:
         feed = self._feed
         if self._observed:
-            return functools.partial(
-                self._jobs.observed, self._epoch, self._observed.popleft(), feed
-            )
-        if feed is not None:
-            job = self._of_stream(feed, feed.lanes.take_first())
-            if job is not None:
-                return job
-            if self._confirm and feed.answered:
-                keys, self._confirm = sorted(self._confirm), set()
-                return functools.partial(feed.confirm, keys)
-        return self._again(feed) or (
-            None if feed is None else self._of_stream(feed, feed.lanes.take_later())
+            one = self._observed.popleft()
+            return Job(functools.partial(self._jobs.observed, self._epoch, one, feed))
+        if feed is None:
+            return self._again(None)
+        return (
+            self._of_stream(feed, feed.lanes.take_first())
+            or self._question(feed)
+            or self._again(feed)
+            or self._of_stream(feed, feed.lanes.take_later())
         )
 
     def _of_stream(self, feed: Feed, request: link_pb2.InventoryRequest | None) -> Job | None:
@@ -150,11 +169,19 @@ class Worker:
             return None
         match request.WhichOneof("message"):
             case "batch":
-                return functools.partial(self._jobs.batch, feed, request.batch)
+                return Job(functools.partial(self._jobs.batch, feed, request.batch), feed)
             case "bucket_query":
-                return functools.partial(feed.contents, request.bucket_query)
+                return Job(functools.partial(feed.contents, request.bucket_query), feed)
             case _:
-                return functools.partial(self._jobs.snapshot_end, feed, request.snapshot_end)
+                end = request.snapshot_end
+                return Job(functools.partial(self._jobs.snapshot_end, feed, end), feed)
+
+    def _question(self, feed: Feed) -> Job | None:
+        """Return the question to the edge that has to be asked; not before our first answer."""
+        if not self._confirm or not feed.answered:
+            return None
+        keys, self._confirm = sorted(self._confirm), set()
+        return Job(functools.partial(feed.confirm, keys))
 
     def _again(self, feed: Feed | None) -> Job | None:
         """Return something that is due."""
@@ -162,8 +189,9 @@ class Worker:
         self._revisit.clear()
         keys = self._jobs.dirty.take(REVISITED_AT_ONCE)
         if keys:
-            return functools.partial(self._jobs.revisit, keys, feed)
+            return Job(functools.partial(self._jobs.revisit, keys, feed))
         uuids = self._jobs.ending.take(REVISITED_AT_ONCE)
         if uuids:
-            return functools.partial(self._jobs.end, uuids)
-        return self._chores.take()
+            return Job(functools.partial(self._jobs.end, uuids))
+        chore = self._chores.take()
+        return None if chore is None else Job(chore)

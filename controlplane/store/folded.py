@@ -77,12 +77,15 @@ def _string(value: str) -> str:
 
 
 def _datetime(value: datetime) -> str:
-    return f"'{value:%Y-%m-%d %H:%M:%S}'"
+    return (
+        f"'{value:%Y-%m-%d %H:%M:%S.%f}'" if value.microsecond else f"'{value:%Y-%m-%d %H:%M:%S}'"
+    )
 
 
 _LITERALS: dict[type, Literal] = {
     type(None): lambda _: "NULL",
     bool: lambda value: "1" if value else "0",
+    bytes: lambda value: f"X'{value.hex()}'",
     datetime: _datetime,
     dict: lambda value: _string(json.dumps(value)),
     float: repr,

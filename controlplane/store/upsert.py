@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
-ROWS_PER_STATEMENT = 1000
+from controlplane.store import folded
 
 
 def upsert(
@@ -26,20 +26,24 @@ def upsert(
     if update is None:
         keys = {column.name for column in table.primary_key}
         update = [name for name in rows[0] if name not in keys]
-    statement = _statement(connection.dialect.name, table, tuple(update))
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        connection.execute(statement, rows[start : start + ROWS_PER_STATEMENT])
+    if connection.dialect.name == "sqlite":
+        connection.execute(_sqlite(table, tuple(update)), rows)
+    else:
+        folded.execute(connection, table, rows, _suffix(table, update))
 
 
-def _statement(dialect: str, table: Table, update: tuple[str, ...]) -> Any:
-    if dialect == "sqlite":
-        lite = sqlite.insert(table)
-        if not update:
-            return lite.on_conflict_do_nothing()
-        return lite.on_conflict_do_update(
-            index_elements=list(table.primary_key), set_={n: lite.excluded[n] for n in update}
-        )
-    maria = mysql.insert(table)
+def _suffix(table: Table, update: Collection[str]) -> str:
+    # Nothing to update: the key is set to what it is, for IGNORE would hide refused values too.
+    names = update or [next(iter(table.primary_key)).name]
+    assignments = ", ".join(f"`{n}`=VALUES(`{n}`)" if update else f"`{n}`=`{n}`" for n in names)
+    return f" ON DUPLICATE KEY UPDATE {assignments}"
+
+
+def _sqlite(table: Table, update: tuple[str, ...]) -> Any:
+    statement = sqlite.insert(table)
     if not update:
-        return maria.prefix_with("IGNORE")
-    return maria.on_duplicate_key_update({name: maria.inserted[name] for name in update})
+        return statement.on_conflict_do_nothing()
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={name: statement.excluded[name] for name in update},
+    )

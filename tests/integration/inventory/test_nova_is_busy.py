@@ -140,5 +140,6 @@ def _being_built(stage: Stage, site: Site, server: str, project: str) -> None:
         "vm_state": "building",
         "task_state": "spawning",
         "launched_at": None,
+        "reservation_id": "r-0a1b2c3d",
     }
     stage.nova.cell.run(lambda connection: connection.execute(INSTANCES.insert().values(values)))
