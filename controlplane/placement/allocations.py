@@ -218,10 +218,10 @@ class AllocationQueue:
 
     def _write(self, key: str, batch: dict[str, _Wish]) -> None:
         if key == _RELEASES:
-            for consumer, wish in batch.items():
-                if wish.record is None:
-                    self._requests.release(consumer)
-                    self._settle(consumer, wish)
+            gone = {consumer: wish for consumer, wish in batch.items() if wish.record is None}
+            self._requests.release(gone, lambda consumer: self._is_latest(consumer, gone))
+            for consumer, wish in gone.items():
+                self._settle(consumer, wish)
             return
         # A consumer that has moved to another provider is that provider's lane's.
         mine = {
@@ -231,13 +231,13 @@ class AllocationQueue:
         }
         records = [wish.record for wish in mine.values() if wish.record is not None]
         if records:
-            self._requests.write(key, records, lambda record: self._is_latest(record, mine))
+            self._requests.write(key, records, lambda one: self._is_latest(one.consumer_uuid, mine))
         for consumer, wish in mine.items():
             self._settle(consumer, wish)
 
-    def _is_latest(self, record: AllocationRecord, batch: dict[str, _Wish]) -> bool:
+    def _is_latest(self, consumer: str, batch: dict[str, _Wish]) -> bool:
         with self._changed:
-            return self._wishes.get(record.consumer_uuid) is batch[record.consumer_uuid]
+            return self._wishes.get(consumer) is batch[consumer]
 
     def _settle(self, consumer: str, wish: _Wish) -> None:
         with self._changed:

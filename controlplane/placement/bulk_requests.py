@@ -1,7 +1,7 @@
 """Many allocations in few requests, and the one that placement refuses singled out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from controlplane.inventory.records import AllocationRecord
 from controlplane.placement.client import PlacementClient, resources
@@ -55,10 +55,37 @@ class BulkRequests:
             self._write(provider, differing[start : start + BATCH], generations, wanted)
         return len(differing)
 
-    def release(self, consumer: str) -> None:
-        """Delete a consumer's allocations, wherever they are."""
-        self._client.delete_allocations(consumer)
-        self.refused.pop(consumer, None)
+    def release(self, consumers: Collection[str], unwanted: Callable[[str], bool]) -> None:
+        """Delete the allocations of consumers, wherever they are.
+
+        ``unwanted`` tells whether a consumer should still hold nothing, asked as ``Wanted`` is.
+        """
+        left = list(consumers)
+        while len(left) > FEW:
+            left = self._release_provider(left, unwanted)
+        for consumer in left:
+            if unwanted(consumer):
+                self._client.delete_allocations(consumer)
+                self.refused.pop(consumer, None)
+
+    def _release_provider(self, consumers: list[str], unwanted: Callable[[str], bool]) -> list[str]:
+        """Release the first consumer and all others of its provider; return those that are left."""
+        first, others = consumers[0], consumers[1:]
+        held = self._client.consumer_allocations(first)
+        if not held["allocations"]:
+            return others
+        stored = self._client.provider_allocations(next(iter(held["allocations"])))
+        mine = [consumer for consumer in consumers if consumer in stored and unwanted(consumer)]
+        generations = {uuid: found["consumer_generation"] for uuid, found in stored.items()}
+        try:
+            for start in range(0, len(mine), BATCH):
+                part = mine[start : start + BATCH]
+                self._client.clear_allocations(part, generations, held)
+        except (PlacementConflictError, PlacementRefusedError):
+            # Somebody wrote in the meantime: one by one, whatever the generation is.
+            for consumer in filter(unwanted, mine):
+                self._client.delete_allocations(consumer)
+        return [consumer for consumer in others if consumer not in stored]
 
     def _generations(self, provider: str, records: Sequence[AllocationRecord]) -> Generations:
         if len(records) <= FEW:

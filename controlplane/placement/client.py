@@ -108,6 +108,26 @@ class PlacementClient:
         }
         self._request("POST", "/allocations", json=body)
 
+    def clear_allocations(
+        self, consumers: Collection[str], generations: Mapping[str, int | None], owner: Json
+    ) -> None:
+        """Remove the allocations of many consumers at once.
+
+        ``owner`` gives `project_id` and `user_id`, which the request needs although the consumers
+        cease to exist.
+        """
+        body = {
+            consumer: {
+                "allocations": {},
+                "project_id": owner["project_id"],
+                "user_id": owner["user_id"],
+                "consumer_generation": generations.get(consumer),
+                "consumer_type": CONSUMER_TYPE,
+            }
+            for consumer in consumers
+        }
+        self._request("POST", "/allocations", json=body)
+
     def delete_allocations(self, consumer: str) -> None:
         """Delete a consumer's allocations; nothing when it has none."""
         self._request("DELETE", f"/allocations/{consumer}", absent_is_fine=True)

@@ -130,6 +130,24 @@ def test_a_released_server_holds_nothing(
     assert list(client.provider_allocations(host.node_uuid)) == [second.consumer_uuid]
 
 
+def test_many_released_servers_of_several_clusters_hold_nothing(
+    queue: AllocationQueue,
+    client: PlacementClient,
+    providers: ResourceProviders,
+    host: ComputeHostRecord,
+) -> None:
+    other = cluster()
+    providers.provision(other, disabled=True)
+    records = [allocation(host) for _ in range(15)] + [allocation(other) for _ in range(15)]
+    stays = allocation(other)
+    submit(queue, *records, stays)
+    unknown = str(uuid.uuid4())
+    queue.release([unknown, *(record.consumer_uuid for record in records)])
+    until(lambda: queue.backlog == 0)
+    assert client.provider_allocations(host.node_uuid) == {}
+    assert list(client.provider_allocations(other.node_uuid)) == [stays.consumer_uuid]
+
+
 def test_reconciling_writes_only_what_differs(
     queue: AllocationQueue, client: PlacementClient, host: ComputeHostRecord
 ) -> None:
