@@ -19,8 +19,11 @@ GIB = 1 << 30
 class ScriptedInventory:
     """A ``ComputeInventory`` of one cluster; ``power`` are its virtual machines."""
 
-    def __init__(self, power: dict[str, inventory_pb2.PowerState.ValueType]) -> None:
+    def __init__(
+        self, power: dict[str, inventory_pb2.PowerState.ValueType], compute_host: str = HOST
+    ) -> None:
         self.power = power
+        self.compute_host = compute_host
         self.any_image = False
         self.managed = True
         self.away = False
@@ -51,8 +54,9 @@ class ScriptedInventory:
 
     def cluster(self, compute_host: str) -> ComputeCluster | None:
         self._ask()
-        assert compute_host == HOST
-        return ComputeCluster(HOST, "cluster-1", VCENTER, CLUSTER) if self.managed else None
+        assert compute_host == self.compute_host
+        found = ComputeCluster(compute_host, "cluster-1", VCENTER, CLUSTER)
+        return found if self.managed else None
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         self._ask()
