@@ -52,7 +52,7 @@ class Company:
         self.vcenter.govc(
             "vm.create",
             *("-on=false", "-c", "1", "-m", "512", "-disk", "1GB", "-net", vcenter.NETWORK),
-            *("-ds", vcenter.DATASTORE, "-cluster", cluster, *flags, name),
+            *("-cluster", cluster, *flags, name),
         )
 
     def make_server(self, name: str, cluster: str = "production") -> Any:

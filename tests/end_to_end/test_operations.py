@@ -1,5 +1,7 @@
 """OpenStack's actions become vCenter tasks."""
 
+import re
+
 import pytest
 
 from tests.end_to_end.conftest import Company, eventually
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.cloud
 @pytest.fixture
 def started(company: Company, request: pytest.FixtureRequest) -> str:
     """Name of a running server of the test's own, made in vCenter."""
-    name = request.node.name.replace("_", "-")[-60:]
+    name = re.sub(r"\W+|_", "-", request.node.name)[-60:].strip("-")
     company.make(name, "-on=true")
     eventually(lambda: company.status(name), "ACTIVE")
     return name
@@ -49,7 +51,7 @@ def test_diagnostics_come_from_vcenter(company: Company, started: str) -> None:
     diagnostics = company.openstack.compute.get_server_diagnostics(company.server(started))
     assert diagnostics.state == "running"
     assert diagnostics.num_cpus == 1
-    assert diagnostics.hypervisor == "vmwareapi"
+    assert diagnostics.driver == "vmwareapi"
 
 
 def test_delete_destroys_an_adopted_virtual_machine(company: Company, started: str) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from tools.demo.shell import Shell, TourError
-from tools.demo.vcenter import DATASTORE, NETWORK, TEMPLATE
+from tools.demo.vcenter import NETWORK, TEMPLATE
 
 CLONE = "tour-clone"
 NEWCOMER = "tour-newcomer"
@@ -50,7 +50,7 @@ def _overview(shell: Shell) -> None:
 def _new_virtual_machine(shell: Shell) -> None:
     shell.heading("A virtual machine made in vCenter appears by itself")
     shell.show(
-        f"govc vm.create -on=true -c 2 -m 2048 -disk 10GB -net {NETWORK} -ds {DATASTORE}"
+        f"govc vm.create -on=true -c 2 -m 2048 -disk 10GB -net {NETWORK}"
         f" -cluster {CLUSTER} {NEWCOMER}"
     )
     shell.wait(f"{NEWCOMER} is ACTIVE in OpenStack", _is_status(shell, NEWCOMER, "ACTIVE"))

@@ -8,7 +8,6 @@ from tools.servers.vcsim import Vcsim
 DATACENTER = "dc1"
 CLUSTERS = {"DC0_C0": "production", "DC0_C1": "test"}
 NETWORK = "app-net"
-DATASTORE = "LocalDS_0"
 TEMPLATE = "ubuntu-24.04"
 
 
@@ -35,7 +34,7 @@ MACHINES = (
 
 def simulator(place: str, port: Port) -> Vcsim:
     """Return the vCenter whose files are below .state/``place``, running or not."""
-    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 2, "pg": 1}
+    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 1, "pg": 1}
     return Vcsim(folder(place), port=port.number, **model)
 
 
@@ -55,6 +54,10 @@ def _name_things(vcenter: Vcsim) -> None:
     for was, name in CLUSTERS.items():
         vcenter.govc("object.rename", f"/{DATACENTER}/host/{was}", name)
     vcenter.govc("object.rename", f"/{DATACENTER}/network/DC0_DVPG0", NETWORK)
+    # The simulator makes a machine's UUIDs of its path: with a datastore of another name,
+    # another vCenter's machine of the same name has other ones.
+    datastore = f"vmfs-{vcenter.folder.parent.name}"
+    vcenter.govc("object.rename", f"/{DATACENTER}/datastore/LocalDS_0", datastore)
 
 
 def _create(vcenter: Vcsim, machine: Machine) -> None:
@@ -62,7 +65,7 @@ def _create(vcenter: Vcsim, machine: Machine) -> None:
         "vm.create",
         *("-on=false", "-g", "ubuntu64Guest"),
         *("-c", str(machine.cpus), "-m", str(machine.memory_mb), "-disk", f"{machine.disk_gb}GB"),
-        *("-net", NETWORK, "-ds", DATASTORE, "-cluster", machine.cluster),
+        *("-net", NETWORK, "-cluster", machine.cluster),
         machine.name,
     )
 

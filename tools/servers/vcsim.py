@@ -6,6 +6,7 @@ import re
 import ssl
 import subprocess
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Vcsim:
         self._flags: dict[str, str | int | float] = {
             "standalone_host": 0,
             "api_version": API_VERSION,
+            # The simulator's own is the same in all of them; this one is the folder's.
+            "instance_uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, folder.resolve().as_uri())),
             **flags,
         }
 

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
 
 	_ "github.com/vmware/govmomi/pbm/simulator"
 	_ "github.com/vmware/govmomi/vapi/cluster/simulator"
@@ -28,6 +29,7 @@ type options struct {
 	listen, username, password string
 	certificate, key           string
 	methodDelay, load          string
+	instanceUUID               string
 }
 
 func main() {
@@ -51,6 +53,10 @@ func main() {
 		log.Fatalf("-tlscert, -tlskey: %s", err)
 	}
 	service := model.Service
+	if opts.instanceUUID != "" {
+		instance := service.Context.Map.Get(vim25.ServiceInstance).(*simulator.ServiceInstance)
+		instance.Content.About.InstanceUuid = opts.instanceUUID
+	}
 	service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	service.RegisterEndpoints = true
 	service.Listen = &url.URL{
@@ -86,6 +92,7 @@ func parseFlags(model *simulator.Model) options {
 	flag.IntVar(&model.Folder, "folder", model.Folder, "datacenters that are within a folder")
 	flag.BoolVar(&model.Autostart, "autostart", model.Autostart, "power on the virtual machines")
 	flag.StringVar(&about.ApiVersion, "api-version", about.ApiVersion, "API version")
+	flag.StringVar(&opts.instanceUUID, "instance-uuid", "", "about.instanceUuid, one for all else")
 	flag.IntVar(&model.DelayConfig.Delay, "delay", 0, "delay of each call, in ms")
 	flag.Float64Var(&model.DelayConfig.DelayJitter, "delay-jitter", 0, "spread of the delay, 0 to 1")
 	flag.StringVar(&opts.methodDelay, "method-delay", "", "delay of calls or tasks, in ms: name:ms,...")
