@@ -1,6 +1,7 @@
 """The demo's vCenter: a simulator made to look like a small company's."""
 
 import dataclasses
+import shutil
 
 from tools.servers.state import Port, folder
 from tools.servers.vcsim import Vcsim
@@ -34,7 +35,7 @@ MACHINES = (
 
 def simulator(place: str, port: Port) -> Vcsim:
     """Return the vCenter whose files are below .state/``place``, running or not."""
-    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 1, "pg": 1}
+    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 0, "pg": 1}
     return Vcsim(folder(place), port=port.number, **model)
 
 
@@ -43,6 +44,7 @@ def start(place: str, port: Port) -> Vcsim:
     vcenter = simulator(place, port)
     vcenter.start()
     _name_things(vcenter)
+    _add_datastore(vcenter)
     for machine in MACHINES:
         _make(vcenter, machine)
     _make_template(vcenter)
@@ -54,10 +56,23 @@ def _name_things(vcenter: Vcsim) -> None:
     for was, name in CLUSTERS.items():
         vcenter.govc("object.rename", f"/{DATACENTER}/host/{was}", name)
     vcenter.govc("object.rename", f"/{DATACENTER}/network/DC0_DVPG0", NETWORK)
-    # The simulator makes a machine's UUIDs of its path: with a datastore of another name,
-    # another vCenter's machine of the same name has other ones.
-    datastore = f"vmfs-{vcenter.folder.parent.name}"
-    vcenter.govc("object.rename", f"/{DATACENTER}/datastore/LocalDS_0", datastore)
+
+
+def _add_datastore(vcenter: Vcsim) -> None:
+    """Add the datastore of all hosts.
+
+    The simulator makes a machine's UUIDs of its path: with a datastore of another name, another
+    vCenter's machine of the same name has other ones.
+    """
+    place = vcenter.folder.parent.name
+    shutil.rmtree(folder(f"{place}/datastore"))
+    files = folder(f"{place}/datastore")
+    hosts = vcenter.govc("find", "/", "-type", "h").split()
+    vcenter.govc(
+        "datastore.create",
+        *("-type", "local", "-name", f"vmfs-{place}", "-path", str(files)),
+        *hosts,
+    )
 
 
 def _create(vcenter: Vcsim, machine: Machine) -> None:
