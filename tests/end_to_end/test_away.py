@@ -1,0 +1,102 @@
+"""Edge, control plane or worker away for a while: nothing is forced, nothing is lost."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.conftest import PLACE, Company, eventually
+from tools.demo import controlplane
+
+pytestmark = pytest.mark.cloud
+
+OFFLINE_SECONDS = 60
+BACK_SECONDS = 120
+
+
+def service_of(company: Company, name: str) -> tuple[str, str]:
+    """Return status and reason of the compute service that has a server."""
+    host = company.server(name).compute_host
+    (service,) = company.openstack.compute.services(host=host, binary="nova-compute")
+    return service.status, service.disabled_reason or ""
+
+
+def why(company: Company, name: str, action: str) -> str:
+    """Return what the server's last action of a kind shows as the reason of its failure."""
+    compute, server = company.openstack.compute, company.server(name)
+    found = [one for one in compute.server_actions(server) if one.action == action]
+    if not found:
+        return ""
+    events = compute.get_server_action(found[0].request_id, server).events
+    return " ".join(event["details"] or "" for event in events)
+
+
+@pytest.fixture
+def running(company: Company) -> str:
+    """A server that runs."""
+    company.make("steady", "-on=true")
+    eventually(lambda: company.status("steady"), "ACTIVE")
+    return "steady"
+
+
+@pytest.fixture(autouse=True)
+def cleared(company: Company) -> Iterator[None]:
+    """Takes the test's virtual machine away."""
+    yield
+    if company.power("steady") is not None:
+        company.vcenter.govc("vm.destroy", "steady")
+    eventually(lambda: company.server("steady"), None, 60)
+
+
+def test_edge_away_and_back(company: Company, running: str) -> None:
+    compute = company.openstack.compute
+    company.deployment.edge.stop()
+    try:
+        compute.stop_server(company.server(running))
+        eventually(lambda: "is offline" in why(company, running, "stop"), True)
+        assert company.status(running) == "ACTIVE"
+        eventually(lambda: service_of(company, running)[0], "disabled", OFFLINE_SECONDS)
+        reason = service_of(company, running)[1]
+        assert reason.startswith("AUTO: edge ")
+        assert " offline since " in reason
+        compute.delete_server(company.server(running))
+        eventually(lambda: company.status(running), "ERROR")
+        assert company.power(running) == "poweredOn"
+        company.vcenter.govc("vm.power", "-off", "-force", running)
+    finally:
+        company.deployment.edge.start()
+        company.deployment.wait_for_workers(BACK_SECONDS)
+    assert service_of(company, running)[0] == "enabled"
+    assert company.power(running) == "poweredOff", "what changed meanwhile is the truth"
+    compute.delete_server(company.server(running))
+    eventually(lambda: company.server(running), None, 60)
+    eventually(lambda: company.power(running), None)
+
+
+def test_control_plane_away_and_back(company: Company, running: str) -> None:
+    before = {server.id: server.status for server in company.openstack.compute.servers()}
+    company.deployment.control_plane.stop()
+    company.vcenter.govc("vm.power", "-off", "-force", running)
+    company.deployment.control_plane.start()
+    company.deployment.wait_for_workers(BACK_SECONDS)
+    eventually(lambda: company.status(running), "SHUTOFF", 60)
+    after = {server.id: server.status for server in company.openstack.compute.servers()}
+    assert after.keys() == before.keys()
+    company.openstack.compute.start_server(company.server(running))
+    eventually(lambda: company.status(running), "ACTIVE", 90)
+    assert company.power(running) == "poweredOn"
+
+
+def test_worker_that_crashes_comes_back_and_forces_nothing(company: Company, running: str) -> None:
+    company.openstack.compute.stop_server(company.server(running))
+    eventually(lambda: company.status(running), "SHUTOFF")
+    workers = {one["name"]: one["worker_pid"] for one in controlplane.ask(PLACE, "clusters")}
+    os.kill(workers["production"], signal.SIGKILL)
+    company.vcenter.govc("vm.power", "-on", running)
+    eventually(lambda: company.status(running), "ACTIVE", 60)
+    company.deployment.wait_for_workers(BACK_SECONDS)
+    pids = {one["name"]: one["worker_pid"] for one in controlplane.ask(PLACE, "clusters")}
+    assert pids["production"] != workers["production"]
+    assert company.power(running) == "poweredOn"
+    assert company.status(running) == "ACTIVE"
