@@ -123,8 +123,9 @@ class VCenterCollector:
             if update.complete:
                 # An answer without a session is empty; it must not pass for an empty inventory.
                 self._session.verify_alive()
-            self._known = picture
-            self._has_read.set()
+            if picture.is_planned:
+                self._known = picture
+                self._has_read.set()
             objects += len(update.objects)
             yield update
         collection.log_scope()

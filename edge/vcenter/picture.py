@@ -51,6 +51,8 @@ class Picture:
         self._structure_reported: dict[Key, int] = {}
         self._structure_problems: dict[Key, str] = {}
         self._folders: set[Key] = set()
+        self.is_planned = False
+        """It was found out what is managed; before that, everything would look unmanaged."""
 
     def announce(self, found: ObjectProperties) -> None:
         """Take what the watch says of an object that entered or changed."""
@@ -138,6 +140,7 @@ class Picture:
                 self._assign(plan, key, machine)
         self._touched.clear()
         self._plan_structure(plan.structure)
+        self.is_planned = True
         return plan
 
     def present(self, keys: Iterable[Key]) -> CollectorUpdate:

@@ -36,6 +36,7 @@ class Site:
 
     def __init__(self, simulator: Vcsim, folder: Path, managed: ManagedSettings) -> None:
         self.simulator = simulator
+        self.managed = managed
         self.settings = vcenter_settings(simulator, folder)
         self.session = VCenterSession(self.settings)
         self.session.connect()

@@ -1,6 +1,7 @@
 """Power operations do what Nova asks on a real (simulated) vCenter, and nothing to anyone else."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 from google.rpc import code_pb2
 
 from edge.config import ManagedSettings
+from edge.vcenter.collector import VCenterCollector
+from edge.vcenter.control import OperationControl
+from edge.vcenter.faults import NotReadYetError
+from edge.vcenter.operations import VCenterOperations
 from tests.integration.operations_site import PATIENCE, Site, fault_of, reference
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
@@ -286,3 +291,30 @@ def test_an_unknown_operation_answers_unimplemented(site: Site) -> None:
     result = site.execute(site.operation(site.machine()))
     assert result.status.code == code_pb2.UNIMPLEMENTED
     assert fault_of(result).reason == operations_pb2.FAULT_REASON_UNIMPLEMENTED
+
+
+def test_right_after_a_start_an_operation_waits_until_the_inventory_is_read(site: Site) -> None:
+    machine = site.machine()
+    collector = VCenterCollector(site.session, site.managed)
+    operations = VCenterOperations(site.session, collector, site.managed)
+    control = OperationControl(time.monotonic() + PATIENCE)
+    with pytest.raises(NotReadYetError):
+        operations.run(site.operation(machine, get_state=GET), control)
+    pages = collector.updates(threading.Event())
+    next(pages)
+    with pytest.raises(NotReadYetError):
+        # Nothing of the structure is settled yet, and everything would look unmanaged.
+        collector.confirm([reference(machine)])
+
+    def read_the_rest() -> None:
+        while not next(pages).complete:
+            continue
+
+    reading = threading.Timer(0.5, read_the_rest)
+    reading.start()
+    outcome = operations.run(site.operation(machine, power_off=OFF), control)
+    assert outcome.virtual_machine is not None
+    assert power(machine) == "poweredOff"
+    reading.join()
+    pages.close()
+    operations.close()
