@@ -159,7 +159,7 @@ class PropertyWatcher:
         """
         generation = self._session.generation
         collector = self._session.content.propertyCollector.CreatePropertyCollector()
-        self._filters = {_make_filter(collector, each): each for each in self._filters.values()}
+        self._filters = _make_filters(collector, self._filters.values())
         self._collector, self._generation = collector, generation
         self._ended, self._version = [], ""
         self._thread = threading.Thread(
@@ -177,8 +177,10 @@ class PropertyWatcher:
                 broken = fields({ERROR: error, COUNT: len(self._filters)})
                 LOG.info("waiting for updates broke", extra=broken)
                 self._recover(collector, error)
-        except (faults.VCenterError, EdgeError) as error:
+        except Exception as error:  # the boundary of the thread: nobody may wait for it in vain
             if self._is_current(collector):
+                if not isinstance(error, (faults.VCenterError, EdgeError)):
+                    LOG.exception("waiting for updates failed")
                 self._fail_all(error)
 
     def _is_current(self, collector: Any) -> bool:
@@ -266,6 +268,17 @@ def _make_filter(collector: Any, watch: Watch) -> Any:
         propSet=[_QUERY.PropertySpec(type=type(watch.target), pathSet=list(watch.paths))],
     )
     return collector.CreateFilter(spec, partialUpdates=False)
+
+
+def _make_filters(collector: Any, watches: Iterable[Watch]) -> dict[Any, Watch]:
+    """Make filters on a collector just made; a watch whose object is gone ends with that."""
+    filters = {}
+    for watch in watches:
+        try:
+            filters[_make_filter(collector, watch)] = watch
+        except faults.ManagedObjectNotFoundError as error:
+            watch.update({}, error)
+    return filters
 
 
 def _apply(watch: Watch, update: Any) -> None:
