@@ -33,7 +33,6 @@ _QUOTA = [
     cfg.IntOpt("cores", default=20),
     cfg.IntOpt("ram", default=50 * 1024),
 ]
-_ADAPTERS = {"placement": "placement", "nova": "compute"}
 
 
 class NovaConfigError(Exception):
@@ -103,25 +102,20 @@ class NovaConfig:
         except keystone_exceptions.AuthPluginException as error:
             raise NovaConfigError(f"{self.file}: [{section}] auth_type: {error}") from error
         session = keystone_loading.load_session_from_conf_options(options, section, auth=auth)
-        overrides = {}
-        if _ADAPTERS.get(section) == service_type:
-            keystone_loading.register_adapter_conf_options(
-                options, section, include_deprecated=False
-            )
-            group = options[section]
-            overrides = {
-                "region_name": group.region_name,
-                "endpoint_override": group.endpoint_override,
-                "interface": group.valid_interfaces,
-            }
-        overrides.setdefault("interface", ["internal", "public"])
+        keystone_loading.register_adapter_conf_options(
+            options, "placement", include_deprecated=False
+        )
+        own = options.placement if service_type == "placement" else None
         return adapter.Adapter(
             session=session,
             service_type=service_type,
+            # The one section that says which region this nova.conf is of.
+            region_name=options.placement.region_name,
+            interface=(own.valid_interfaces if own else None) or ["internal", "public"],
+            endpoint_override=own.endpoint_override if own else None,
             default_microversion=microversion,
             raise_exc=False,
             connect_retries=2,
-            **overrides,
         )
 
     def _usable_section(self, sections: tuple[str, ...]) -> str:
