@@ -15,6 +15,7 @@ from controlplane.clock import Clock
 from controlplane.cluster_relay import ClusterRelay
 from controlplane.compute.supervisor import Supervisor, SupervisorSettings
 from controlplane.config import Settings
+from controlplane.errors import ConfigurationError
 from controlplane.gateway import health
 from controlplane.gateway.admin import build_admin_server
 from controlplane.gateway.compute_bridge import ComputeBridgeServicer
@@ -61,6 +62,7 @@ class ControlPlane:
         self._settings = standalone_settings(settings) if standalone else settings
         self._tls = _tls(self._settings)
         self._adoption = _adoption(self._settings)
+        _check_admin(self._settings)
         self._connection = self._settings.required("database", "connection")
         self._clock = Clock()
         self._refusals = Refusals()
@@ -197,9 +199,6 @@ class ControlPlane:
         self, diagnostics: DiagnosticsServicer, management: ManagementServicer
     ) -> None:
         admin = self._settings.admin
-        if not is_loopback(admin.bind_address):
-            problem = "expected a loopback address, for example 127.0.0.1"
-            raise self._settings.problem("admin", "bind_address", problem)
         server = build_admin_server(
             self._tls, self._health, diagnostics, management, self._refusals
         )
@@ -233,4 +232,14 @@ def _tls(settings: Settings) -> TlsMaterial:
 def _adoption(settings: Settings) -> Adoption:
     settings.required("adoption", "default_project_id")
     settings.required("adoption", "default_user_id")
-    return Adoption.from_settings(settings.adoption)
+    try:
+        return Adoption.from_settings(settings.adoption)
+    except ConfigurationError as error:
+        raise settings.problem(error.section, error.key, error.problem) from error
+
+
+def _check_admin(settings: Settings) -> None:
+    """Keep operators' services on this machine."""
+    if not is_loopback(settings.admin.bind_address):
+        problem = "expected a loopback address, for example 127.0.0.1"
+        raise settings.problem("admin", "bind_address", problem)

@@ -15,6 +15,7 @@ class ConfigurationError(ControlPlaneError):
     def __init__(self, problem: str, *, file: str = "", section: str = "", key: str = "") -> None:
         place = f"[{section}] {key}" if key else f"[{section}]" if section else ""
         super().__init__(": ".join(part for part in (file, place, problem) if part))
+        self.problem = problem
         self.file = file
         self.section = section
         self.key = key
