@@ -125,9 +125,13 @@ class PropertyWatch(PropertyReader):
         self.root_folder = session.root_folder
         self._collector: Key = ""
         self._view: Key = ""
-        self._view = self._create_view()
-        self._collector = returned_reference(self._call("CreatePropertyCollector", _COLLECTOR))
-        self._create_filter()
+        try:
+            self._view = self._create_view()
+            self._collector = returned_reference(self._call("CreatePropertyCollector", _COLLECTOR))
+            self._create_filter()
+        except faults.VCenterError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

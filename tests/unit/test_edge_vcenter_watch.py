@@ -1,0 +1,133 @@
+"""The requests to the PropertyCollector, and the threads that fetch ahead."""
+
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from edge.vcenter import faults
+from edge.vcenter.feed import fetch_ahead
+from edge.vcenter.property_collector import PropertyReader, PropertyWatch
+from tests.vsphere_answers import soap
+
+
+class ScriptedSession:
+    """Answers like a vCenter that lacks some properties: vcsim takes any property for known."""
+
+    def __init__(self, lacks: tuple[str, ...] = (), refuse: str = "") -> None:
+        self.generation = 1
+        self.root_folder = "Folder:group-d1"
+        self.requests: list[str] = []
+        self._lacks = lacks
+        self._refuse = refuse
+
+    def soap(self, envelope: bytes, deadline_seconds: float = 0) -> bytes:
+        request = envelope.decode()
+        self.requests.append(request)
+        method = self.methods()[-1]
+        if method == self._refuse:
+            raise faults.PermissionDeniedError("no", "Sessions.X", "")
+        if method == "CreateFilter":
+            for path in self._lacks:
+                if f"<pathSet>{path}</pathSet>" in request:
+                    raise faults.InvalidPropertyError(f"no {path}", path)
+        made = f'<returnval type="Thing">{method.lower()}-1</returnval>'
+        return soap(f'<{method}Response xmlns="urn:vim25">{made}</{method}Response>')
+
+    def methods(self) -> list[str]:
+        found = (re.search(r"Body><(\w+)", request) for request in self.requests)
+        return [match[1] for match in found if match]
+
+
+def watch(session: ScriptedSession) -> PropertyWatch:
+    return PropertyWatch(session)  # type: ignore[arg-type]
+
+
+def test_property_that_a_vcenter_does_not_know_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = ScriptedSession(lacks=("config.uplink", "guest.net"))
+    watch(session)
+    final = session.requests[-1]
+    assert session.methods().count("CreateFilter") == 3
+    assert "config.uplink" not in final
+    assert "guest.net" not in final
+    assert "<pathSet>runtime.powerState</pathSet>" in final
+    assert caplog.text.count("does not know a property") == 2
+
+
+def test_filter_that_cannot_be_made_leaves_nothing_behind() -> None:
+    session = ScriptedSession(refuse="CreateFilter")
+    with pytest.raises(faults.PermissionDeniedError):
+        watch(session)
+    assert session.methods()[-2:] == ["DestroyPropertyCollector", "DestroyView"]
+
+
+def test_leaving_frees_the_filter_and_the_view() -> None:
+    session = ScriptedSession()
+    with watch(session):
+        pass
+    assert session.methods()[-2:] == ["DestroyPropertyCollector", "DestroyView"]
+
+
+def test_nothing_is_freed_that_ended_with_its_login() -> None:
+    session = ScriptedSession()
+    with watch(session):
+        session.generation += 1
+    assert "DestroyView" not in session.methods()
+
+
+def test_partial_updates_are_off_and_references_are_escaped() -> None:
+    session = ScriptedSession()
+    watch(session)
+    assert "<partialUpdates>false</partialUpdates>" in session.requests[-1]
+    reader = PropertyReader(session)  # type: ignore[arg-type]
+    list(reader.read(["VirtualMachine:vm-1<&>"], ["name"], "VirtualMachine"))
+    assert '<obj type="VirtualMachine">vm-1&lt;&amp;&gt;</obj>' in session.requests[-1]
+
+
+def test_one_page_is_fetched_ahead_and_no_more() -> None:
+    fetched: list[int] = []
+    reached = threading.Semaphore(0)
+
+    def pages() -> Iterator[bytes]:
+        for number in range(5):
+            fetched.append(number)
+            reached.release()
+            yield b"%d" % number
+
+    ahead = fetch_ahead(pages())
+    assert next(ahead) == b"0"
+    # The one that is used, the one that waits, and the one that is being put.
+    for _ in range(3):
+        assert reached.acquire(timeout=5)
+    assert not reached.acquire(timeout=0.2)
+    assert fetched == [0, 1, 2]
+    assert list(ahead) == [b"1", b"2", b"3", b"4"]
+
+
+def test_what_fetching_raises_is_raised_where_the_pages_are_used() -> None:
+    def pages() -> Iterator[bytes]:
+        yield b"first"
+        raise faults.SessionExpiredError("gone")
+
+    ahead: Any = fetch_ahead(pages())
+    assert next(ahead) == b"first"
+    with pytest.raises(faults.SessionExpiredError):
+        next(ahead)
+
+
+def test_thread_ends_when_nobody_takes_pages_any_more() -> None:
+    def pages() -> Iterator[bytes]:
+        while True:
+            yield b"page"
+
+    ahead: Any = fetch_ahead(pages())
+    next(ahead)
+    ahead.close()
+    readers = [each for each in threading.enumerate() if each.name == "vcenter-read"]
+    for each in readers:
+        each.join(5)
+        assert not each.is_alive()
