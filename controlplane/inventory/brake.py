@@ -3,7 +3,7 @@
 What vCenter confirmed as deleted, reference by reference, is never braked. Pure.
 """
 
-from collections import deque
+import itertools
 from dataclasses import dataclass, field
 
 WINDOW_SECONDS = 300.0
@@ -29,19 +29,21 @@ class Vanished:
     """What vanished unconfirmed from one cluster of late."""
 
     limits: Limits
-    _times: deque[tuple[float, str]] = field(default_factory=deque)
+    _times: dict[str, float] = field(default_factory=dict)
+    """When, by key, the longest ago first."""
 
     def add(self, key: str, now: float) -> None:
         """Note that an object is no longer shown; ``now`` is a monotonic time in seconds."""
-        self._times.append((now, key))
+        self._times.pop(key, None)
+        self._times[key] = now
 
     def back(self, key: str) -> None:
         """Note that an object was shown again, or that its end was confirmed."""
-        self._times = deque(entry for entry in self._times if entry[1] != key)
+        self._times.pop(key, None)
 
     def excess(self, servers: int, now: float) -> tuple[str, ...]:
         """Return what has vanished at once if that is too much, else nothing."""
-        while self._times and self._times[0][0] < now - WINDOW_SECONDS:
-            self._times.popleft()
-        keys = tuple(dict.fromkeys(key for _, key in self._times))
-        return keys if self.limits.exceeded(len(keys), servers) else ()
+        past = itertools.takewhile(lambda key: self._times[key] < now - WINDOW_SECONDS, self._times)
+        for key in list(past):
+            del self._times[key]
+        return tuple(self._times) if self.limits.exceeded(len(self._times), servers) else ()

@@ -92,6 +92,7 @@ class Chores:
         self._compared = page[-1] if len(page) == COMPARED_AT_ONCE else ""
         self._jobs.revisit(page, self._feed())
         self._state.settle_identities(self._clock() - QUIET_SECONDS)
+        self._jobs.shared.pipeline.save(self._state, self._jobs.patience(None))
 
     def _sweep(self) -> None:
         """Find the servers that show the name of something that was renamed."""
@@ -107,6 +108,7 @@ class Chores:
 
     def _alarms(self) -> None:
         """Act on alarms that a person released, and settle those that are over."""
+        self._jobs.shared.pipeline.save(self._state, self._jobs.patience(None))
         database, uuid = self._jobs.shared.database, self._state.uuid
 
         def read() -> list[AlarmRow]:
@@ -120,8 +122,10 @@ class Chores:
             released = row.released_at is not None
             if row.kind == AlarmKind.CLUSTER_IDENTITY.value:
                 over = self._identity_over(row, released=released)
-            else:
+            elif row.kind == AlarmKind.MASS_REMOVAL.value:
                 over = self._removal_over(known, released=released)
+            else:
+                over = released
             if over:
                 self._settle(known)
 

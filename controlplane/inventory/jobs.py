@@ -119,10 +119,13 @@ class Jobs:
 
     def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> None:
         """Take objects as removed, as a person decided."""
-        removals = [
-            link_pb2.ObjectRemoval(reference=reference_of(key), reason=reason) for key in keys
-        ]
-        self._apply(Unit(0, removals=tuple(removals)), None)
+        some = list(keys)
+        for start in range(0, len(some), REVISITED_AT_ONCE):
+            page = some[start : start + REVISITED_AT_ONCE]
+            removals = tuple(
+                link_pb2.ObjectRemoval(reference=reference_of(key), reason=reason) for key in page
+            )
+            self._apply(Unit(0, removals=removals), None)
 
     def snapshot_end(self, feed: Feed, end: link_pb2.SnapshotEnd) -> None:
         """Compare both sides. Equal: parity, and the clusters are complete."""
@@ -152,6 +155,7 @@ class Jobs:
         self.revisit(state.holdings.keys({Standing.WAITING}), feed)
         state.settle_identities(self.shared.clock.monotonic())
         patience = self.patience(feed)
+        self.shared.pipeline.save(state, patience)
         patience.run(lambda: self.shared.hosts.synchronised(state))
         patience.run(lambda: self.shared.hosts.allocate(state))
         self.ask_again(feed)

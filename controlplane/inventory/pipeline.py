@@ -11,7 +11,7 @@ What a database refuses is taken out and quarantined; when one is away, the step
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.clock import Clock
@@ -23,19 +23,22 @@ from controlplane.inventory.patience import Patience
 from controlplane.inventory.plan import EndedServer, Plan, Trouble, Unit
 from controlplane.inventory.planner import Planner
 from controlplane.inventory.recording import Recorder
-from controlplane.inventory.records import RemovalOutcome, ServerChange
+from controlplane.inventory.records import RemovalOutcome, ServerChange, ServerOutcome
 from controlplane.inventory.references import key_of
 from controlplane.inventory.state import VCenterState
 from controlplane.inventory.writers import AllocationWriter, Announcer, ImageWriter, ServerWriter
 from controlplane.log import keyed
 from controlplane.store.clock import moment
 from controlplane.store.database import Database
-from controlplane.store.quarantine import QuarantineReason
+from controlplane.store.quarantine import AlarmKind, QuarantineReason
 
 log = logging.getLogger(__name__)
 
 RECORDED_DELETE_SECONDS = 600.0
 """A virtual machine that outlives a recorded, finished delete by this was not deleted by it."""
+
+NAMED_SERVERS = 5
+"""In one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,10 @@ class Pipeline:
         plan.ended.extend(ended)
         return self._carry_out(state, plan, patience)
 
+    def save(self, state: VCenterState, patience: Patience) -> None:
+        """Write clusters and alarms that changed by themselves."""
+        patience.run(functools.partial(self._recorder.clusters, state))
+
     def _carry_out(self, state: VCenterState, plan: Plan, patience: Patience) -> Plan:
         try:
             patience.run(functools.partial(self._write, state, plan))
@@ -107,27 +114,39 @@ class Pipeline:
         if plan.images_gone:
             self._writers.images.remove([state.images[moref] for moref in plan.images_gone])
         if plan.server_outcomes is None:
-            self._write_servers(plan)
+            plan.server_outcomes = self._write_servers(state, plan)
         if plan.removal_outcomes is None:
             plan.removal_outcomes = self._end_servers(plan.ended)
         rows = self._recorder.record(state, plan)
         self._recorder.remember(state, plan, rows)
 
-    def _write_servers(self, plan: Plan) -> None:
+    def _write_servers(self, state: VCenterState, plan: Plan) -> list[ServerOutcome]:
         records = [planned.record for planned in plan.servers]
         if not records:
-            plan.server_outcomes = []
-            return
+            return []
         restore = {planned.record.uuid for planned in plan.servers if planned.returning}
         outcomes = self._writers.servers.apply(records, restore)
         gone = [one.uuid for one in outcomes if one.change is ServerChange.GONE]
-        if gone:
-            back = self._not_deleted(gone)
-            again = [record for record in records if record.uuid in back]
-            log.warning("deleted without an entry in the ledger, restored %s", keyed(servers=back))
-            by_uuid = {one.uuid: one for one in self._writers.servers.apply(again, back)}
-            outcomes = [by_uuid.get(one.uuid, one) for one in outcomes]
-        plan.server_outcomes = outcomes
+        living = self._not_deleted(gone) if gone else set()
+        if not living:
+            return outcomes
+        again = [record for record in records if record.uuid in living]
+        restored = {one.uuid: one for one in self._writers.servers.apply(again, living)}
+        self._flag(state, living, plan)
+        return [restored.get(one.uuid, one) for one in outcomes]
+
+    def _flag(self, state: VCenterState, servers: Iterable[str], plan: Plan) -> None:
+        """Have a person look at servers that were deleted although nobody had them destroyed."""
+        named = sorted(servers)[:NAMED_SERVERS]
+        message = (
+            "Nova deleted servers while their virtual machines live on and no delete is recorded, "
+            "as its API does by itself while a cluster's compute service is down; they were "
+            f"restored, lately {', '.join(named)}: delete them again if that was wanted, then "
+            "release this"
+        )
+        held = tuple(f"server:{one}" for one in sorted(servers))
+        state.raise_alarm(AlarmKind.UNRECORDED_DELETE, None, message, held, plan.now)
+        self._recorder.clusters(state)
 
     def _not_deleted(self, uuids: Sequence[str]) -> set[str]:
         """Return servers that Nova calls deleted although nobody had the machine destroyed."""

@@ -88,7 +88,8 @@ class Recorder:
                 bound = _bound(plan, planned, outcome)
                 if bound != planned.before:
                     rows.servers.append(bound)
-        rows.servers += [_ended(plan, ended) for ended in plan.ended]
+        removals = {one.uuid: one.change for one in plan.removal_outcomes or ()}
+        rows.servers += [_ended(plan, one, removals[one.row.uuid]) for one in plan.ended]
         for row in plan.handed_on:
             reason = "its virtual machine is gone; another with its UUID takes over"
             rows.servers.append(_end(plan, row, ServerState.UNMANAGED, reason))
@@ -145,9 +146,8 @@ def _bound(plan: Plan, planned: PlannedServer, outcome: ServerOutcome) -> Server
     )
 
 
-def _ended(plan: Plan, ended: EndedServer) -> ServerRow:
-    outcome = next(one for one in plan.removal_outcomes or () if one.uuid == ended.row.uuid)
-    if outcome.change in _LATER:
+def _ended(plan: Plan, ended: EndedServer, change: RemovalChange) -> ServerRow:
+    if change in _LATER:
         state = ServerState.REMOVING if ended.delete else ServerState.UNMANAGING
     else:
         state = ServerState.REMOVED if ended.delete else ServerState.UNMANAGED

@@ -176,12 +176,12 @@ class VCenterState:
     def raise_alarm(
         self,
         kind: AlarmKind,
-        cluster_uuid: str,
+        cluster_uuid: str | None,
         message: str,
         held: tuple[str, ...],
         now: datetime,
     ) -> None:
-        """Raise an alarm about a cluster, or add to the one that is open."""
+        """Raise an alarm, about a cluster or the whole vCenter, or add to the one that is open."""
         before = self.alarms.get((kind.value, cluster_uuid))
         if before is None:
             before = AlarmRow(
@@ -201,10 +201,6 @@ class VCenterState:
                 held = tuple(key for key in alarm.held if key not in seen)
                 self.alarms[name] = replace(alarm, held=held)
                 self.unsaved_alarms.add(name)
-
-    def identity_alarm(self, cluster_uuid: str) -> AlarmRow | None:
-        """Return the open alarm about a cluster's identity."""
-        return self.alarms.get((AlarmKind.CLUSTER_IDENTITY.value, cluster_uuid))
 
 
 def cluster_key(moref: str) -> str:

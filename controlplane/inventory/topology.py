@@ -63,18 +63,9 @@ class Topology:
             self._kinds.pop(key, None)
             self._forget_paths()
 
-    def knows(self, reference: inventory_pb2.ObjectReference) -> bool:
-        """Tell whether an object has been reported."""
-        return key_of(reference) in self._bodies
-
     def get(self, key: str) -> Any | None:
         """Return the body of an object."""
         return self._bodies.get(key)
-
-    def of_kind(self, kind: int) -> list[tuple[str, Any]]:
-        """Return key and body of every object of a kind."""
-        with self.lock:
-            return [(key, self._bodies[key]) for key, one in self._kinds.items() if one == kind]
 
     def name(self, reference: inventory_pb2.ObjectReference) -> str:
         """Return the object's name, empty when it is not known."""

@@ -77,6 +77,7 @@ class Worker:
         with self._condition:
             if self._feed is not None:
                 self._feed.closed = True
+                self.state.holdings.end_of_call()
             self._feed, self._epoch = feed, opened.epoch
         return feed
 

@@ -43,6 +43,8 @@ class AlarmKind(Enum):
     """A whole cluster, or many virtual machines of one, vanished at once."""
     CLUSTER_IDENTITY = "CLUSTER_IDENTITY"
     """A cluster's reference now names something else: a vCenter restored from a backup."""
+    UNRECORDED_DELETE = "UNRECORDED_DELETE"
+    """Nova deleted servers whose virtual machines live on; they were restored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ Time = sqlalchemy.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "maria
 """UTC without a zone, microseconds kept."""
 BigInteger = sqlalchemy.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 Uuid = String(36)
+LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 Body = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 Hash = sqlalchemy.BINARY(16).with_variant(LargeBinary(16), "sqlite")
 
@@ -175,7 +176,7 @@ alarms = sqlalchemy.Table(
     Column("kind", String(64), nullable=False, doc="AlarmKind"),
     Column("cluster_uuid", Uuid, nullable=True),
     Column("message", Text, nullable=False),
-    Column("held", Text, nullable=False, doc="JSON list of references held back"),
+    Column("held", LongText, nullable=False, doc="JSON list of references held back"),
     Column("raised_at", Time, nullable=False),
     Column("released_at", Time, nullable=True, doc="When a person said: go on."),
     Column("released_by", String(255), nullable=False, default=""),

@@ -126,14 +126,6 @@ def with_bodies(
     return found
 
 
-def get(connection: Connection, uuids: Collection[str]) -> dict[str, ServerRow]:
-    """Return bindings by Nova UUID, in any state."""
-    if not uuids:
-        return {}
-    query = select(servers).where(servers.c.uuid.in_(list(uuids)))
-    return {row.uuid: _row(row._mapping) for row in connection.execute(query)}
-
-
 def write(connection: Connection, rows: Sequence[ServerRow]) -> None:
     """Insert or replace bindings."""
     names = servers.c.keys()
@@ -141,18 +133,6 @@ def write(connection: Connection, rows: Sequence[ServerRow]) -> None:
     for value in values:
         value["state"] = value["state"].value
     upsert(connection, servers, values)
-
-
-def set_state(
-    connection: Connection, uuids: Collection[str], state: ServerState, reason: str, now: datetime
-) -> None:
-    """End bindings, or say that they are about to end."""
-    if uuids:
-        connection.execute(
-            update(servers)
-            .where(servers.c.uuid.in_(list(uuids)))
-            .values(state=state.value, removed_at=now, removed_reason=reason[:255])
-        )
 
 
 def usage(connection: Connection, cluster_uuid: str) -> Usage:

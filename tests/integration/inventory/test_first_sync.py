@@ -139,6 +139,7 @@ def test_machines_of_agents_and_copies_are_held_but_never_adopted(stage: Stage) 
 def test_queries_answer_nova_from_what_is_stored(stage: Stage) -> None:
     site = Site(machines=3)
     stage.edge(site).synchronise()
+    stage.eventually(lambda: stage.clusters(site)[0].synchronised_at is not None, "note of parity")
     (row,) = stage.clusters(site)
 
     resources = stage.queries.resources(row.compute_host)

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from controlplane.store import operations
+from controlplane.store import operations, quarantine
 from controlplane.store.clock import moment
 from controlplane.store.nova.tables import INSTANCES
 from controlplane.store.operations import OperationRow, OperationState
@@ -61,6 +61,12 @@ def test_server_that_nova_deleted_locally_is_restored_when_its_machine_lives(
 
     assert server in stage.servers_of(site)
     assert stage.row(server)["vcpus"] == 3
+    (alarm,) = stage.alarms(site)
+    assert alarm.kind == "UNRECORDED_DELETE"
+    assert server in alarm.message
+
+    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(2e9)))
+    stage.eventually(lambda: stage.alarms(site) == [], "end of the alarm")
 
 
 def test_late_change_does_not_bring_back_what_the_ledger_says_is_destroyed(

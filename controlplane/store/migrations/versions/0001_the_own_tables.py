@@ -11,6 +11,7 @@ down_revision = None
 
 TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 BIG_INTEGER = sa.BigInteger().with_variant(sa.INTEGER(), "sqlite")
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 HASH = sa.BINARY(length=16).with_variant(sa.LargeBinary(length=16), "sqlite")
 BODY = sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 OPTIONS: dict[str, Any] = {
@@ -29,7 +30,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=64), nullable=False),
         sa.Column("cluster_uuid", sa.String(length=36), nullable=True),
         sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("held", sa.Text(), nullable=False),
+        sa.Column("held", LONG_TEXT, nullable=False),
         sa.Column("raised_at", TIME, nullable=False),
         sa.Column("released_at", TIME, nullable=True),
         sa.Column("released_by", sa.String(length=255), nullable=False),
