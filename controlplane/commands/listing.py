@@ -3,11 +3,13 @@
 import argparse
 import sys
 
+from google.protobuf.message import Message
+
 from controlplane.commands.admin_client import admin_channel
-from controlplane.commands.listings import CALL_SECONDS, Listing
+from controlplane.commands.listings import CALL_SECONDS, QUARANTINE, Listing
 from controlplane.commands.output import choose, show
 from controlplane.config import Settings
-from vsphere_gateway.v1 import management_pb2
+from vsphere_gateway.v1 import diagnostics_pb2, management_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
 from vsphere_gateway.v1.management_pb2_grpc import ManagementStub
 
@@ -24,4 +26,11 @@ def list_it(listing: Listing, options: argparse.Namespace, settings: Settings) -
     """Fetch and print. Raises ``ControlPlaneError`` with what to do about it."""
     with admin_channel(settings) as channel:
         messages = listing.fetch(DiagnosticsStub(channel), options)
-    show(messages, listing.columns, choose(options.format, sys.stdout))
+    form = choose(options.format, sys.stdout)
+    show(messages, listing.columns, form)
+    if form == "table" and listing is QUARANTINE and any(map(_is_alarm, messages)):
+        print("An alarm waits for a person: vsg-controlplane quarantine --release alarm:...")
+
+
+def _is_alarm(entry: Message) -> bool:
+    return isinstance(entry, diagnostics_pb2.QuarantineEntry) and entry.object.startswith("alarm:")
