@@ -2,8 +2,9 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from controlplane.clock import Clock
 from controlplane.inventory.cluster_events import ClusterReporter
@@ -28,7 +29,12 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)
 
-REVISITED_AT_ONCE = 200
+AT_ONCE = 200
+"""Objects in one unit, as in one batch of an edge."""
+AT_ONCE_AMONG_CHANGES = 50
+"""The same while changes come, which wait for the unit under way."""
+
+Item = TypeVar("Item")
 
 _TRY_LATER = (ServerChange.DEFERRED, ServerChange.GONE)
 _NOT_SHOWN = (Standing.HIDDEN, Standing.UNCONFIRMED)
@@ -53,12 +59,21 @@ class Jobs:
     """Done one after another, in the vCenter's own thread."""
 
     def __init__(
-        self, state: VCenterState, shared: Shared, patience: Callable[[Feed | None], Patience]
+        self,
+        state: VCenterState,
+        shared: Shared,
+        patience: Callable[[Feed | None], Patience],
+        overtake: Callable[[], bool],
     ) -> None:
-        """``patience`` says how long to go on with what a stream, or nobody, waits for."""
+        """``patience`` says how long to go on with what a stream, or nobody, waits for.
+
+        ``overtake`` applies the changes that have come meanwhile, and tells whether changes come
+        at present.
+        """
         self.state = state
         self.shared = shared
         self.patience = patience
+        self._overtake = overtake
         self.dirty = Dirty(shared.clock.monotonic)
         """Virtual machines to look at again, by key."""
         self.ending = Dirty(shared.clock.monotonic)
@@ -72,11 +87,16 @@ class Jobs:
             self.ending.soon(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
 
     def batch(self, feed: Feed, batch: link_pb2.ObjectBatch) -> None:
-        """Apply a batch, then acknowledge it."""
-        self._apply(Unit(feed.epoch, tuple(batch.objects), tuple(batch.removals)), feed)
-        feed.applied(batch)
+        """Apply a batch, then acknowledge it; changes overtake what is left of a snapshot's."""
         if batch.lane == link_pb2.LANE_CHANGES:
+            self._apply(Unit(feed.epoch, tuple(batch.objects), tuple(batch.removals)), feed)
             self._measure(batch.objects)
+        else:
+            for some in self._pages(batch.objects):
+                self._apply(Unit(feed.epoch, tuple(some)), feed)
+            if batch.removals:
+                self._apply(Unit(feed.epoch, removals=tuple(batch.removals)), feed)
+        feed.applied(batch)
 
     def observed(self, epoch: int, one: inventory_pb2.InventoryObject, feed: Feed | None) -> None:
         """Apply a state that came back with an operation."""
@@ -84,9 +104,7 @@ class Jobs:
 
     def revisit(self, keys: Iterable[str], feed: Feed | None) -> None:
         """Look at virtual machines again: what follows from what is held of them."""
-        some = list(keys)
-        for start in range(0, len(some), REVISITED_AT_ONCE):
-            page = some[start : start + REVISITED_AT_ONCE]
+        for page in self._pages(list(keys)):
             bodies = self.bodies(page)
             states = tuple(inventory_pb2.InventoryObject.FromString(one) for one in bodies.values())
             for key in page:
@@ -95,7 +113,7 @@ class Jobs:
             if states:
                 self._apply(Unit(0, states, revisited=True), feed)
 
-    def bodies(self, keys: list[str]) -> dict[str, bytes]:
+    def bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return what is stored of some objects."""
         database, uuid = self.shared.database, self.state.uuid
 
@@ -119,9 +137,7 @@ class Jobs:
 
     def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> None:
         """Take objects as removed, as a person decided."""
-        some = list(keys)
-        for start in range(0, len(some), REVISITED_AT_ONCE):
-            page = some[start : start + REVISITED_AT_ONCE]
+        for page in self._pages(list(keys)):
             removals = tuple(
                 link_pb2.ObjectRemoval(reference=reference_of(key), reason=reason) for key in page
             )
@@ -166,6 +182,14 @@ class Jobs:
         keys += sorted(self.state.refused)
         contested = self.shared.pipeline.contests.unconfirmed(self.state.uuid)
         feed.confirm(keys + [machine_key(moref) for _, moref in contested])
+
+    def _pages(self, some: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        """Cut what is to be applied into units, and let changes overtake between them."""
+        start = 0
+        while start < len(some):
+            size = AT_ONCE_AMONG_CHANGES if self._overtake() else AT_ONCE
+            yield some[start : start + size]
+            start += size
 
     def _apply(self, unit: Unit, feed: Feed | None) -> None:
         """Apply a unit whatever is in it: halves, down to the one object that cannot be."""

@@ -63,6 +63,10 @@ class Lanes:
             return self._later.popleft()
         return self._first.popleft() if self._first else None
 
+    def take_change(self) -> link_pb2.InventoryRequest | None:
+        """Return the next change, but no query or end of a pass."""
+        return self._first.popleft() if self._first and self._first[0].HasField("batch") else None
+
     def take_later(self) -> link_pb2.InventoryRequest | None:
         """Return the next snapshot batch."""
         return self._later.popleft() if self._later else None

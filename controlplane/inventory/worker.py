@@ -16,7 +16,7 @@ from math import inf
 from controlplane.interfaces import InventorySink
 from controlplane.inventory.chores import Chores
 from controlplane.inventory.feed import Feed
-from controlplane.inventory.jobs import REVISITED_AT_ONCE, Jobs, Shared
+from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared
 from controlplane.inventory.patience import AbandonedError, Patience
 from controlplane.inventory.references import machine_key
 from controlplane.inventory.state import VCenterState
@@ -25,6 +25,8 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)
 
+CHANGES_SECONDS = 5.0
+"""How long after a change others are expected to follow."""
 FAILED_SECONDS = 5.0
 """Before something is done again that failed for no reason that was foreseen."""
 
@@ -51,7 +53,8 @@ class Worker:
         self._observed: deque[inventory_pb2.InventoryObject] = deque()
         self._confirm: set[str] = set()
         self._revisit: set[str] = set()
-        self._jobs = Jobs(state, shared, self._patience)
+        self._changed_at = -inf
+        self._jobs = Jobs(state, shared, self._patience, self._overtake)
         self._chores = Chores(self._jobs, lambda: self._feed)
         self._thread = threading.Thread(
             target=self._run, name=f"inventory-{state.uuid[:8]}", daemon=True
@@ -111,14 +114,28 @@ class Worker:
                 self._feed = None
                 self.state.holdings.end_of_call()
 
+    def _overtake(self) -> bool:
+        """Apply changes that came during a long job; tell whether changes come at present."""
+        while True:
+            with self._condition:
+                feed = self._feed
+                change = None if feed is None else feed.lanes.take_change()
+                job = self._result() or (feed and self._of_stream(feed, change))
+            if not job:
+                return self._clock() - self._changed_at < CHANGES_SECONDS
+            self._persevere(job)
+
     def _patience(self, feed: Feed | None) -> Patience:
         unwanted = (lambda: feed.closed) if feed is not None else (lambda: False)
         return Patience(self.state.uuid, self._stop, unwanted)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            while not self._do(job):
-                log.warning("inventory work is tried again %s", keyed(vcenter=self.state.uuid))
+            self._persevere(job)
+
+    def _persevere(self, job: Job) -> None:
+        while not self._do(job):
+            log.warning("inventory work is tried again %s", keyed(vcenter=self.state.uuid))
 
     def _do(self, job: Job) -> bool:
         """Do one piece of work; returns False when it has to be done again.
@@ -153,23 +170,31 @@ class Worker:
 
     def _choose(self) -> Job | None:
         feed = self._feed
-        if self._observed:
-            one = self._observed.popleft()
-            return Job(functools.partial(self._jobs.observed, self._epoch, one, feed))
         if feed is None:
-            return self._again(None)
+            return self._result() or self._again(None)
         return (
-            self._of_stream(feed, feed.lanes.take_first())
+            self._result()
+            or self._of_stream(feed, feed.lanes.take_first())
             or self._question(feed)
             or self._again(feed)
             or self._of_stream(feed, feed.lanes.take_later())
         )
+
+    def _result(self) -> Job | None:
+        """Return a state that came back with an operation, to be applied."""
+        if not self._observed:
+            return None
+        self._changed_at = self._clock()
+        one = self._observed.popleft()
+        return Job(functools.partial(self._jobs.observed, self._epoch, one, self._feed))
 
     def _of_stream(self, feed: Feed, request: link_pb2.InventoryRequest | None) -> Job | None:
         if request is None:
             return None
         match request.WhichOneof("message"):
             case "batch":
+                if request.batch.lane == link_pb2.LANE_CHANGES:
+                    self._changed_at = self._clock()
                 return Job(functools.partial(self._jobs.batch, feed, request.batch), feed)
             case "bucket_query":
                 return Job(functools.partial(feed.contents, request.bucket_query), feed)
@@ -188,10 +213,10 @@ class Worker:
         """Return something that is due."""
         self._jobs.dirty.soon(self._revisit)
         self._revisit.clear()
-        keys = self._jobs.dirty.take(REVISITED_AT_ONCE)
+        keys = self._jobs.dirty.take(AT_ONCE)
         if keys:
             return Job(functools.partial(self._jobs.revisit, keys, feed))
-        uuids = self._jobs.ending.take(REVISITED_AT_ONCE)
+        uuids = self._jobs.ending.take(AT_ONCE)
         if uuids:
             return Job(functools.partial(self._jobs.end, uuids))
         chore = self._chores.take()

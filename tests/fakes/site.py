@@ -48,7 +48,7 @@ class Site:
         self.revision = 0
         self._surroundings()
         for number in range(1, clusters + 1):
-            self._cluster(number, hosts)
+            self.add_cluster(number, hosts)
         count = 0
         for number in range(1, clusters + 1):
             for _ in range(machines):
@@ -211,7 +211,8 @@ class Site:
             network=inventory_pb2.Network(name="VM Network", parent=datacenter, accessible=True),
         )
 
-    def _cluster(self, number: int, hosts: int) -> None:
+    def add_cluster(self, number: int, hosts: int) -> None:
+        """Create a cluster with hosts that mount the datastore."""
         reference = Reference(type="ClusterComputeResource", value=f"domain-c{number}")
         members = [
             Reference(type="HostSystem", value=f"host-{number}-{index}")

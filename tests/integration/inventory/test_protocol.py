@@ -37,6 +37,29 @@ def test_older_snapshot_state_never_overwrites_a_newer_change(stage: Stage, site
     assert edge.synchronise() == 0
 
 
+def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: Stage) -> None:
+    site = Site(machines=2)
+    gated = stage.servers = _Gated(stage)
+    gated.gate.set()
+    stage.restart()
+    edge = stage.edge(site)
+    edge.synchronise()
+    edge.changes(site.change_machine("vm-1", lambda m: setattr(m, "cpus", 3)))
+    gated.sizes.clear()
+    gated.began.clear()
+    gated.gate.clear()
+
+    more = [site.add_machine(f"more-{n}") for n in range(120)]
+    edge.send_batch(SNAPSHOT, more, wait=False)
+    assert gated.began.wait(30)
+    change = site.change_machine("vm-2", lambda m: setattr(m, "cpus", 3))
+    edge.send_batch(CHANGES, [change], wait=False)
+    gated.gate.set()
+    edge.wait(lambda: edge.unacked() == 0, "acks")
+
+    assert gated.sizes == [50, 1, 50, 20]
+
+
 def test_removal_that_overtakes_a_snapshot_batch_is_final(stage: Stage, site: Site) -> None:
     edge = stage.edge(site)
     edge.synchronise()
@@ -282,6 +305,27 @@ class _Breaking:
     ) -> list[ServerOutcome]:
         if any(one.uuid == self._breaks for one in records):
             raise KeyError(self._breaks)
+        return self._servers.apply(records, restore)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._servers, name)
+
+
+class _Gated:
+    """Lets servers be written once somebody opens the gate; notes how many at a time."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._servers = stage.servers
+        self.began = threading.Event()
+        self.gate = threading.Event()
+        self.sizes: list[int] = []
+
+    def apply(
+        self, records: list[ServerRecord], restore: Collection[str] = ()
+    ) -> list[ServerOutcome]:
+        self.sizes.append(len(records))
+        self.began.set()
+        assert self.gate.wait(30)
         return self._servers.apply(records, restore)
 
     def __getattr__(self, name: str) -> object:
