@@ -100,3 +100,24 @@ def test_worker_that_crashes_comes_back_and_forces_nothing(company: Company, run
     assert pids["production"] != workers["production"]
     assert company.power(running) == "poweredOn"
     assert company.status(running) == "ACTIVE"
+
+
+def test_killed_control_plane_finds_its_workers_again_and_they_wait_for_it(
+    company: Company, running: str
+) -> None:
+    before = {one["name"]: one["worker_pid"] for one in controlplane.ask(PLACE, "clusters")}
+    pid = company.deployment.control_plane.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    company.openstack.compute.stop_server(company.server(running))
+    eventually(lambda: company.deployment.control_plane.pid, None)
+    company.deployment.control_plane.start()
+    company.deployment.wait_for_workers(BACK_SECONDS)
+    after = {one["name"]: one["worker_pid"] for one in controlplane.ask(PLACE, "clusters")}
+    assert after == before
+    eventually(lambda: company.server(running).task_state, None, 90)
+    if company.status(running) == "ACTIVE":  # the edge came later than the worker asked
+        assert "not connected" in why(company, running, "stop")
+        company.openstack.compute.stop_server(company.server(running))
+    eventually(lambda: company.status(running), "SHUTOFF", 60)
+    assert company.power(running) == "poweredOff"
