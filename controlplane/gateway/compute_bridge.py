@@ -57,7 +57,8 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
             if cluster is None:
                 result = _not_managed(operation, request.compute_host)
             else:
-                result = self._ledger.execute(self._ledger_request(request, cluster))
+                stored = self._inventory.virtual_machine(_server_uuid(operation))
+                result = self._ledger.execute(_ledger_request(request, cluster, stored))
         except StoreError as error:
             result = faults.no_ledger(operation, str(error))
         if self._ledger.stopping:
@@ -125,32 +126,6 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
             vcenter_uuid=stored.vcenter_uuid,
         )
 
-    def _ledger_request(
-        self, request: compute_pb2.ExecuteRequest, cluster: ComputeCluster
-    ) -> Request:
-        """Fill in where the virtual machine is now, which may be another cluster than Nova's."""
-        operation = operations_pb2.Operation()
-        operation.CopyFrom(request.operation)
-        operation.cluster.CopyFrom(cluster.reference)
-        vcenter_uuid = cluster.vcenter_uuid
-        if operation.HasField("clone_virtual_machine"):
-            server_uuid = operation.clone_virtual_machine.instance_uuid
-        else:
-            server_uuid = operation.target.instance_uuid
-            stored = self._inventory.virtual_machine(server_uuid)
-            if stored is not None:
-                vcenter_uuid = stored.vcenter_uuid
-                _aim(operation, stored)
-        return Request(
-            operation=operation,
-            vcenter_uuid=vcenter_uuid,
-            instance_uuid=server_uuid,
-            compute_host=request.compute_host,
-            project_id=request.project_id,
-            user_id=request.user_id,
-            recorded_delete=request.user_requested_delete,
-        )
-
     def _fresh(
         self, request: compute_pb2.GetInstanceRequest, stored: StoredVirtualMachine | None
     ) -> compute_pb2.GetInstanceResponse | None:
@@ -164,10 +139,41 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         question.deadline.FromNanoseconds(int((self._now() + STATE_SECONDS) * 1e9))
         question.target.instance_uuid = request.instance_uuid
         execute = compute_pb2.ExecuteRequest(compute_host=request.compute_host, operation=question)
-        wanted = self._ledger_request(execute, cluster)
+        wanted = _ledger_request(execute, cluster, stored)
         if not self._dispatcher.online(wanted.vcenter_uuid):
             return None
         return _state(self._ledger.execute(wanted))
+
+
+def _server_uuid(operation: operations_pb2.Operation) -> str:
+    """Return the Nova UUID of the server that an operation is about."""
+    if operation.HasField("clone_virtual_machine"):
+        return operation.clone_virtual_machine.instance_uuid
+    return operation.target.instance_uuid
+
+
+def _ledger_request(
+    request: compute_pb2.ExecuteRequest,
+    cluster: ComputeCluster,
+    stored: StoredVirtualMachine | None,
+) -> Request:
+    """Fill in where the virtual machine is now, which may be another cluster than Nova's."""
+    operation = operations_pb2.Operation()
+    operation.CopyFrom(request.operation)
+    operation.cluster.CopyFrom(cluster.reference)
+    vcenter_uuid = cluster.vcenter_uuid
+    if stored is not None and not operation.HasField("clone_virtual_machine"):
+        vcenter_uuid = stored.vcenter_uuid
+        _aim(operation, stored)
+    return Request(
+        operation=operation,
+        vcenter_uuid=vcenter_uuid,
+        instance_uuid=_server_uuid(request.operation),
+        compute_host=request.compute_host,
+        project_id=request.project_id,
+        user_id=request.user_id,
+        recorded_delete=request.user_requested_delete,
+    )
 
 
 def _aim(operation: operations_pb2.Operation, stored: StoredVirtualMachine) -> None:
