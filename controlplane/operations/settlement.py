@@ -29,8 +29,8 @@ class Step(Enum):
     """Ask vCenter; when its effect is not there yet, ask again at the deadline."""
 
 
-def step(flight: Flight, now: float) -> Step:
-    """Choose what to do.
+def step(flight: Flight, now: float, edge: str) -> Step:
+    """Choose what to do now that ``edge`` is there.
 
     A reboot that may have begun is never sent again, and neither is a clone: the first may still
     run in vCenter. What has an owner no longer is never sent again either, because Nova told
@@ -42,7 +42,8 @@ def step(flight: Flight, now: float) -> Step:
         return Step.CHECK
     if flight.action in REPEATABLE:
         return Step.SEND_AGAIN
-    begun = flight.state is OperationState.ACCEPTED
+    # Another edge cannot know what the first one took on just before its link broke.
+    begun = flight.state is OperationState.ACCEPTED or flight.edge not in ("", edge)
     if flight.action == "clone_virtual_machine":
         return Step.CHECK_THEN_WAIT if begun else Step.CHECK_THEN_SEND
     return Step.CHECK if begun else Step.SEND_AGAIN

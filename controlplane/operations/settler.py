@@ -161,7 +161,7 @@ class Settler:
         operation_id = flight.operation.operation_id
         if operation_id in returned.handled or flight.adrift:
             return True
-        step = settlement.step(flight, self._clock.time())
+        step = settlement.step(flight, self._clock.time(), returned.edge)
         log.info("operation lost with the link, step=%r %s", step.value, flight.description())
         try:
             settled = self._take(step, flight)

@@ -143,12 +143,12 @@ class ScriptedEdge:
         self._unacknowledged.clear()
         self._by_key.clear()
 
-    def reconnect(self) -> None:
+    def reconnect(self, name: str = "edge-1") -> None:
         """Dial again: name what is unsettled, then replay what is not acknowledged."""
         self.online_now = True
         ids = [*self._running, *self._unacknowledged]
         progress = [operations_pb2.OperationProgress(operation_id=one) for one in ids]
-        self.events.edge_connected("edge-1", VCENTER, progress)
+        self.events.edge_connected(name, VCENTER, progress)
         for operation_id in list(self._unacknowledged):
             self.report(operation_id)
 

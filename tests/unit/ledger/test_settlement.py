@@ -73,6 +73,19 @@ def test_reboot_that_an_earlier_edge_process_began_is_not_repeated(
     assert "reboot" not in edge.executed
 
 
+def test_reboot_is_not_repeated_by_the_edge_that_takes_over(
+    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+) -> None:
+    edge.hold = {"reboot"}
+    call = in_thread(lambda: life.ledger.execute(request_for("reboot")))
+    edge.await_arrival("reboot")  # accepted, but the link broke before it could say so
+    edge.break_link()
+    edge.restart()
+    edge.reconnect("edge-2")
+    assert reason(call()) == UNKNOWN
+    assert len([1 for one in edge.received if one.HasField("reboot")]) == 1
+
+
 def test_clone_that_finished_after_the_edge_restarted_is_found_in_vcenter(
     life: Life, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
