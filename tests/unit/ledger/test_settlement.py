@@ -78,7 +78,8 @@ def test_reboot_is_not_repeated_by_the_edge_that_takes_over(
 ) -> None:
     edge.hold = {"reboot"}
     call = in_thread(lambda: life.ledger.execute(request_for("reboot")))
-    edge.await_arrival("reboot")  # accepted, but the link broke before it could say so
+    edge.await_arrival("reboot")  # taken on, but the link breaks before it can say so
+    await_state(life, OperationState.SENT)
     edge.break_link()
     edge.restart()
     edge.reconnect("edge-2")
