@@ -10,10 +10,10 @@ from typing import Final
 
 from edge.vcenter.answers import VIM, Element, type_of
 from edge.vcenter.values import (
-    child_flag,
+    Children,
     child_number,
-    child_reference,
     child_text,
+    reference,
     routable_addresses,
 )
 from vsphere_gateway.v1 import inventory_pb2
@@ -60,12 +60,8 @@ _OTHER_DEVICES: Final = frozenset(
         "VirtualFloppy",
     )
 )
-_LABEL: Final = f"{VIM}deviceInfo/{VIM}label"
-_CONNECTED: Final = f"{VIM}connectable/{VIM}connected"
-_DISK_ID: Final = f"{VIM}vDiskId/{VIM}id"
-_PARENT_FILE: Final = f"{VIM}parent/{VIM}fileName"
 _MAC_ADDRESS: Final = VIM + "macAddress"
-_BACKING: Final = VIM + "backing"
+_NETWORK: Final = VIM + "network"
 _PORT: Final = VIM + "port"
 
 
@@ -81,10 +77,8 @@ def set_devices(machine: inventory_pb2.VirtualMachine, devices: Iterable[Element
         if kind == "VirtualDisk":
             disks.append(_disk(device))
         elif kind in _CONTROLLERS:
-            controllers[child_number(device, "key")] = (
-                _CONTROLLERS[kind],
-                child_number(device, "busNumber"),
-            )
+            found = Children(device)
+            controllers[found.number("key")] = (_CONTROLLERS[kind], found.number("busNumber"))
         elif kind not in _OTHER_DEVICES and device.find(_MAC_ADDRESS) is not None:
             nics.append(_nic(device, kind, addresses))
     for disk in disks:
@@ -109,63 +103,74 @@ def set_addresses(machine: inventory_pb2.VirtualMachine, guest_nics: Iterable[El
 
 
 def _disk(device: Element) -> inventory_pb2.VirtualDisk:
+    found = Children(device)
     disk = inventory_pb2.VirtualDisk(
-        key=child_number(device, "key"),
-        label=device.findtext(_LABEL) or "",
-        capacity_bytes=_capacity_bytes(device),
-        controller_key=child_number(device, "controllerKey"),
-        unit_number=child_number(device, "unitNumber"),
-        first_class_disk_id=device.findtext(_DISK_ID) or "",
+        key=found.number("key"),
+        label=_label(found),
+        capacity_bytes=found.number("capacityInBytes") or found.number("capacityInKB") * 1024,
+        controller_key=found.number("controllerKey"),
+        unit_number=found.number("unitNumber"),
     )
-    backing = device.find(_BACKING)
+    disk_id = found.element("vDiskId")
+    if disk_id is not None:
+        disk.first_class_disk_id = child_text(disk_id, "id")
+    backing = found.element("backing")
     if backing is not None:
-        kind = type_of(backing)
-        disk.file_name = child_text(backing, "fileName")
-        disk.uuid = child_text(backing, "uuid")
-        disk.disk_mode = child_text(backing, "diskMode")
-        disk.disk_type = _disk_type(backing, kind)
-        disk.parent_file_name = backing.findtext(_PARENT_FILE) or ""
-        disk.raw_device_mapping = kind in _RAW_BACKINGS
-        disk.shared = child_text(backing, "sharing") == "sharingMultiWriter"
-        datastore = child_reference(backing, "datastore")
-        if datastore is not None:
-            disk.datastore.CopyFrom(datastore)
+        _fill_backing(disk, backing)
     return disk
 
 
-def _capacity_bytes(device: Element) -> int:
-    in_bytes = child_number(device, "capacityInBytes")
-    return in_bytes or child_number(device, "capacityInKB") * 1024
+def _fill_backing(disk: inventory_pb2.VirtualDisk, backing: Element) -> None:
+    kind, found = type_of(backing), Children(backing)
+    disk.file_name = found.text("fileName")
+    disk.uuid = found.text("uuid")
+    disk.disk_mode = found.text("diskMode")
+    disk.disk_type = _disk_type(found, kind)
+    disk.raw_device_mapping = kind in _RAW_BACKINGS
+    disk.shared = found.text("sharing") == "sharingMultiWriter"
+    parent = found.element("parent")
+    if parent is not None:
+        disk.parent_file_name = child_text(parent, "fileName")
+    datastore = found.element("datastore")
+    if datastore is not None:
+        disk.datastore.CopyFrom(reference(datastore))
 
 
-def _disk_type(backing: Element, kind: str) -> str:
+def _disk_type(backing: Children, kind: str) -> str:
     if kind in _SPARSE_BACKINGS:
         return "sparse"
-    if child_flag(backing, "thinProvisioned"):
+    if backing.flag("thinProvisioned"):
         return "thin"
-    if child_flag(backing, "eagerlyScrub"):
+    if backing.flag("eagerlyScrub"):
         return "eagerZeroedThick"
     return "preallocated"
 
 
 def _nic(device: Element, kind: str, addresses: dict[int, list[str]]) -> inventory_pb2.VirtualNic:
-    key = child_number(device, "key")
+    found = Children(device)
+    key = found.number("key")
     nic = inventory_pb2.VirtualNic(
         key=key,
-        label=device.findtext(_LABEL) or "",
-        mac_address=child_text(device, "macAddress").lower(),
+        label=_label(found),
+        mac_address=found.text("macAddress").lower(),
         model=_NIC_MODELS.get(kind, kind),
-        connected=device.findtext(_CONNECTED) == "true",
         ip_addresses=addresses.get(key),
     )
-    backing = device.find(_BACKING)
+    connectable = found.element("connectable")
+    if connectable is not None:
+        nic.connected = child_text(connectable, "connected") == "true"
+    backing = found.element("backing")
     if backing is not None:
-        network = child_reference(backing, "network")
+        network, port = backing.find(_NETWORK), backing.find(_PORT)
         if network is not None:
-            nic.network.CopyFrom(network)
-        port = backing.find(_PORT)
+            nic.network.CopyFrom(reference(network))
         if port is not None:
             nic.portgroup_key = child_text(port, "portgroupKey")
         elif network is None:
             nic.portgroup_key = child_text(backing, "opaqueNetworkId")
     return nic
+
+
+def _label(device: Children) -> str:
+    info = device.element("deviceInfo")
+    return "" if info is None else child_text(info, "label")

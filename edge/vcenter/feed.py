@@ -4,9 +4,9 @@ import dataclasses
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import Final, Self, TypeAlias
 
 from edge.errors import EdgeError
 from edge.vcenter import faults
@@ -48,7 +48,6 @@ class AuditEnd:
     attributes: Attributes
 
 
-_T = TypeVar("_T")
 Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd
 
 
@@ -138,55 +137,9 @@ class Feed:
             self._put(AuditEnd(self._attributes.read()))
 
     def _put(self, item: Item | Exception) -> None:
-        put_until(self._ended, self._items, item)
-
-
-def fetch_ahead(pages: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield ``pages``, the next of which is fetched in a thread while one is used.
-
-    Raises what ``pages`` raises. The thread ends with the page that it is fetching when the caller
-    takes no more.
-    """
-    fetching = _Fetching(pages)
-    try:
-        while (page := fetching.next()) is not None:
-            yield page
-    finally:
-        fetching.ended.set()
-
-
-class _Fetching:
-    """A thread that is one page ahead."""
-
-    def __init__(self, pages: Iterator[bytes]) -> None:
-        self.ended = threading.Event()
-        self._pages = pages
-        self._fetched: queue.Queue[bytes | Exception | None] = queue.Queue(1)
-        threading.Thread(target=self._fetch, name="vcenter-read", daemon=True).start()
-
-    def next(self) -> bytes | None:
-        item = self._fetched.get()
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-    def _fetch(self) -> None:
-        try:
-            for page in self._pages:
-                if not put_until(self.ended, self._fetched, page):
-                    return
-        except Exception as error:  # noqa: BLE001 - the thread's boundary: the caller raises it
-            put_until(self.ended, self._fetched, error)
-        else:
-            put_until(self.ended, self._fetched, None)
-
-
-def put_until(ended: threading.Event, target: "queue.Queue[_T]", item: _T) -> bool:
-    """Put ``item`` when there is room; False if ``ended`` was set first."""
-    while not ended.is_set():
-        try:
-            target.put(item, timeout=1.0)
-        except queue.Full:
-            continue
-        return True
-    return False
+        while not self._ended.is_set():
+            try:
+                self._items.put(item, timeout=1.0)
+            except queue.Full:
+                continue
+            return

@@ -5,22 +5,22 @@ afterwards, counts as a deletion. Everything else keeps the object.
 """
 
 import enum
-import itertools
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from edge.vcenter import faults
 from edge.vcenter.answers import ObjectProperties, parse_objects
-from edge.vcenter.feed import fetch_ahead
+from edge.vcenter.fetching import fetch_ahead
 from edge.vcenter.property_collector import PropertyReader
 from edge.vcenter.property_specs import TypeSpec, spec_of
 from edge.vcenter.references import Key, type_name_of
 from edge.vcenter.session import VCenterSession
 from vsphere_gateway.v1 import link_pb2
 
-OBJECTS_AT_ONCE: Final = 200
-"""A virtual machine is some 6 to 15 KB of XML: two such pages are held, and the tree of a third."""
+OBJECTS_AT_ONCE: Final = 100
+"""A virtual machine is some 6 to 15 KB of XML: some such pages are held, and the tree of one."""
 
 
 class Presence(enum.Enum):
@@ -42,13 +42,16 @@ class ObjectReader:
     def read(
         self, keys: Sequence[Key], paths: Sequence[str], type_name: str
     ) -> Iterator[ObjectProperties]:
-        """Yield what vCenter shows of objects of one type; one batch ahead is fetched."""
-        pages = itertools.chain.from_iterable(
-            self._properties.read(keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
+        """Yield what vCenter shows of objects of one type, fetched in batches ahead of use."""
+        fetches = [
+            functools.partial(self._fetch, keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
             for at in range(0, len(keys), OBJECTS_AT_ONCE)
-        )
-        for body in fetch_ahead(pages) if len(keys) > OBJECTS_AT_ONCE else pages:
+        ]
+        for body in fetch_ahead(fetches):
             yield from parse_objects(body)
+
+    def _fetch(self, keys: Sequence[Key], paths: Sequence[str], type_name: str) -> list[bytes]:
+        return list(self._properties.read(keys, paths, type_name))
 
     def read_whole(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
         """Yield all that is ever read about objects of any type.

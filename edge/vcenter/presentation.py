@@ -62,11 +62,10 @@ class Presenter:
         """Return a managed virtual machine or template. Changes ``machine``."""
         managed = self.topology.managed
         cluster = self.topology.owner_of(key_of(machine.resource_pool), key_of(machine.host))
-        folder = key_of(machine.folder)
         machine.protected_by_site = (
             self.appliances.include(machine)
             or self.managed.name_is_read_only(machine.name)
-            or self.managed.folder_is_read_only(self.topology.folder_path(folder))
+            or self._is_in_read_only_folder(machine)
         )
         self._name_attributes(machine)
         machine.tags.extend(self.tags.get(key, ()))
@@ -82,6 +81,12 @@ class Presenter:
         presented = inventory_pb2.InventoryObject(reference=reference_of(key))
         getattr(presented, "template" if is_template else "virtual_machine").CopyFrom(machine)
         return presented
+
+    def _is_in_read_only_folder(self, machine: inventory_pb2.VirtualMachine) -> bool:
+        if not self.managed.read_only_folders:
+            return False
+        path = self.topology.folder_path(key_of(machine.folder))
+        return self.managed.folder_is_read_only(path)
 
     def _name_attributes(self, machine: inventory_pb2.VirtualMachine) -> None:
         named = [

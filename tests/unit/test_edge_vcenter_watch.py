@@ -1,14 +1,14 @@
 """The requests to the PropertyCollector, and the threads that fetch ahead."""
 
+import functools
 import re
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from edge.vcenter import faults
-from edge.vcenter.feed import fetch_ahead
+from edge.vcenter.fetching import fetch_ahead
 from edge.vcenter.property_collector import PropertyReader, PropertyWatch
 from tests.vsphere_answers import soap
 
@@ -88,44 +88,57 @@ def test_partial_updates_are_off_and_references_are_escaped() -> None:
     assert '<obj type="VirtualMachine">vm-1&lt;&amp;&gt;</obj>' in session.requests[-1]
 
 
-def test_one_page_is_fetched_ahead_and_no_more() -> None:
+def test_pages_come_in_order_and_few_are_fetched_ahead() -> None:
     fetched: list[int] = []
     reached = threading.Semaphore(0)
 
-    def pages() -> Iterator[bytes]:
-        for number in range(5):
-            fetched.append(number)
-            reached.release()
-            yield b"%d" % number
+    def fetch(number: int) -> list[bytes]:
+        fetched.append(number)
+        reached.release()
+        return [b"%d" % number, b"%d+" % number]
 
-    ahead = fetch_ahead(pages())
+    ahead = fetch_ahead([functools.partial(fetch, number) for number in range(9)])
     assert next(ahead) == b"0"
-    # The one that is used, the one that waits, and the one that is being put.
-    for _ in range(3):
+    # The one that is used, and three that wait.
+    for _ in range(4):
         assert reached.acquire(timeout=5)
     assert not reached.acquire(timeout=0.2)
-    assert fetched == [0, 1, 2]
-    assert list(ahead) == [b"1", b"2", b"3", b"4"]
+    assert sorted(fetched) == [0, 1, 2, 3]
+    rest = [page for number in range(1, 9) for page in (b"%d" % number, b"%d+" % number)]
+    assert list(ahead) == [b"0+", *rest]
 
 
-def test_what_fetching_raises_is_raised_where_the_pages_are_used() -> None:
-    def pages() -> Iterator[bytes]:
-        yield b"first"
+def test_two_requests_are_under_way_at_a_time() -> None:
+    both = threading.Barrier(2, timeout=5)
+
+    def fetch() -> list[bytes]:
+        both.wait()
+        return [b"page"]
+
+    assert list(fetch_ahead([fetch] * 4)) == [b"page"] * 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_what_fetching_raises_is_raised_where_the_pages_are_used(count: int) -> None:
+    def fail() -> list[bytes]:
         raise faults.SessionExpiredError("gone")
 
-    ahead: Any = fetch_ahead(pages())
-    assert next(ahead) == b"first"
+    ahead = fetch_ahead([lambda: [b"page"]] * (count - 1) + [fail])
+    for _ in range(count - 1):
+        assert next(ahead) == b"page"
     with pytest.raises(faults.SessionExpiredError):
         next(ahead)
 
 
-def test_thread_ends_when_nobody_takes_pages_any_more() -> None:
-    def pages() -> Iterator[bytes]:
-        while True:
-            yield b"page"
+def test_nothing_to_fetch_is_no_page() -> None:
+    assert list(fetch_ahead([])) == []
 
-    ahead: Any = fetch_ahead(pages())
-    next(ahead)
+
+@pytest.mark.parametrize("taken", [1, 100])
+def test_threads_end_when_nobody_takes_pages_any_more(taken: int) -> None:
+    ahead: Any = fetch_ahead([lambda: [b"page"]] * 100)
+    for _ in range(taken):
+        next(ahead)
     ahead.close()
     readers = [each for each in threading.enumerate() if each.name == "vcenter-read"]
     for each in readers:
