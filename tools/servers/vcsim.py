@@ -12,7 +12,7 @@ from typing import Any
 
 from tools.servers import certificate, golang
 from tools.servers.process import Daemon
-from tools.servers.state import BIN, LOOPBACK, ServerError
+from tools.servers.state import LOOPBACK, ServerError
 
 USERNAME = "administrator@vsphere.local"
 PASSWORD = "Sim-only-passw0rd"  # of a simulator that holds nothing
@@ -29,8 +29,16 @@ class Vcsim:
     resource pool), standalone_host=0, ds=2, pg=1, delay=5, method_delay="PowerOnVM_Task:700".
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, **flags: str | int | float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        program: golang.Program = golang.VCSIM,
+        **flags: str | int | float,
+    ) -> None:
         self.folder = folder
+        self._program = program
         self.port = port
         self.username = USERNAME
         self.password = PASSWORD
@@ -65,7 +73,7 @@ class Vcsim:
 
     def start(self) -> None:
         """Start, on the same port as before if it ran before; the model is made afresh."""
-        golang.ensure(golang.VCSIM)
+        golang.ensure(self._program)
         daemon = self._daemon()
         daemon.start()
         machines = int(self._flags.get("vm", 2)) * int(self._flags.get("cluster", 1))
@@ -146,7 +154,7 @@ class Vcsim:
     def _daemon(self) -> Daemon:
         flags = [f"-{name.replace('_', '-')}={value}" for name, value in self._flags.items()]
         command: list[str | Path] = [
-            BIN / golang.VCSIM.name,
+            self._program.path,
             *("-l", f"{LOOPBACK}:{self.port}"),
             *("-username", self.username, "-password", self.password),
             *("-tlscert", self.certificate.certificate, "-tlskey", self.certificate.key),

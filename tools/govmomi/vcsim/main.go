@@ -1,6 +1,6 @@
 // vcsim serves govmomi's simulated vCenter, as the program of that name does, with one
 // addition: faults can be injected while it runs, by POST to /simulator/faults.
-// And one patch: see ../simulator.patch.
+// Built for benchmarks, it is patched besides: see ../simulator.patch.
 //
 // It is built here because the simulator's module is what the Go module proxies carry.
 package main
