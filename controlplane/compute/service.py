@@ -39,6 +39,8 @@ class ComputeHost:
     """The state of the service as last written: empty for enabled, else the reason."""
     retry: float = 0.0
     """When what failed is tried again, in monotonic seconds."""
+    delay: float = 0.0
+    """Seconds that the last failure was waited for."""
     removed: bool = False
     """Nova knows it no longer."""
 
@@ -46,6 +48,7 @@ class ComputeHost:
 def compute_host(row: ClusterRow, worker: Worker) -> ComputeHost:
     """Return what the own tables say about a cluster's host."""
     open_ = row.state not in CLOSED
+    left = row.state is ClusterState.UNMANAGED
     return ComputeHost(
         row=row,
         worker=worker,
@@ -53,6 +56,8 @@ def compute_host(row: ClusterRow, worker: Worker) -> ComputeHost:
         provisioned=row.state in _KNOWN,
         synchronised=open_ and row.synchronised_at is not None,
         allocated=open_ and row.allocations_at is not None,
+        # Its host may not have been removed before the last control plane ended.
+        gone=row.state_reason or "it left management" if left else "",
     )
 
 
@@ -135,8 +140,10 @@ class ComputeServices:
 
     def _dismiss(self, host: ComputeHost) -> None:
         """Disable, and once the worker has ended take the host out of Nova."""
-        if host.provisioned:
-            self._disable(host, f"AUTO: cluster {host.row.name}: {host.gone}")
+        if self._writer.status(host.row.compute_host) is None:
+            host.removed = host.worker.over
+            return
+        self._disable(host, f"AUTO: cluster {host.row.name}: {host.gone}")
         if host.worker.over:
             self._writer.remove(host.row.compute_host)
             host.removed = True

@@ -31,6 +31,7 @@ from controlplane.store.errors import StoreError
 log = logging.getLogger("controlplane.compute.supervisor")
 
 RETRY_SECONDS = 5.0
+LONGEST_RETRY = 120.0
 LONGEST_WAIT = 3600.0
 EXPECTED = (StoreError, PlacementError, LookupError, ValueError, OSError)
 """What keeps a host from being as it should be for a while."""
@@ -149,6 +150,7 @@ class Supervisor:
         host = self._hosts.get(cluster_uuid)
         if host is not None:
             host.gone = reason or "it left management"
+            host.retry = host.delay = 0.0
             host.synchronised = host.allocated = host.provision = False
 
     def _edge(self, vcenter_uuid: str, offline: str) -> None:
@@ -156,6 +158,7 @@ class Supervisor:
         for host in self._hosts.values():
             if host.row.vcenter_uuid == vcenter_uuid:
                 host.edge_online, host.offline = not offline, offline
+                host.retry = host.delay = 0.0
 
     def _worker_ended(self, worker: Worker, ended: WorkerProcess, status: int | None) -> None:
         worker.ended(ended, status, self._monotonic())
@@ -202,16 +205,17 @@ class Supervisor:
             host = self._hosts[row.uuid] = self._host(row)
         host.row = row
         host.gone = ""
-        host.retry = 0.0
+        host.retry = host.delay = 0.0
         for fact in facts:
             setattr(host, fact, True)
 
     def _apply(self, host: ComputeHost) -> None:
         try:
             self._services.apply(host)
-            host.retry = 0.0
+            host.retry = host.delay = 0.0
         except EXPECTED as error:
-            host.retry = self._monotonic() + RETRY_SECONDS
+            host.delay = min(max(host.delay * 2, RETRY_SECONDS), LONGEST_RETRY)
+            host.retry = self._monotonic() + host.delay
             log.warning(
                 "compute host not as it should be, trying again %s",
                 keyed(host=host.row.compute_host, error=error),

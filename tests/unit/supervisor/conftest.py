@@ -55,6 +55,7 @@ class NotedHosts:
         self.disabled: dict[str, str] = {}
         self.away = False
         self.attempts = 0
+        self.last_words: dict[str, str] = {}
 
     def provision(self, record: ComputeHostRecord) -> None:
         self.attempts += 1
@@ -76,10 +77,11 @@ class NotedHosts:
         return self._status(host)
 
     def status(self, host: str) -> ServiceStatus | None:
-        return self._status(host)
+        return self._status(host) if host in self.disabled else None
 
     def remove(self, host: str) -> None:
         self.calls.append(("remove", host))
+        self.last_words[host] = self.disabled.pop(host)
 
     def _status(self, host: str) -> ServiceStatus:
         reason = self.disabled.get(host, "")

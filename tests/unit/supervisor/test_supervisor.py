@@ -251,8 +251,21 @@ def test_cluster_that_left_management_loses_worker_and_host(stage: Stage) -> Non
     stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
     eventually(lambda: ("remove", "c1-1a2b3c4d") in stage.hosts.calls)
     assert not alive(pid)
-    assert stage.hosts.disabled["c1-1a2b3c4d"] == ("AUTO: cluster C1: the site no longer lists it")
+    assert stage.hosts.last_words["c1-1a2b3c4d"] == "AUTO: cluster C1: the site no longer lists it"
     assert stage.supervisor.worker_status(row.uuid).state == "stopped"
+
+
+def test_host_of_a_cluster_that_left_while_the_control_plane_ended_is_removed_later(
+    stage: Stage,
+) -> None:
+    stage.supervisor.stop()
+    stage.write(cluster(1), ClusterState.UNMANAGED)
+    stage.write(cluster(2), ClusterState.UNMANAGED)
+    stage.hosts.disabled["c1-1a2b3c4d"] = "AUTO: cluster C1: why"
+    stage.begin()
+    eventually(lambda: stage.hosts.calls[-1:] == [("remove", "c1-1a2b3c4d")])
+    eventually(lambda: stage.supervisor._hosts == {})
+    assert ("remove", "c2-1a2b3c4d") not in stage.hosts.calls
 
 
 def test_cluster_in_alarm_is_disabled_and_its_worker_stopped(stage: Stage) -> None:
