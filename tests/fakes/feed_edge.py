@@ -47,6 +47,8 @@ class FeedEdge:
         self.parities = 0
         self.sent_objects = 0
         self.batch = BATCH
+        self.hidden: set[str] = set()
+        """What exists although the site's user does not see it."""
         self._inventory = inventory
         self._feed: Feed | None = None
         self._generation = 0
@@ -189,9 +191,10 @@ class FeedEdge:
     def _gone(self, key: str) -> link_pb2.ObjectRemoval:
         type_name, _, value = key.partition(":")
         self.site.revision += 1
+        hidden = key in self.hidden
         return link_pb2.ObjectRemoval(
             reference=inventory_pb2.ObjectReference(type=type_name, value=value),
-            reason=link_pb2.REMOVAL_REASON_DELETED,
+            reason=link_pb2.REMOVAL_REASON_HIDDEN if hidden else link_pb2.REMOVAL_REASON_DELETED,
             revision=self.site.revision,
         )
 

@@ -103,6 +103,13 @@ class Site:
         self.revision += 1
         return link_pb2.ObjectRemoval(reference=reference, reason=reason, revision=self.revision)
 
+    def restart(self) -> None:
+        """Count revisions anew, as the next process of the edge does after its full read."""
+        self.revision = 0
+        for one in self.objects.values():
+            self.revision += 1
+            one.revision = self.revision
+
     def give_back(self, one: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
         """Report an object again that was taken away."""
         copy = inventory_pb2.InventoryObject()

@@ -127,6 +127,11 @@ class GlanceImages:
         living = [uuid for uuid, known in stored.items() if not known.columns["deleted"]]
         now = self._clock()
         gone = {"deleted": True, "deleted_at": now, "updated_at": now}
+        # Their unique key has the time of the deletion in it, to the second: an image that comes
+        # and goes twice in one would be refused.
+        connection.execute(
+            MEMBERS.delete().where(MEMBERS.c.image_id.in_(living), MEMBERS.c.deleted.is_(True))
+        )
         for table in (PROPERTIES, MEMBERS, TAGS):
             connection.execute(
                 table.update()

@@ -171,6 +171,17 @@ def test_template_and_back_changes_tables_not_identity(
     assert stage.images_of(site)[0].id == image.id
 
 
+def test_template_that_comes_and_goes_within_a_second_is_followed(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    for _ in range(3):
+        edge.changes(site.convert("vm-3", template=True))
+        assert len(stage.images_of(site)) == 1
+        edge.changes(site.convert("vm-3", template=False))
+        assert stage.images_of(site) == []
+    assert edge.nacks == {}
+
+
 def test_renamed_network_is_renamed_in_every_server_on_it(
     stage: Stage, site: Site, edge: FeedEdge
 ) -> None:

@@ -78,7 +78,7 @@ def test_restarted_edge_counts_its_revisions_anew(stage: Stage, site: Site) -> N
     edge.close()
     again = stage.edge(site, epoch=2)
     again.open()
-    site.revision = 0
+    site.restart()
 
     again.changes(site.change_machine("vm-1", lambda m: setattr(m, "power_state", OFF)))
 
