@@ -7,6 +7,7 @@ hand; ``--down`` stops that.
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def _up(console: Console) -> None:
 
 
 def _configure_control_plane(certificates: Path) -> None:
+    # A fresh vCenter each time, so nothing of an earlier one is remembered.
+    shutil.rmtree(folder(f"{PLACE}/standalone"))
     directory = folder(f"{PLACE}/standalone")
     controlplane.configure(
         PLACE,
