@@ -22,6 +22,7 @@ from tools.servers.state import CHECKOUT, Port, ServerError, folder
 
 PLACE = "quickstart"
 PARITY_SECONDS = 60
+WIDTH = "160"
 
 STANDALONE = """\
 [standalone]
@@ -91,11 +92,11 @@ def _configure_control_plane(certificates: Path) -> None:
 
 
 def _show(console: Console) -> None:
-    shell = Shell(console, {"PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}"})
+    shell = Shell(console, {"PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}", "COLUMNS": WIDTH})
     config = shlex.quote(str(folder(PLACE) / "controlplane.conf"))
     for what in ("edges", "clusters", "servers", "images"):
         shell.heading(what)
-        shell.show(f"vsg-controlplane {what} --config-file {config}")
+        shell.show(f"vsg-controlplane {what} --format table --config-file {config}")
     shell.say("\nNext: `make demo` shows the same with a whole OpenStack, and operations.")
 
 
