@@ -239,6 +239,8 @@ class Supervisor:
             except Exception:
                 log.exception("supervision failed, going on")
                 time.sleep(RETRY_SECONDS)
+        for host in [one for one in self._hosts.values() if one.gone]:
+            self._apply(host)  # its worker has just ended; what fails is done by the next process
 
     def _take_events(self) -> None:
         """Wait for an event or until something is due, then note all that has come."""

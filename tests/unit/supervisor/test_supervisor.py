@@ -255,6 +255,15 @@ def test_cluster_that_left_management_loses_worker_and_host(stage: Stage) -> Non
     assert stage.supervisor.worker_status(row.uuid).state == "stopped"
 
 
+def test_host_of_a_cluster_that_leaves_as_the_control_plane_ends_is_removed(stage: Stage) -> None:
+    row = stage.write(cluster(1))
+    stage.complete(row)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE and pid_of(stage))
+    stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
+    stage.supervisor.stop()
+    assert stage.hosts.calls[-1] == ("remove", "c1-1a2b3c4d")
+
+
 def test_host_of_a_cluster_that_left_while_the_control_plane_ended_is_removed_later(
     stage: Stage,
 ) -> None:
