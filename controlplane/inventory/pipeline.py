@@ -73,6 +73,7 @@ class Pipeline:
 
     def apply(self, state: VCenterState, unit: Unit, patience: Patience) -> Plan:
         """Apply a unit and return what came of it. Raises what ``patience`` raises."""
+        patience.run(lambda: self._recorder.refresh(self._planner.unknown(state, unit)))
         plan = self._planner.plan(state, unit)
         return self._carry_out(state, plan, patience)
 

@@ -57,6 +57,12 @@ class Planner:
         self._adoption = adoption
         self._clock = clock
 
+    def unknown(self, state: VCenterState, unit: Unit) -> list[str]:
+        """Return the instance UUIDs of a unit that no server in memory has."""
+        machines = (one for one in unit.objects if one.HasField("virtual_machine"))
+        uuids = {canonical(one.virtual_machine.instance_uuid) for one in machines} - {""}
+        return sorted(uuid for uuid in uuids if self._bindings.get(uuid) is None)
+
     def plan(self, state: VCenterState, unit: Unit) -> Plan:
         """Return what follows from a unit. Claims the UUIDs of new servers."""
         plan = Plan(state.uuid, unit, moment(self._clock.wall()))

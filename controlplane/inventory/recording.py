@@ -1,5 +1,6 @@
 """What a unit leaves in the own tables, after everything else was written, and in memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane.clock import Clock
@@ -9,6 +10,7 @@ from controlplane.inventory.plan import EndedServer, Plan, PlannedServer, Troubl
 from controlplane.inventory.records import ImageChange, RemovalChange, ServerChange, ServerOutcome
 from controlplane.inventory.references import moref_of
 from controlplane.inventory.state import VCenterState
+from controlplane.store import servers
 from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.objects import Standing
@@ -27,6 +29,12 @@ class Recorder:
         self._database = database
         self._bindings = bindings
         self._clock = clock
+
+    def refresh(self, uuids: Sequence[str]) -> None:
+        """Take bindings of these servers that another process has written meanwhile."""
+        if uuids:
+            with self._database.read() as connection:
+                self._bindings.load(servers.get(connection, uuids))
 
     def clusters(self, state: VCenterState) -> None:
         """Write clusters and alarms that changed, before anything uses their names."""

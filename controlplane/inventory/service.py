@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +21,7 @@ from controlplane.inventory.worker import Worker
 from controlplane.log import keyed
 from controlplane.store import edges, servers
 from controlplane.store.clock import moment
-from controlplane.store.database import Database
+from controlplane.store.database import Connection, Database
 from controlplane.store.edges import VCenterRow
 from controlplane.store.servers import ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 NAME_LENGTH = 255
 VERSION_LENGTH = 64
+UNIT_SECONDS = 60.0
+"""For a unit under way."""
 
 
 class Inventory:
@@ -56,6 +59,7 @@ class Inventory:
         self._shared = Shared(
             database, self._pipeline, hosts, self.lags, clock, self._revisit, self._confirm
         )
+        self._process = str(uuid.uuid4())
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
 
@@ -79,8 +83,10 @@ class Inventory:
 
     def open(self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink) -> Feed:
         """Begin the stream of one edge for one vCenter. Raises ``StoreError``."""
-        self._note_vcenter(opened.vcenter)
-        worker = self._worker(opened.vcenter.instance_uuid)
+        vcenter_uuid = opened.vcenter.instance_uuid
+        if self._note_vcenter(opened.vcenter):
+            self._begin_again(vcenter_uuid)
+        worker = self._worker(vcenter_uuid)
         return worker.attach(edge_name, opened, sink)
 
     def observed(self, vcenter_uuid: str, state: inventory_pb2.InventoryObject) -> None:
@@ -107,13 +113,18 @@ class Inventory:
         with self._lock:
             worker = self._workers.get(vcenter_uuid)
             if worker is None:
-                state = VCenterState(vcenter_uuid, self._limits)
-                state.load(self._database)
-                worker = self._workers[vcenter_uuid] = Worker(state, self._shared)
-                worker.start()
+                worker = self._workers[vcenter_uuid] = self._started(vcenter_uuid)
             return worker
 
-    def _note_vcenter(self, about: inventory_pb2.VCenter) -> None:
+    def _started(self, vcenter_uuid: str) -> Worker:
+        state = VCenterState(vcenter_uuid, self._limits)
+        state.load(self._database)
+        worker = Worker(state, self._shared)
+        worker.start()
+        return worker
+
+    def _note_vcenter(self, about: inventory_pb2.VCenter) -> bool:
+        """Write what is known of a vCenter; return whether another process served it before."""
         row = VCenterRow(
             uuid=about.instance_uuid,
             full_name=about.full_name[:NAME_LENGTH],
@@ -122,7 +133,23 @@ class Inventory:
             api_version=about.api_version[:VERSION_LENGTH],
             first_seen_at=moment(self._clock.wall()),
         )
-        self._database.run(lambda connection: edges.write_vcenter(connection, row))
+
+        def write(connection: Connection) -> bool:
+            edges.write_vcenter(connection, row)
+            return edges.serve(connection, row.uuid, self._process)
+
+        return self._database.run(write)
+
+    def _begin_again(self, vcenter_uuid: str) -> None:
+        """Load a vCenter afresh: another process has applied its inventory since we did."""
+        with self._lock:
+            before = self._workers.get(vcenter_uuid)
+            if before is not None:
+                before.stop(UNIT_SECONDS)
+            with self._database.read() as connection:
+                rows = servers.every(connection, vcenter_uuid=vcenter_uuid, states=None)
+            self._pipeline.bindings.load(rows)
+            self._workers[vcenter_uuid] = self._started(vcenter_uuid)
 
     def _revisit(self, places: Iterable[Place]) -> None:
         by_vcenter: dict[str, list[str]] = defaultdict(list)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import event, exc
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Connection as Connection
+from sqlalchemy.engine import Engine, make_url
 
 from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError, StoreError
 

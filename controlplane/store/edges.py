@@ -47,6 +47,8 @@ class VCenterRow:
     parity_epoch: int = 0
     parity_at: datetime | None = None
     """None until the first sync is complete."""
+    served_by: str = ""
+    """The process that applies its inventory."""
 
 
 def every(connection: Connection) -> list[EdgeRow]:
@@ -76,6 +78,16 @@ def write_vcenter(connection: Connection, row: VCenterRow) -> None:
     """Insert a vCenter, or update its name and versions."""
     values = {name: getattr(row, name) for name in vcenters.c.keys()}  # noqa: SIM118
     upsert(connection, vcenters, [values], ["full_name", "version", "build", "api_version"])
+
+
+def serve(connection: Connection, uuid: str, process: str) -> bool:
+    """Note which process applies a vCenter's inventory; return whether another did before."""
+    result = connection.execute(
+        update(vcenters)
+        .where(vcenters.c.uuid == uuid, vcenters.c.served_by != process)
+        .values(served_by=process)
+    )
+    return result.rowcount > 0
 
 
 def every_vcenter(connection: Connection) -> list[VCenterRow]:

@@ -64,6 +64,7 @@ vcenters = sqlalchemy.Table(
     Column("parity_generation", BigInteger, nullable=False, default=0),
     Column("parity_epoch", BigInteger, nullable=False, default=0),
     Column("parity_at", Time, nullable=True, doc="NULL until the first sync is complete."),
+    Column("served_by", Uuid, nullable=False, server_default="", doc="Process that applies it"),
     **BINARY_UTF8,
 )
 

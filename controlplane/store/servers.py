@@ -91,12 +91,15 @@ def every(
     connection: Connection,
     *,
     cluster_uuid: str | None = None,
+    vcenter_uuid: str | None = None,
     states: Collection[ServerState] | None = (ServerState.ACTIVE,),
 ) -> list[ServerRow]:
-    """Return bindings by name: of one cluster, in some states (None means all)."""
+    """Return bindings by name: of one cluster or vCenter, in some states (None means all)."""
     query = select(servers).order_by(servers.c.name, servers.c.uuid)
     if cluster_uuid is not None:
         query = query.where(servers.c.cluster_uuid == cluster_uuid)
+    if vcenter_uuid is not None:
+        query = query.where(servers.c.vcenter_uuid == vcenter_uuid)
     if states is not None:
         query = query.where(servers.c.state.in_([state.value for state in states]))
     return [_row(row._mapping) for row in connection.execute(query)]
@@ -124,6 +127,12 @@ def with_bodies(
         body = values.pop("body")
         found.append((_row(values), body))
     return found
+
+
+def get(connection: Connection, uuids: Collection[str]) -> list[ServerRow]:
+    """Return bindings by Nova UUID, in any state."""
+    query = select(servers).where(servers.c.uuid.in_(sorted(uuids)))
+    return [_row(row._mapping) for row in connection.execute(query)]
 
 
 def write(connection: Connection, rows: Sequence[ServerRow]) -> None:

@@ -106,6 +106,7 @@ class Stage:
     ) -> None:
         self.nova = nova
         self.glance = glance
+        self.own_url = own_url
         self.own = Database(own_url)
         self.told = Told()
         self.servers: ServerWriter = NovaServers(nova)

@@ -199,3 +199,24 @@ def test_own_tables_hold_every_object_with_its_hash(stage: Stage) -> None:
             row.reference: row.content_hash for row in objects.held(connection, site.vcenter_uuid)
         }
     assert held == site.hashes()
+
+
+def test_vcenter_that_another_control_plane_served_is_loaded_afresh(stage: Stage) -> None:
+    site = Site(machines=2)
+    edge = stage.edge(site)
+    edge.synchronise()
+    edge.close()
+    other = Stage(stage.nova, stage.glance, stage.own_url)
+    other.start()
+    there = other.edge(site)
+    there.open()
+    there.changes(site.add_machine("vm-there"), site.remove("VirtualMachine:vm-1"))
+    there.close()
+    other.stop()
+
+    sent = edge.synchronise()
+
+    assert sent == 0
+    edge.changes(site.change_machine("vm-there", lambda m: setattr(m, "cpus", 7)))
+    assert stage.row(site.instance_uuid("vm-there"))["vcpus"] == 7
+    assert stage.queries.virtual_machine(site.instance_uuid("vm-1")) is None
