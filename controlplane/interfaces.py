@@ -96,7 +96,10 @@ class ClusterEvents(Protocol):
     """Who is told about managed clusters (implemented by the cluster supervisor)."""
 
     def cluster_found(self, cluster_uuid: str) -> None:
-        """A cluster came under management, or its hosts changed: provision its compute host."""
+        """A cluster came under management, its hosts changed, or an alarm stopped it.
+
+        Read its row: provision its compute host, or take it out of service.
+        """
 
     def cluster_synchronised(self, cluster_uuid: str) -> None:
         """Parity was reached and every server of the cluster is in the cell database."""

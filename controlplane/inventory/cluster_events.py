@@ -45,7 +45,7 @@ class ClusterReporter:
         for managed in state.clusters.values():
             if managed.touched:
                 managed.touched = False
-                if managed.row in state.open_clusters():
+                if managed.row.state is not ClusterState.UNMANAGED:
                     self._events.cluster_found(managed.row.uuid)
             if managed.leaving and not self._bindings.count(managed.row.uuid):
                 managed.leaving = False

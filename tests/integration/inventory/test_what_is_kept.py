@@ -246,6 +246,7 @@ def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
     (row,) = stage.clusters(site)
     assert row.state is ClusterState.ALARM
     assert "restore" in row.state_reason
+    assert stage.told.clusters[-1] == ("found", row.uuid)
 
     edge.changes(site.add_machine("vm-x"), site.remove("VirtualMachine:vm-1"))
     assert site.instance_uuid("vm-x") not in stage.servers_of(site)
