@@ -5,6 +5,7 @@ No simulator stands before it and no link between, so that its own limit shows. 
 """
 
 import argparse
+import functools
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controlplane.store import upstream_schema
-from controlplane.store.database import Database
+from controlplane.store.database import Connection, Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
 from tests.fakes.feed_edge import FeedEdge
@@ -103,7 +104,7 @@ def _stage(server: MariaDB) -> Iterator[Stage]:
         transport_url="none:///",
         disabled=False,
     )
-    cell_id = api.run(lambda connection: connection.execute(mapping).inserted_primary_key[0])
+    cell_id = api.run(lambda connection: _insert(connection, mapping))
     nova = NovaDatabases(api, cell, cell_id, "cell1", "none:///")
     stage = Stage(nova, Database(urls["glance"]), own)
     stage.start()
@@ -113,6 +114,11 @@ def _stage(server: MariaDB) -> Iterator[Stage]:
         stage.stop()
         for name in names.values():
             server.drop_database(name)
+
+
+def _insert(connection: Connection, row: sqlalchemy.Insert) -> int:
+    (key,) = connection.execute(row).inserted_primary_key or (0,)
+    return int(key)
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -151,14 +157,15 @@ def _storm(site: Site, edge: FeedEdge, note: Callable[[str, float, str], None]) 
         changed = {}
         for number in range(sent, sent + min(due, 200)):
             moref = f"vm-{number % 500 + 1}"
-            cpus = number % 60 + 1
-            changed[moref] = site.change_machine(
-                moref, lambda m, cpus=cpus: setattr(m, "cpus", cpus)
-            )
+            changed[moref] = site.change_machine(moref, functools.partial(_resize, number % 60 + 1))
         sent += min(due, 200)
         edge.send_batch(link_pb2.LANE_CHANGES, list(changed.values()))
     behind = time.monotonic() - began - STORM_SECONDS
     note(f"storm of {STORM_RATE}/s for {STORM_SECONDS} s, behind at its end", behind, "s")
+
+
+def _resize(cpus: int, machine: inventory_pb2.VirtualMachine) -> None:
+    machine.cpus = cpus
 
 
 def _changes_during_first_sync(
