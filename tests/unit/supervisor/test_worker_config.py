@@ -36,7 +36,8 @@ def settings(tmp_path: Path) -> WorkerSettings:
 
 @pytest.fixture
 def conf() -> Any:
-    """Nova's global configuration, forgotten afterwards."""
+    """Nova's global configuration, forgotten before, since others read it too, and afterwards."""
+    nova.conf.CONF.reset()
     yield nova.conf.CONF
     nova.conf.CONF.reset()
 
