@@ -2,6 +2,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 export PYTHONWARNINGS ?= ignore
+# The edge's tests have a process without OpenStack's packages, as the edge has.
+EDGE_TESTS := tests/integration/link $(wildcard tests/integration/test_edge_*.py)
 # More arguments for pytest: make test-unit ARGS="-k outbox"
 ARGS ?=
 
@@ -29,7 +31,10 @@ format: env ## Format the code and sort the imports
 
 test: env ## Run all tests; installs and starts the servers and the cloud that they need
 	$(PYTHON) -m tools.servers install
-	$(PYTHON) -m pytest tests/unit tests/integration tests/end_to_end $(ARGS)
+	$(PYTHON) -m pytest tests/unit $(ARGS)
+	$(PYTHON) -m pytest $(EDGE_TESTS) $(ARGS)
+	$(PYTHON) -m pytest tests/integration $(EDGE_TESTS:%=--ignore=%) $(ARGS)
+	$(PYTHON) -m pytest tests/end_to_end $(ARGS)
 
 test-unit: env ## Run the tests that need no server
 	$(PYTHON) -m pytest tests/unit $(ARGS)
