@@ -28,7 +28,11 @@ from tests.integration.link.conftest import Customer
 from vsphere_gateway.v1 import operations_pb2
 
 MakeEdge = Callable[..., EdgeEnd]
-NOW = datetime.datetime.now(datetime.UTC)
+
+
+def now() -> datetime.datetime:
+    """The machine's clock, read when a test runs: certificates are made then."""
+    return datetime.datetime.now(datetime.UTC)
 
 
 def test_edge_without_vcenter_is_online_and_says_hello_again_when_it_is_found(
@@ -141,12 +145,12 @@ def test_certificate_of_another_customer_is_refused(
 ) -> None:
     """A bundle that mixes customers is refused when it is loaded; here it is made to dial."""
     directory = acme.bundle("site-1", control_plane.port)
-    identity = load_identity(directory, NOW)
+    identity = load_identity(directory, now())
     stranger = customer("globex").bundle("site-1", control_plane.port)
     for file in (CERTIFICATE_FILE, KEY_FILE):
         shutil.copy(stranger / file, directory / file)
     with pytest.raises(BundleError, match="was not issued by"):
-        load_identity(directory, NOW)
+        load_identity(directory, now())
     material = TlsMaterial(
         identity.material.ca_pem,
         (directory / CERTIFICATE_FILE).read_bytes(),
@@ -174,7 +178,7 @@ def test_refusal_is_one_line_with_what_to_do_and_no_traceback(
 
 def test_expired_certificate_says_when_and_what_to_do(acme: Customer) -> None:
     directory = acme.bundle("site-1", 1)
-    later = NOW + datetime.timedelta(days=3650)
+    later = now() + datetime.timedelta(days=3650)
     with pytest.raises(BundleError, match=r"expired on .* stamp the edge again"):
         load_identity(directory, later)
 
@@ -182,7 +186,7 @@ def test_expired_certificate_says_when_and_what_to_do(acme: Customer) -> None:
 def test_clock_before_the_certificate_says_so(acme: Customer) -> None:
     directory = acme.bundle("site-1", 1)
     with pytest.raises(BundleError, match="set the clock"):
-        load_identity(directory, NOW - datetime.timedelta(days=400))
+        load_identity(directory, now() - datetime.timedelta(days=400))
 
 
 def test_edge_that_uses_the_name_of_another_is_refused(
@@ -194,7 +198,7 @@ def test_edge_that_uses_the_name_of_another_is_refused(
         acme.authority.certificate_pem, acme.authority.issue_edge("site-2")
     )
     with pytest.raises(BundleError, match="site-2"):
-        load_identity(directory, NOW)
+        load_identity(directory, now())
 
 
 def test_nothing_listens_is_told_as_that(acme: Customer) -> None:
@@ -204,7 +208,7 @@ def test_nothing_listens_is_told_as_that(acme: Customer) -> None:
 
 
 def diagnosed(bundle: Path) -> Exception | None:
-    return diagnose(load_identity(bundle, NOW), None)
+    return diagnose(load_identity(bundle, now()), None)
 
 
 def power_on(operation_id: str) -> operations_pb2.Operation:

@@ -37,7 +37,7 @@ def statements(databases: NovaDatabases) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def created_server(nova: Any, uuid: str, **changes: Any) -> objects.Instance:
+def created_server(nova: Any, uuid: str, **changes: Any) -> "objects.Instance":
     """A server as Nova's API and compute manager leave it after a boot."""
     flavor = objects.Flavor(
         id=7, name="m1.small", flavorid="7", memory_mb=4096, vcpus=2, root_gb=0, ephemeral_gb=0,
