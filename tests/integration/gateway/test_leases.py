@@ -9,6 +9,7 @@ from controlplane.errors import EdgeOfflineError
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from tests.fakes.dialled_edge import VCENTER, Call, DialledEdge, heartbeat
+from tests.fakes.link_ends import eventually
 from tests.integration.gateway.conftest import INTERVAL, Running
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
@@ -43,10 +44,10 @@ def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
     assert (held.held, waiting.held, waiting.holder) == (True, False, "site-1")
 
     first.cancel()
+    eventually(lambda: not gateway.dispatcher.online(VCENTER))
     gateway.hands.turn(INTERVAL)
     beat(gateway, second, 1)
     gateway.registry.check()
-    assert not gateway.dispatcher.online(VCENTER)
     gateway.hands.turn(SILENCE - INTERVAL - 1)
     beat(gateway, second, 2)
     gateway.registry.check()
