@@ -35,8 +35,7 @@ MACHINES = (
 
 def simulator(place: str, port: Port) -> Vcsim:
     """Return the vCenter whose files are below .state/``place``, running or not."""
-    model = {"dc": 1, "cluster": 2, "host": 4, "vm": 0, "ds": 0, "pg": 1}
-    return Vcsim(folder(place), port=port.number, **model)
+    return Vcsim(folder(place), port=port.number, dc=1, cluster=2, host=4, vm=0, ds=0, pg=1)
 
 
 def start(place: str, port: Port) -> Vcsim:
