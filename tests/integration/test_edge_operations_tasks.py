@@ -279,13 +279,14 @@ def test_many_tasks_are_waited_for_by_one_thread(site: Site) -> None:
     operations = [site.operation(site.machine(), power_off=OFF) for _ in range(8)]
     for operation in operations:
         site.executor.submit(operation)
-    names = [thread.name for thread in threading.enumerate()]
-    done = 0
+    done, watchers = 0, 0
     while done < len(operations):
         message = site.executor.next_message(PATIENCE)
         assert message is not None
         done += message.HasField("operation_result")
-    assert names.count("vcenter-watcher") == 1
+        names = [thread.name for thread in threading.enumerate()]
+        watchers = max(watchers, names.count("vcenter-watcher"))
+    assert watchers == 1
 
 
 @pytest.fixture
