@@ -71,11 +71,12 @@ class Deployment:
         """
         layout = Layout()
         authority.make(f"{self.place}/certificates", edge.NAME, self.gateway.number)
-        keystone = connect(layout).identity
+        openstack = connect(layout)
+        keystone = openstack.identity
         sections = SECTIONS.format(
             database=layout.mariadb.create_database(self.database),
             layout=layout,
-            project=self._join_project(keystone),
+            project=self._join_project(openstack),
             user=keystone.find_user(DEMO).id,
             state=folder(f"{self.place}/state"),
         )
@@ -111,10 +112,15 @@ class Deployment:
         self.edge.stop()
         self.control_plane.stop()
 
-    def _join_project(self, keystone: Any) -> str:
-        """Let the administrator see hypervisors and the project's servers at once."""
+    def _join_project(self, openstack: Any) -> str:
+        """Let the administrator see hypervisors and the project's servers at once.
+
+        The project has room for more than what is adopted into it.
+        """
+        keystone = openstack.identity
         project = keystone.find_project(self.project) or keystone.create_project(name=self.project)
         keystone.assign_project_role_to_user(
             project, keystone.find_user(ADMIN), keystone.find_role(ADMIN)
         )
+        openstack.set_compute_quotas(project.id, instances=-1, cores=-1, ram=-1)
         return str(project.id)
