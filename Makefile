@@ -9,8 +9,8 @@ EDGE_TESTS := tests/integration/link $(wildcard tests/integration/test_edge_*.py
 # More arguments for pytest: make test-unit ARGS="-k outbox"
 ARGS ?=
 
-.PHONY: help env lock proto lint format test test-unit bench faults quickstart \
-        demo demo-env demo-down cloud-up cloud-down servers-down
+.PHONY: help env lock proto lint format test test-unit test-edge test-placement \
+        test-integration test-end-to-end bench faults quickstart demo demo-env demo-down cloud-up cloud-down servers-down
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,14 +33,24 @@ format: env ## Format the code and sort the imports
 
 test: env ## Run all tests; installs and starts the servers and the cloud that they need
 	$(PYTHON) -m tools.servers install
-	$(PYTHON) -m pytest tests/unit $(ARGS)
-	$(PYTHON) -m pytest $(EDGE_TESTS) $(ARGS)
-	$(PYTHON) -m pytest $(PLACEMENT_TESTS) $(ARGS)
-	$(PYTHON) -m pytest tests/integration $(patsubst %,--ignore=%,$(EDGE_TESTS) $(PLACEMENT_TESTS)) $(ARGS)
-	$(PYTHON) -m pytest tests/end_to_end $(ARGS)
+	@$(MAKE) --keep-going --no-print-directory test-unit test-edge test-placement \
+	    test-integration test-end-to-end
 
 test-unit: env ## Run the tests that need no server
 	$(PYTHON) -m pytest tests/unit $(ARGS)
+
+test-edge: env
+	$(PYTHON) -m pytest $(EDGE_TESTS) $(ARGS)
+
+test-placement: env
+	$(PYTHON) -m pytest $(PLACEMENT_TESTS) $(ARGS)
+
+test-integration: env
+	$(PYTHON) -m pytest tests/integration \
+	    $(patsubst %,--ignore=%,$(EDGE_TESTS) $(PLACEMENT_TESTS)) $(ARGS)
+
+test-end-to-end: env
+	$(PYTHON) -m pytest tests/end_to_end $(ARGS)
 
 bench: env ## Measure the first sync and the change latency
 	$(PYTHON) -m tools.bench $(ARGS)

@@ -7,6 +7,7 @@ them with any fault (SetTaskState), as vCenter's own extensions do.
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,23 +276,31 @@ def test_operations_on_one_machine_wait_for_each_other_others_do_not(site: Site)
     assert time.monotonic() - began < 3 * SLOW_MILLISECONDS / 1000
 
 
-def test_many_tasks_are_waited_for_by_one_thread(site: Site) -> None:
-    operations = [site.operation(site.machine(), power_off=OFF) for _ in range(8)]
+def test_many_tasks_are_waited_for_by_one_thread(
+    vcsim: Callable[..., Vcsim], tmp_path: Path
+) -> None:
+    # A site of its own: that of the other tests has a waiting thread already.
     earlier = set(threading.enumerate())
-    for operation in operations:
-        site.executor.submit(operation)
-    done, watchers = 0, 0
-    while done < len(operations):
-        message = site.executor.next_message(PATIENCE)
-        assert message is not None
-        done += message.HasField("operation_result")
-        names = [thread.name for thread in set(threading.enumerate()) - earlier]
-        watchers = max(watchers, names.count("vcenter-watcher"))
+    simulator = vcsim(cluster=1, vm=10, method_delay=DELAYS)
+    site = Site(simulator, tmp_path, ManagedSettings(clusters=("*",)))
+    try:
+        operations = [site.operation(site.machine(), power_off=OFF) for _ in range(8)]
+        for operation in operations:
+            site.executor.submit(operation)
+        done, watchers = 0, 0
+        while done < len(operations):
+            message = site.executor.next_message(PATIENCE)
+            assert message is not None
+            done += message.HasField("operation_result")
+            names = [thread.name for thread in set(threading.enumerate()) - earlier]
+            watchers = max(watchers, names.count("vcenter-watcher"))
+    finally:
+        site.close()
     assert watchers == 1
 
 
 @pytest.fixture
-def short_lived(vcsim: Callable[..., Vcsim], tmp_path: Any) -> Iterator[Site]:
+def short_lived(vcsim: Callable[..., Vcsim], tmp_path: Path) -> Iterator[Site]:
     simulator = vcsim(cluster=1, vm=3, method_delay="PowerOff:1500,LockHandoff:0")
     running = Site(simulator, tmp_path, ManagedSettings(clusters=("*",)))
     yield running
