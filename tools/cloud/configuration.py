@@ -94,6 +94,7 @@ def keystone(layout: Layout) -> dict[str, dict[str, object]]:
         "database": _database(layout, "keystone"),
         "token": {"provider": "fernet", "expiration": 86400},
         "fernet_tokens": {"key_repository": layout.file("keystone", "fernet-keys")},
+        "fernet_receipts": {"key_repository": layout.file("keystone", "fernet-keys")},
         "credential": {"key_repository": layout.file("keystone", "credential-keys")},
         # Each login of a service costs a hash; these passwords are random anyway.
         "identity": {"password_hash_rounds": 4},
