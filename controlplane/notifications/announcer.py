@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 from controlplane.inventory.records import ServerAnnouncement, ServerState
@@ -24,10 +25,14 @@ LIMIT = 100_000
 BATCH = 200
 RETRY_SECONDS = 5.0
 CROWD = 200
-"""Above so many that wait, there is a rest after each message."""
-REST = 3.0
-"""Times the processor time of the message: a first sync needs the processor itself, and 10,000
+"""Above so many that wait, a first sync is under way: it needs the processor itself, and 10,000
 adopted servers take some 25 s of it to announce, most of them spent on the bus's confirmations."""
+CALM_SECONDS = 2.0
+"""A crowd waits until nobody has joined it for so long,"""
+LONGEST_HOLD_SECONDS = 60.0
+"""but no longer than this."""
+REST = 3.0
+"""Of a crowd, there is a rest after each message of so many times its processor time."""
 
 
 class States(Protocol):
@@ -45,11 +50,15 @@ class BusAnnouncer:
         states: States,
         bus: Bus,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is sent before ``start``."""
         self._states = states
         self._bus = bus
         self._clock = clock
+        self._monotonic = monotonic
+        self._joined_at = 0.0
+        self._crowded_at = 0.0
         self._changed = threading.Condition()
         self._waiting: deque[ServerAnnouncement] = deque()
         self._stopping = threading.Event()
@@ -82,6 +91,9 @@ class BusAnnouncer:
             return
         with self._changed:
             before = self.dropped
+            self._joined_at = self._monotonic()
+            if len(self._waiting) <= CROWD:
+                self._crowded_at = self._joined_at
             for announcement in announcements:
                 if len(self._waiting) < LIMIT:
                     self._waiting.append(announcement)
@@ -113,10 +125,19 @@ class BusAnnouncer:
 
     def _next(self) -> list[ServerAnnouncement]:
         with self._changed:
-            while not (self._waiting or self._stopping.is_set()):
-                self._changed.wait()
+            while not self._stopping.is_set() and (held := self._held()) > 0:
+                self._changed.wait(None if held == inf else held)
             size = min(BATCH, len(self._waiting))
             return [self._waiting.popleft() for _ in range(size)]
+
+    def _held(self) -> float:
+        """Return the seconds until something may be sent; infinity when nothing waits."""
+        if not self._waiting:
+            return inf
+        if len(self._waiting) <= CROWD:
+            return 0.0
+        calm = self._joined_at + CALM_SECONDS
+        return min(calm, self._crowded_at + LONGEST_HOLD_SECONDS) - self._monotonic()
 
     def _send(self, announcement: ServerAnnouncement, state: ServerState) -> None:
         kind = announcement.kind

@@ -13,7 +13,7 @@ from nova.objects import fields
 from oslo_messaging.notify import _impl_test
 
 from controlplane.inventory.records import Announced, Power, ServerAnnouncement
-from controlplane.notifications.announcer import BusAnnouncer
+from controlplane.notifications.announcer import CALM_SECONDS, CROWD, BusAnnouncer
 from controlplane.notifications.bus import Bus
 from controlplane.openstack import NovaConfig
 from controlplane.store.nova.announced import ServerStates
@@ -35,14 +35,31 @@ OF_THE_REQUEST = {"request_id", "action_initiator_user", "action_initiator_proje
 OF_THE_MOMENT = {"audit_period", "audit_period_ending", "audit_period_beginning", "image_ref_url"}
 
 
+class Clock:
+    """The monotonic clock, which a test may stop."""
+
+    def __init__(self) -> None:
+        self.stopped_at: float | None = None
+
+    def monotonic(self) -> float:
+        return time.monotonic() if self.stopped_at is None else self.stopped_at
+
+
 @pytest.fixture
-def announcer(databases: NovaDatabases, tmp_path: Path) -> Iterator[BusAnnouncer]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def announcer(databases: NovaDatabases, clock: Clock, tmp_path: Path) -> Iterator[BusAnnouncer]:
     file = tmp_path / "nova.conf"
     file.write_text(
         "[DEFAULT]\ntransport_url = fake://\n[notifications]\nnotification_format = both\n"
         "[oslo_messaging_notifications]\ndriver = test\n"
     )
-    made = BusAnnouncer(ServerStates(databases.cell), Bus(NovaConfig(file), "fake://"))
+    made = BusAnnouncer(
+        ServerStates(databases.cell), Bus(NovaConfig(file), "fake://"), monotonic=clock.monotonic
+    )
     _impl_test.reset()
     made.start()
     yield made
@@ -175,6 +192,24 @@ def test_a_thousand_announcements_are_told_in_seconds(
     assert queued < 0.1
     assert announcer.backlog == 0
     assert announcer.dropped == 0
+
+
+def test_a_first_sync_is_announced_when_it_is_over_and_one_change_at_once(
+    servers: NovaServers, announcer: BusAnnouncer, clock: Clock
+) -> None:
+    clock.stopped_at = time.monotonic()
+    outcomes = servers.apply([record() for _ in range(CROWD + 2)])
+    announcements = [one.announcement for one in outcomes if one.announcement]
+    announcer.announce(announcements[:1])
+    sent(2)
+    announcer.announce(announcements[1:])
+    time.sleep(0.2)  # time enough to begin, had it not to wait
+    assert announcer.backlog == CROWD + 1
+    clock.stopped_at += CALM_SECONDS
+    deadline = time.monotonic() + 30
+    while announcer.backlog:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def assert_equal(
