@@ -1,8 +1,7 @@
 """Reads vCenter's inventory once, then follows its changes: ``edge.interfaces.Collector``.
 
-The order of a full read: the watch is made and its first, narrow state taken in; then it is known
-what is managed, and the configuration of managed virtual machines is read in batches. Whatever
-changes meanwhile is announced by the watch afterwards, so nothing falls between the two.
+First everything is read; then the watch is made, and its first, narrow state compared with what was
+read. Whatever has changed in between differs there, so nothing falls between the two.
 """
 
 import contextlib
@@ -17,16 +16,18 @@ from typing import Final
 
 from edge.config import ManagedSettings
 from edge.interfaces import CollectorUpdate
-from edge.log import OBJECTS, SECONDS, VCENTER, fields
+from edge.log import CLUSTER, COUNT, OBJECTS, SECONDS, VCENTER, fields
 from edge.vcenter import faults
-from edge.vcenter.attributes import AttributeReader
+from edge.vcenter.attributes import AttributeReader, Attributes
 from edge.vcenter.collection import Collection, mark_last
 from edge.vcenter.feed import Feed
 from edge.vcenter.fresh_state import FreshStates
+from edge.vcenter.full_read import FullRead
 from edge.vcenter.object_reader import ObjectReader
 from edge.vcenter.picture import Picture
+from edge.vcenter.planned_reads import PlannedReads
 from edge.vcenter.presentation import Appliances, Presenter, present_vcenter
-from edge.vcenter.property_collector import PropertyWatch
+from edge.vcenter.property_collector import PropertyReader, PropertyWatch
 from edge.vcenter.references import VCENTER_KEY, key_of
 from edge.vcenter.session import VCenterSession
 from edge.vcenter.topology import Topology
@@ -70,13 +71,12 @@ class VCenterCollector:
         with contextlib.ExitStack() as stack:
             attributes = AttributeReader(self._session)
             stack.callback(attributes.close)
+            picture = self._new_picture()
+            reads = PlannedReads(picture, self._reader, self._lock)
+            yield from self._read_everything(picture, reads, attributes.read())
             watch = stack.enter_context(PropertyWatch(self._session))
             feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
-            picture = self._new_picture()
-            collection = Collection(picture, feed, self._reader, self._lock)
-            if collection.take_everything(stop):
-                collection.take_attributes(attributes.read())
-                yield from self._read_everything(picture, collection)
+            collection = Collection(picture, feed, self._reader, reads, self._lock)
             while not stop.is_set():
                 yield from collection.follow()
 
@@ -114,12 +114,14 @@ class VCenterCollector:
             }
 
     def _read_everything(
-        self, picture: Picture, collection: Collection
+        self, picture: Picture, reads: PlannedReads, attributes: Attributes
     ) -> Iterator[CollectorUpdate]:
         started, objects = self._monotonic(), 0
+        picture.presenter.attribute_names = attributes.names
+        picture.presenter.tags = attributes.tags
         vcenter = CollectorUpdate([present_vcenter(self._session.vcenter())])
-        pages = itertools.chain([vcenter], collection.settle())
-        for update in mark_last(pages, full_read=True):
+        read = FullRead(picture, PropertyReader(self._session), reads, self._lock)
+        for update in mark_last(itertools.chain([vcenter], read.updates()), full_read=True):
             if update.complete:
                 # An answer without a session is empty; it must not pass for an empty inventory.
                 self._session.verify_alive()
@@ -128,7 +130,7 @@ class VCenterCollector:
                 self._has_read.set()
             objects += len(update.objects)
             yield update
-        collection.log_scope()
+        _log_scope(picture.topology)
         seconds = round(self._monotonic() - started, 3)
         host = self._session.settings.host
         log.info(
@@ -154,3 +156,15 @@ def _addresses(host: str, port: int) -> frozenset[str]:
         return frozenset()
     addresses = {str(each[4][0]).partition("%")[0] for each in found}
     return frozenset(each for each in addresses if not ipaddress.ip_address(each).is_loopback)
+
+
+def _log_scope(topology: Topology) -> None:
+    """Say in the log what is managed: a pattern that matches nothing is a common mistake."""
+    clusters = topology.clusters()
+    names = sorted(clusters[key] for key in topology.managed.clusters)
+    level = logging.INFO if names else logging.WARNING
+    log.log(
+        level,
+        "managed clusters" if names else "no cluster matches managed.clusters",
+        extra=fields({CLUSTER: ",".join(names), COUNT: len(clusters)}),
+    )

@@ -14,7 +14,6 @@ from edge.vcenter.answers import updates_header
 from edge.vcenter.attributes import AttributeReader, Attributes
 from edge.vcenter.property_collector import PropertyWatch
 from edge.vcenter.property_specs import AUDITED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
-from edge.vcenter.references import Key
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +93,6 @@ class Feed:
         if isinstance(item, Exception):
             raise item
         return item
-
-    @property
-    def root_folder(self) -> Key:
-        """The folder above all datacenters, which the audit pass does not show."""
-        return self._watch.root_folder
 
     def audit_soon(self) -> None:
         """Begin the next audit pass within seconds."""

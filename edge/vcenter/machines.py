@@ -79,19 +79,26 @@ class MachineRegister:
         """Forget one, and return what was remembered."""
         return self._machines.pop(key, None)
 
-    def announce(self, found: ObjectProperties) -> Machine:
+    def place(self, found: ObjectProperties) -> None:
+        """Take where one is, before anything else is known of it."""
+        _place(self._machines.setdefault(found.key, Machine()), found.values)
+
+    def announce(self, found: ObjectProperties) -> bool:
         """Take what the watch says: everything watched of a new one, changes of a known one.
 
-        A problem stays until a read shows that it has gone.
+        Tells whether that is news. A problem stays until a read shows that it has gone.
         """
         machine = self._machines.get(found.key)
-        is_new = machine is None
         if machine is None:
             machine = self._machines[found.key] = Machine()
-        _place(machine, found.values)
-        if is_new or machine.state:
+            _place(machine, found.values)
             self._merge(found.key, machine, found.values)
-        return machine
+            return True
+        before = dataclasses.replace(machine)
+        _place(machine, found.values)
+        if machine.state:
+            self._merge(found.key, machine, found.values)
+        return machine != before
 
     def read(self, found: ObjectProperties, asked: Sequence[str]) -> Machine:
         """Take what a read of the paths ``asked`` returned, the configuration among them."""

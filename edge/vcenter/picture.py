@@ -57,10 +57,15 @@ class Picture:
     def announce(self, found: ObjectProperties) -> None:
         """Take what the watch says of an object that entered or changed."""
         if is_virtual_machine(found.key):
-            self.machines.announce(found)
-            self._touched.add(found.key)
+            if self.machines.announce(found):
+                self._touched.add(found.key)
         elif spec_of(found.key.partition(":")[0]) is not None:
             self._update_structure(found, None)
+
+    def place(self, found: ObjectProperties) -> None:
+        """Take where a virtual machine is: the next plan says whether it is to be read."""
+        self.machines.place(found)
+        self._touched.add(found.key)
 
     def read(self, found: ObjectProperties, asked: Sequence[str]) -> None:
         """Take what a read of the paths ``asked`` returned."""

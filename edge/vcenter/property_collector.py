@@ -61,7 +61,9 @@ class PropertyReader:
         )
 
     def read_all(self, paths: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
-        """Yield the pages of everything that vCenter shows; ``paths`` is by type.
+        """Yield the pages of everything that vCenter shows, root folder included.
+
+        ``paths`` is by type; other types are left out.
 
         The view is made afresh: the watch's own may miss what came later (vcsim's misses hosts).
         Raises likewise.
@@ -69,7 +71,8 @@ class PropertyReader:
         view = self._create_view()
         try:
             sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
-            yield from self._retrieve(f"<specSet>{sets}{_through(view)}</specSet>")
+            root = f"<objectSet>{_object('obj', self._session.root_folder)}</objectSet>"
+            yield from self._retrieve(f"<specSet>{sets}{root}{_through(view)}</specSet>")
         finally:
             self._free("DestroyView", view)
 
@@ -122,7 +125,6 @@ class PropertyWatch(PropertyReader):
         """Raises ``VCenterError``."""
         super().__init__(session)
         self._generation = session.generation
-        self.root_folder = session.root_folder
         self._collector: Key = ""
         self._view: Key = ""
         try:
@@ -178,7 +180,7 @@ class PropertyWatch(PropertyReader):
         unknown: set[str] = set()
         while True:
             sets = "".join(_watched_set(spec, unknown) for spec in TYPE_SPECS)
-            root = f"<objectSet>{_object('obj', self.root_folder)}</objectSet>"
+            root = f"<objectSet>{_object('obj', self._session.root_folder)}</objectSet>"
             spec = f"<spec>{sets}{root}{_through(self._view)}</spec>"
             try:
                 self._call(

@@ -148,6 +148,9 @@ VIEW_TYPES: Final = tuple(
 )
 """For CreateContainerView; a port group is a Network."""
 
+PLACE_PATHS: Final = ("parent", "resourcePool", "datastore", "runtime.host", "config.template")
+"""What says of a virtual machine whether it is managed."""
+
 AUDITED_MACHINE_PATHS: Final = (
     "name",
     "parent",

@@ -1,0 +1,61 @@
+"""Everything of a vCenter, read once: the structure, where each virtual machine is, then itself.
+
+The watch is made afterwards and compared with it (``collection``): made before, vCenter would tell
+everything twice, and the first objects would be told only when it has computed all of them.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from edge.interfaces import CollectorUpdate
+from edge.vcenter.answers import parse_objects
+from edge.vcenter.picture import Picture
+from edge.vcenter.planned_reads import PlannedReads
+from edge.vcenter.property_collector import PropertyReader
+from edge.vcenter.property_specs import PLACE_PATHS, STRUCTURE, VIRTUAL_MACHINE, spec_of
+from edge.vcenter.references import type_name_of
+
+_STRUCTURE_PATHS: Final = {spec.type: spec.watched for spec in STRUCTURE}
+_MACHINES: Final = {VIRTUAL_MACHINE.type: PLACE_PATHS}
+
+
+class FullRead:
+    """``lock`` is held while the picture changes, never while vCenter is asked."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        properties: PropertyReader,
+        reads: PlannedReads,
+        lock: threading.Lock,
+    ) -> None:
+        self._picture = picture
+        self._properties = properties
+        self._reads = reads
+        self._lock = lock
+
+    def updates(self) -> Iterator[CollectorUpdate]:
+        """Yield all that is managed: structure first, then virtual machines in batches.
+
+        Raises ``VCenterError``.
+        """
+        for body in self._properties.read_all(_STRUCTURE_PATHS):
+            self._take_structure(body)
+        for body in self._properties.read_all(_MACHINES):
+            self._take_places(body)
+        with self._lock:
+            plan = self._picture.plan()
+        yield from self._reads.carry_out(plan)
+
+    def _take_structure(self, body: bytes) -> None:
+        with self._lock:
+            for found in parse_objects(body):
+                spec = spec_of(type_name_of(found.key))
+                if spec is not None:
+                    self._picture.read(found, spec.watched)
+
+    def _take_places(self, body: bytes) -> None:
+        with self._lock:
+            for found in parse_objects(body):
+                self._picture.place(found)

@@ -1,0 +1,52 @@
+"""Carries out what the picture plans: reads what must be read, and yields what is to be told."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from edge.interfaces import CollectorUpdate
+from edge.vcenter.object_reader import OBJECTS_AT_ONCE, ObjectReader
+from edge.vcenter.picture import Picture, Plan
+from edge.vcenter.property_specs import VIRTUAL_MACHINE
+from edge.vcenter.references import Key
+
+_OBJECTS_PER_UPDATE: Final = 500
+
+
+class PlannedReads:
+    """``lock`` is held while the picture changes, never while vCenter is asked."""
+
+    def __init__(self, picture: Picture, reader: ObjectReader, lock: threading.Lock) -> None:
+        self._picture = picture
+        self._reader = reader
+        self._lock = lock
+
+    def carry_out(self, plan: Plan) -> Iterator[CollectorUpdate]:
+        """Yield what is to be told: structure first. Raises ``VCenterError``."""
+        yield plan.structure
+        for at in range(0, len(plan.ready), _OBJECTS_PER_UPDATE):
+            yield self._present(plan.ready[at : at + _OBJECTS_PER_UPDATE])
+        yield from self._read_and_present(plan.details, VIRTUAL_MACHINE.detail)
+        yield from self._read_and_present(plan.unread, VIRTUAL_MACHINE.all_paths)
+
+    def _read_and_present(
+        self, keys: Sequence[Key], paths: Sequence[str]
+    ) -> Iterator[CollectorUpdate]:
+        waiting: list[Key] = []
+        for found in self._reader.read(keys, paths, VIRTUAL_MACHINE.type):
+            with self._lock:
+                self._picture.read(found, paths)
+            waiting.append(found.key)
+            if len(waiting) == OBJECTS_AT_ONCE:
+                yield self._present(waiting)
+                waiting = []
+        yield self._present(waiting)
+
+    def _present(self, keys: Iterable[Key]) -> CollectorUpdate:
+        with self._lock:
+            return self._picture.present(keys)
+
+
+def is_empty(update: CollectorUpdate) -> bool:
+    """Tell whether there is nothing to tell."""
+    return not (update.objects or update.removals or update.unreadable)
