@@ -5,7 +5,6 @@ Nova's own objects. Versions are those of Nova 34.
 """
 
 import functools
-import ipaddress
 import json
 import uuid
 from typing import Any
@@ -161,7 +160,7 @@ def vif(nic: NicRecord) -> Json:
 def _subnets(addresses: tuple[str, ...]) -> list[Json]:
     by_version: dict[int, list[Json]] = {}
     for address in addresses:
-        version = ipaddress.ip_address(address).version
+        version = 6 if ":" in address else 4
         by_version.setdefault(version, []).append(
             {
                 "address": address,
