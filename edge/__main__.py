@@ -60,7 +60,6 @@ def _run(config: EdgeConfig, options: argparse.Namespace) -> int:
     from edge.log import set_up_logging
     from edge.vcenter.faults import VCenterError
 
-    del options
     set_up_logging(config.log)
     try:
         edge = assemble(config)
@@ -70,7 +69,7 @@ def _run(config: EdgeConfig, options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: edge.supervisor.retry_now())
+    signal.signal(signal.SIGHUP, lambda *_: edge.reload(lambda: load_config(options.config)))
     try:
         edge.run(stop)
     except EdgeError:  # told in the log

@@ -5,17 +5,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edge.appliance.systemd import Notifier
 from edge.config import EdgeConfig
+from edge.errors import ConfigError
 from edge.health import Health
 from edge.inventory.inventory import Inventory
 from edge.inventory.outbox import OutboxLimits
 from edge.link.backoff import Backoff
 from edge.link.link import Dialer, EdgeFacts, Link
-from edge.log import EPOCH, VCENTER, VERSION, fields
+from edge.log import CLUSTER, EPOCH, REASON, VCENTER, VERSION, fields
 from edge.machine import machine_uuid
+from edge.managed import ManagedScope
 from edge.memory import limit_arenas, release
 from edge.operations.executor import OperationExecutor
 from edge.supervisor import Supervisor
@@ -42,7 +44,9 @@ class Edge:
 
     config: EdgeConfig
     facts: EdgeFacts
+    scope: ManagedScope
     session: VCenterSession
+    collector: VCenterCollector
     inventory: Inventory
     health: Health
     supervisor: Supervisor
@@ -74,6 +78,21 @@ class Edge:
         while not stop.wait(interval):
             if tasks.all_alive():
                 self.notifier.alive(self.status())
+
+    def reload(self, read: Callable[[], EdgeConfig]) -> None:
+        """Put the site's present list of clusters in force, and try vCenter at once if it is away.
+
+        ``read`` reads the configuration. Everything but ``[managed]`` is taken at a start alone.
+        """
+        try:
+            managed = read().managed
+        except ConfigError as error:
+            log.error("configuration not reloaded", extra=fields({REASON: error}))
+            return
+        if self.scope.replace(managed):
+            self.collector.rescope()
+            log.info("[managed] reloaded", extra=fields({CLUSTER: ",".join(managed.clusters)}))
+        self.supervisor.retry_now()
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""
@@ -116,16 +135,19 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     )
     limits = OutboxLimits(content_bytes=config.limits.outbox_bytes)
     session = VCenterSession(config.vcenter)
-    collector = VCenterCollector(session, config.managed, own_uuid)
+    scope = ManagedScope(config.managed)
+    collector = VCenterCollector(session, scope, own_uuid)
     inventory = Inventory(limits)
     health = Health(inventory)
-    operations = VCenterOperations(session, collector, config.managed)
+    operations = VCenterOperations(session, collector, scope)
     executor = OperationExecutor(operations, inventory)
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
         config=config,
         facts=facts,
+        scope=scope,
         session=session,
+        collector=collector,
         inventory=inventory,
         health=health,
         supervisor=Supervisor(

@@ -29,6 +29,26 @@ class CollectorUpdate:
     full_read: bool = False
     """Part of a read of everything: what it has not mentioned by its last page (``complete``) is
     no longer shown; ``confirm`` tells whether it was deleted."""
+    newly_managed: bool = False
+    """Part of a read of clusters that came under management: changes of others overtake it, and
+    after its last page (``complete``) both sides are compared."""
+
+
+class Managed(Protocol):
+    """What OpenStack may see and touch (``edge.config.ManagedSettings`` says what each means)."""
+
+    @property
+    def read_only_folders(self) -> tuple[str, ...]:
+        """Inventory paths or globs of folders whose virtual machines are read only."""
+
+    def manages_cluster(self, name: str) -> bool:
+        """Tell whether a cluster of this name is managed."""
+
+    def name_is_read_only(self, name: str) -> bool:
+        """Tell whether a virtual machine of this name is read only."""
+
+    def folder_is_read_only(self, path: str) -> bool:
+        """Tell whether virtual machines in the folder ``path`` or below it are read only."""
 
 
 class Collector(Protocol):

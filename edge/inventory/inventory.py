@@ -95,7 +95,7 @@ class Inventory:
     def apply(self, update: CollectorUpdate) -> None:
         """Take an answer of vCenter."""
         reads = list(self._hash(update.objects, observed=not update.full_read))
-        lane = SNAPSHOT if update.full_read else CHANGES
+        lane = SNAPSHOT if update.full_read or update.newly_managed else CHANGES
         with self._changed:
             self._note_unreadable(update.unreadable)
             for read in reads:
@@ -105,6 +105,8 @@ class Inventory:
                 self._remove(key, reason)
             if update.full_read and update.complete:
                 self._end_read()
+            elif update.newly_managed and update.complete:
+                self._passes.read_completed()
             self._changed.notify_all()
 
     def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:

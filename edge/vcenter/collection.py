@@ -9,12 +9,13 @@ from edge.interfaces import CollectorUpdate
 from edge.vcenter.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.attributes import Attributes
 from edge.vcenter.feed import AuditEnd, AuditPage, Feed, UpdatesPage
-from edge.vcenter.object_reader import ObjectReader, Presence
+from edge.vcenter.object_reader import OBJECTS_AT_ONCE, ObjectReader, Presence
 from edge.vcenter.picture import Picture, removal
 from edge.vcenter.planned_reads import PlannedReads, is_empty
 from edge.vcenter.references import Key
 
 _STOP_CHECK_SECONDS: Final = 0.5
+_READ_AT_ONCE: Final = 2 * OBJECTS_AT_ONCE
 
 
 class Collection:
@@ -29,13 +30,21 @@ class Collection:
         feed: Feed,
         reader: ObjectReader,
         reads: PlannedReads,
+        rescoped: threading.Event,
         lock: threading.Lock,
     ) -> None:
-        """The picture shows what a full read has shown, before the feed began."""
+        """The picture shows what a full read has shown, before the feed began.
+
+        ``rescoped`` is set by whoever has changed the site's list of what is managed.
+        """
         self._picture = picture
         self._feed = feed
         self._reader = reader
         self._reads = reads
+        self._rescoped = rescoped
+        self._unread: dict[Key, None] = {}
+        """Virtual machines that came under management and are read while nothing else happens."""
+        self._reads_new_clusters = False
         self._lock = lock
         self._first_state: set[Key] | None = set()
         """What the watch has shown of its first state; None when that is complete."""
@@ -61,8 +70,15 @@ class Collection:
             presenter.attribute_names, presenter.tags = attributes.names, attributes.tags
 
     def follow(self) -> Iterator[CollectorUpdate]:
-        """Wait a moment for news, and yield what follows from it."""
-        item = self._feed.next(_STOP_CHECK_SECONDS)
+        """Wait a moment for news, and yield what follows from it; else go on reading."""
+        item = self._feed.next(0.0 if self._has_reads_left else _STOP_CHECK_SECONDS)
+        if self._rescoped.is_set():
+            self._rescoped.clear()
+            with self._lock:
+                self._picture.rescope()
+        elif item is None:
+            yield from self._read_some()
+            return
         if isinstance(item, UpdatesPage):
             self._take_updates(item)
             if item.truncated:
@@ -72,8 +88,6 @@ class Collection:
             return
         elif isinstance(item, AuditEnd):
             self._end_audit(item)
-        else:
-            return
         yield from mark_last(update for update in self._settle() if not is_empty(update))
 
     def _settle(self) -> Iterator[CollectorUpdate]:
@@ -82,7 +96,27 @@ class Collection:
         self._read_suspects()
         with self._lock:
             plan = self._picture.plan()
+        self._unread.update(dict.fromkeys(plan.unread))
+        self._reads_new_clusters |= plan.has_new_clusters
         yield from self._reads.carry_out(plan)
+
+    @property
+    def _has_reads_left(self) -> bool:
+        return bool(self._unread or self._reads_new_clusters)
+
+    def _read_some(self) -> Iterator[CollectorUpdate]:
+        """Read a part of what came under management: whatever changes meanwhile overtakes it."""
+        if not self._has_reads_left:
+            return
+        keys = list(self._unread)[:_READ_AT_ONCE]
+        new_clusters = self._reads_new_clusters
+        for key in keys:
+            del self._unread[key]
+        self._reads_new_clusters = new_clusters and bool(self._unread)
+        last = new_clusters and not self._unread
+        for update in mark_last(self._reads.read_whole(keys)):
+            complete = update.complete and (last or not new_clusters)
+            yield dataclasses.replace(update, newly_managed=new_clusters, complete=complete)
 
     def _take_updates(self, page: UpdatesPage) -> None:
         with self._lock:

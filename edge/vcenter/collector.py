@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
-from edge.config import ManagedSettings
-from edge.interfaces import CollectorUpdate
+from edge.interfaces import CollectorUpdate, Managed
 from edge.log import CLUSTER, COUNT, OBJECTS, SECONDS, VCENTER, fields
 from edge.vcenter import faults
 from edge.vcenter.attributes import AttributeReader, Attributes
@@ -45,7 +44,7 @@ class VCenterCollector:
     def __init__(
         self,
         session: VCenterSession,
-        managed: ManagedSettings,
+        managed: Managed,
         machine_uuid: str = "",
         audit_seconds: float = AUDIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
@@ -61,6 +60,7 @@ class VCenterCollector:
         self._known: Picture | None = None
         """The last picture that shows the whole structure, for ``confirm``."""
         self._has_read = threading.Event()
+        self._rescoped = threading.Event()
 
     def updates(self, stop: threading.Event) -> Generator[CollectorUpdate, None, None]:
         """Yield the full read's pages, then changes until ``stop`` is set.
@@ -76,9 +76,13 @@ class VCenterCollector:
             yield from self._read_everything(picture, reads, attributes.read())
             watch = stack.enter_context(PropertyWatch(self._session))
             feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
-            collection = Collection(picture, feed, self._reader, reads, self._lock)
+            collection = Collection(picture, feed, self._reader, reads, self._rescoped, self._lock)
             while not stop.is_set():
                 yield from collection.follow()
+
+    def rescope(self) -> None:
+        """Take note that what is managed has changed; ``updates`` tells what follows from it."""
+        self._rescoped.set()
 
     def wait_until_read(self, timeout: float) -> bool:
         """Wait for the first full read, after which ``confirm`` can answer; False if it is late."""

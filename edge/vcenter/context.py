@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from edge.config import ManagedSettings
+from edge.interfaces import Managed
 from edge.vcenter.lookup import FoundMachine, MachineLookup
 from edge.vcenter.session import VCenterSession
 from edge.vcenter.tasks import TaskRunner
@@ -20,7 +20,7 @@ class OperationContext:
     watcher: PropertyWatcher
     tasks: TaskRunner
     lookup: MachineLookup
-    managed: ManagedSettings
+    managed: Managed
     clock: Callable[[], float] = time.monotonic
     """The clock of deadlines, in seconds."""
     network_counters: dict[int, str] = dataclasses.field(default_factory=dict)

@@ -47,6 +47,7 @@ class FullRead:
         with self._lock:
             plan = self._picture.plan()
         yield from self._reads.carry_out(plan)
+        yield from self._reads.read_whole(plan.unread)
 
     def _take_structure(self, body: bytes) -> None:
         with self._lock:

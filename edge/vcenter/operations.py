@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from edge.config import ManagedSettings
+from edge.interfaces import Managed
 from edge.vcenter import faults
 from edge.vcenter.clone import clone
 from edge.vcenter.collector import VCenterCollector
@@ -42,7 +42,7 @@ class VCenterOperations:
     """Runs operations on one vCenter. Safe for many threads."""
 
     def __init__(
-        self, session: VCenterSession, collector: VCenterCollector, managed: ManagedSettings
+        self, session: VCenterSession, collector: VCenterCollector, managed: Managed
     ) -> None:
         """``collector`` reads on the same session; it tells what is managed and what is not."""
         self._collector = collector

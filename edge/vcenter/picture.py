@@ -35,6 +35,8 @@ class Plan:
     """Virtual machines whose configuration has to be read."""
     unread: list[Key] = dataclasses.field(default_factory=list)
     """Virtual machines of which everything has to be read."""
+    has_new_clusters: bool = False
+    """Clusters have come under management since the first plan."""
 
 
 class Picture:
@@ -48,6 +50,7 @@ class Picture:
         """Virtual machines to look at in the next plan."""
         self._structure_touched = True
         self._relations_changed = True
+        self._has_new_clusters = False
         self._structure_reported: dict[Key, int] = {}
         self._structure_problems: dict[Key, str] = {}
         self._folders: set[Key] = set()
@@ -101,6 +104,11 @@ class Picture:
         """Present these virtual machines again: something that they show has changed."""
         self._touched.update(keys)
 
+    def rescope(self) -> None:
+        """Find out afresh what is managed: the site has changed its list."""
+        self._relations_changed = self._structure_touched = True
+        self.touch_all()
+
     def touch_all(self) -> None:
         """Present all virtual machines again."""
         self._touched.update(key for key, machine in self.machines.items() if machine.managed)
@@ -137,7 +145,8 @@ class Picture:
         """Settle what belongs to management now, and say what follows from it."""
         if self._relations_changed:
             self._refresh()
-        plan = Plan(CollectorUpdate([]))
+        plan = Plan(CollectorUpdate([]), has_new_clusters=self._has_new_clusters)
+        self._has_new_clusters = False
         for key in sorted(self._touched):
             machine = self.machines.get(key)
             if machine is not None:
@@ -190,6 +199,7 @@ class Picture:
         before = self.topology.managed
         self.topology.refresh()
         after = self.topology.managed
+        self._has_new_clusters |= self.is_planned and bool(after.clusters - before.clusters)
         # Rules about folders and networks by name may now say something else about any of them.
         everything = bool(self.presenter.managed.read_only_folders) or (
             before.portgroups != after.portgroups

@@ -22,12 +22,18 @@ class PlannedReads:
         self._lock = lock
 
     def carry_out(self, plan: Plan) -> Iterator[CollectorUpdate]:
-        """Yield what is to be told: structure first. Raises ``VCenterError``."""
+        """Yield what is to be told, all but what is ``unread``: structure first.
+
+        Raises ``VCenterError``.
+        """
         yield plan.structure
         for at in range(0, len(plan.ready), _OBJECTS_PER_UPDATE):
             yield self._present(plan.ready[at : at + _OBJECTS_PER_UPDATE])
         yield from self._read_and_present(plan.details, VIRTUAL_MACHINE.detail)
-        yield from self._read_and_present(plan.unread, VIRTUAL_MACHINE.all_paths)
+
+    def read_whole(self, keys: Sequence[Key]) -> Iterator[CollectorUpdate]:
+        """Read everything of virtual machines, and yield it in batches. Raises likewise."""
+        yield from self._read_and_present(keys, VIRTUAL_MACHINE.all_paths)
 
     def _read_and_present(
         self, keys: Sequence[Key], paths: Sequence[str]

@@ -9,7 +9,7 @@ import dataclasses
 import uuid
 from collections.abc import Mapping, Sequence
 
-from edge.config import ManagedSettings
+from edge.interfaces import Managed
 from edge.vcenter.references import VCENTER_KEY, Key, key_of, reference_of
 from edge.vcenter.topology import Topology
 from vsphere_gateway.v1 import inventory_pb2
@@ -45,7 +45,7 @@ class Presenter:
     """Makes inventory objects for the control plane out of what vCenter says."""
 
     topology: Topology
-    managed: ManagedSettings
+    managed: Managed
     appliances: Appliances
     attribute_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Names of custom attributes by the number of their definition."""

@@ -10,6 +10,7 @@ from typing import Any
 from pyVmomi import vim
 
 from edge.config import ManagedSettings, Secret, VCenterSettings
+from edge.interfaces import Managed
 from edge.vcenter.collector import VCenterCollector
 from edge.vcenter.properties import read_properties
 from edge.vcenter.references import key_of
@@ -46,6 +47,7 @@ class Follower:
         self.told = 0
         """Objects in all updates since the full read."""
         self.full_read_ended = threading.Event()
+        self.new_clusters_read = threading.Event()
         self.error: Exception | None = None
         self._stop = threading.Event()
         self._changed = threading.Condition()
@@ -127,6 +129,8 @@ class Follower:
             self.unreadable[key_of(unread.reference)] = unread.reason
         if update.full_read and update.complete:
             self.full_read_ended.set()
+        if update.newly_managed and update.complete:
+            self.new_clusters_read.set()
 
 
 class VCenterSite:
@@ -146,9 +150,10 @@ class VCenterSite:
         self.session.close()
         self.administrator.close()
 
-    def collector(self, **options: Any) -> VCenterCollector:
+    def collector(self, managed: Managed | None = None, **options: Any) -> VCenterCollector:
         """Make a collector whose audit pass is frequent."""
-        return VCenterCollector(self.session, self.managed, **({"audit_seconds": 1.0} | options))
+        given = {"audit_seconds": 1.0} | options
+        return VCenterCollector(self.session, managed or self.managed, **given)
 
     @contextmanager
     def following(self, **options: Any) -> Iterator[Follower]:

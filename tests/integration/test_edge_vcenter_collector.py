@@ -11,7 +11,9 @@ import pytest
 from pyVmomi import vim
 
 from edge.config import ManagedSettings
-from edge.vcenter import faults
+from edge.interfaces import CollectorUpdate
+from edge.managed import ManagedScope
+from edge.vcenter import collection, faults, feed
 from tests.conftest import StartVcsim
 from tests.integration.edge_vcenter_site import Follower, VCenterSite
 from tools.servers.vcsim import Vcsim
@@ -21,6 +23,7 @@ MANAGED = ManagedSettings(("DC0_C0",))
 DELETED = link_pb2.REMOVAL_REASON_DELETED
 UNMANAGED = link_pb2.REMOVAL_REASON_UNMANAGED
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
+UPDATES_PAGE = feed.UpdatesPage
 
 OpenSite = Callable[..., VCenterSite]
 
@@ -354,6 +357,63 @@ def test_renamed_cluster_comes_under_management_with_all_that_it_has(
         assert follower.machine("DC0_C1_RP0_VM2").cluster == reference(cluster)
 
 
+def test_cluster_that_the_site_adds_is_read_without_a_new_login_and_taken_away_again(
+    open_site: OpenSite,
+) -> None:
+    site = open_site()
+    scope = ManagedScope(MANAGED)
+    sessions = site.session_count()
+    with site.following(managed=scope) as follower:
+        scope.replace(ManagedSettings(("DC0_C0", "DC0_C1")))
+        follower.collector.rescope()
+        follower.wait(lambda: follower.new_clusters_read.is_set())
+        assert follower.kinds()["virtual_machine"] == 6
+        assert follower.kinds()["host"] == 4
+        assert site.session_count() == sessions
+        scope.replace(MANAGED)
+        follower.collector.rescope()
+        follower.wait(lambda: follower.kinds()["virtual_machine"] == 3)
+        assert set(follower.removals.values()) == {UNMANAGED}
+
+
+def test_change_overtakes_the_read_of_a_cluster_that_came_under_management(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = threading.Event()
+
+    def page(body: bytes, truncated: bool) -> feed.UpdatesPage:
+        announced.set()
+        return UPDATES_PAGE(body, truncated)
+
+    monkeypatch.setattr(feed, "UpdatesPage", page)
+    monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
+    site = open_site(vm=30)
+    scope = ManagedScope(MANAGED)
+    collector = site.collector(managed=scope, audit_seconds=3600.0)
+    updates = collector.updates(threading.Event())
+
+    def told(wanted: Callable[[CollectorUpdate], bool]) -> CollectorUpdate:
+        return next(update for update in updates if wanted(update))
+
+    def tells(name: str) -> Callable[[CollectorUpdate], bool]:
+        return lambda update: name in [each.virtual_machine.name for each in update.objects]
+
+    told(lambda update: update.full_read and update.complete)
+    site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
+    told(tells("DC0_C0_RP0_VM1"))  # so the watch has told its first state
+    scope.replace(ManagedSettings(("*",)))
+    collector.rescope()
+    assert not told(lambda update: update.newly_managed).complete
+    announced.clear()
+    site.finish(site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
+    assert announced.wait(30)
+    read = []
+    assert not told(lambda each: read.append(each) or tells("DC0_C0_RP0_VM2")(each)).newly_managed
+    assert len(read) <= 2, "the change is told next, or after a page that was under way"
+    told(lambda update: update.newly_managed and update.complete)
+    updates.close()
+
+
 def test_renamed_cluster_leaves_management_without_any_deletion(site: VCenterSite) -> None:
     cluster = site.named(vim.ClusterComputeResource, "DC0_C0")
     with site.following() as follower:
@@ -526,6 +586,33 @@ def test_expired_session_ends_the_following_and_deletes_nothing(site: VCenterSit
     site.session.connect()
     with site.following() as again:
         assert again.machine("DC0_C0_RP0_VM0").power_state == inventory_pb2.POWER_STATE_OFF
+
+
+def test_what_changes_after_it_was_read_and_before_it_is_watched_is_told(
+    site: VCenterSite,
+) -> None:
+    collector = site.collector(audit_seconds=3600.0)
+    updates = collector.updates(threading.Event())
+    read = [next(updates)]
+    while not read[-1].complete:
+        read.append(next(updates))
+    off, deleted, resized = (site.machine(f"DC0_C0_RP0_VM{number}") for number in range(3))
+    site.finish(off.PowerOffVM_Task())
+    site.reconfigure(resized, numCPUs=7)
+    site.finish(deleted.PowerOffVM_Task())
+    gone = key(deleted)
+    made = site.create("made-meanwhile", beside=off)
+    site.finish(deleted.Destroy_Task())
+    told, removals = {}, {}
+    while not ({key(off), key(resized), key(made)} <= told.keys() and removals):
+        update = next(updates)
+        told |= {f"{each.reference.type}:{each.reference.value}": each for each in update.objects}
+        removals |= {each.reference.value: each.reason for each in update.removals}
+    updates.close()
+    assert told[key(off)].virtual_machine.power_state == inventory_pb2.POWER_STATE_OFF
+    assert told[key(resized)].virtual_machine.cpus == 7
+    assert told[key(made)].virtual_machine.name == "made-meanwhile"
+    assert removals == {gone.partition(":")[2]: DELETED}
 
 
 def test_session_that_expires_during_the_full_read_completes_nothing(site: VCenterSite) -> None:

@@ -105,6 +105,31 @@ def session_count(vcenter: Vcsim) -> int:
     return sum(each["key"] != mine for each in sessions["sessionList"])
 
 
+def test_reload_takes_clusters_under_management_and_a_bad_file_changes_nothing(
+    control_plane: ControlPlaneEnd,
+    receiver: InventoryReceiver,
+    vcsim: StartVcsim,
+    make_process: Callable[..., EdgeProcess],
+) -> None:
+    vcenter = vcsim(cluster=2, vm=2)
+    edge = make_process(vcenter, control_plane.port, clusters='["DC0_C0"]')
+    edge.start()
+    eventually(lambda: len(machines(receiver)) == 2)
+    assert edge.process is not None
+    good = edge.config.read_text()
+    edge.config.write_text(good.replace("clusters =", "klusters ="))
+    edge.process.send_signal(signal.SIGHUP)
+    eventually(lambda: edge.logged("configuration not reloaded.*klusters"))
+    edge.config.write_text(good.replace('["DC0_C0"]', '["DC0_C*"]'))
+    edge.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(machines(receiver)) == 4)
+    eventually(lambda: len(receiver.parities) == 2)
+    edge.config.write_text(good)
+    edge.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(machines(receiver)) == 2)
+    assert edge.terminate() == 0
+
+
 def test_edge_follows_vcenter_and_ends_in_order(
     control_plane: ControlPlaneEnd,
     receiver: InventoryReceiver,

@@ -1,0 +1,35 @@
+"""The site's list of what is managed, as it is at present: it can be replaced without a restart."""
+
+from edge.config import ManagedSettings
+
+
+class ManagedScope:
+    """``[managed]`` of the configuration in force. Implements ``edge.interfaces.Managed``.
+
+    Safe for threads: each question is answered out of one list.
+    """
+
+    def __init__(self, settings: ManagedSettings) -> None:
+        self._settings = settings
+
+    def replace(self, settings: ManagedSettings) -> bool:
+        """Put another list in force; tell whether it differs."""
+        before, self._settings = self._settings, settings
+        return before != settings
+
+    @property
+    def read_only_folders(self) -> tuple[str, ...]:
+        """As in ``ManagedSettings``."""
+        return self._settings.read_only_folders
+
+    def manages_cluster(self, name: str) -> bool:
+        """As in ``ManagedSettings``."""
+        return self._settings.manages_cluster(name)
+
+    def name_is_read_only(self, name: str) -> bool:
+        """As in ``ManagedSettings``."""
+        return self._settings.name_is_read_only(name)
+
+    def folder_is_read_only(self, path: str) -> bool:
+        """As in ``ManagedSettings``."""
+        return self._settings.folder_is_read_only(path)
