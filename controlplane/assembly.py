@@ -4,6 +4,7 @@ import contextlib
 import logging
 import random
 import sys
+import uuid
 from pathlib import Path
 
 from certs.credentials import TlsMaterial, load_tls_material
@@ -18,6 +19,7 @@ from controlplane.config import Settings
 from controlplane.errors import ConfigurationError
 from controlplane.gateway import health
 from controlplane.gateway.admin import build_admin_server
+from controlplane.gateway.audits import Audits
 from controlplane.gateway.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.diagnostics import DiagnosticsServicer
 from controlplane.gateway.dispatcher import Dispatcher
@@ -97,10 +99,12 @@ class ControlPlane:
         registry = self._registry(store, supervisor)
         dispatcher = Dispatcher(registry)
         ledger = Ledger(database, dispatcher, inventory)
+        audits = Audits(registry, lambda: str(uuid.uuid4()))
         gateway = Gateway(
             self._settings.gateway,
             self._tls,
             registry,
+            audits,
             inventory,
             ledger,
             supervisor,

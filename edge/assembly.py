@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from edge.appliance.systemd import Notifier
+from edge.audit import Audit
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.health import Health
@@ -130,7 +131,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     facts = EdgeFacts(
         version=software_version(),
         epoch=time.time_ns(),
-        capabilities=tuple(f"operation.{action}" for action in sorted(ACTIONS)),
+        capabilities=("audit", *(f"operation.{action}" for action in sorted(ACTIONS))),
         machine_uuid=own_uuid,
     )
     limits = OutboxLimits(content_bytes=config.limits.outbox_bytes)
@@ -141,6 +142,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     health = Health(inventory)
     operations = VCenterOperations(session, collector, scope)
     executor = OperationExecutor(operations, inventory)
+    audit = Audit(lambda: VCenterCollector(session, config.managed, own_uuid))
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
         config=config,
@@ -161,6 +163,6 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
         ),
         operations=operations,
         executor=executor,
-        link=Link(dialer, facts, inventory, limits, executor, health, Backoff()),
+        link=Link(dialer, facts, inventory, limits, executor, audit, health, Backoff()),
         notifier=Notifier(environment),
     )

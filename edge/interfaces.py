@@ -99,6 +99,13 @@ class InventorySource(Protocol):
         """Take an ack, nack, parity, bucket contents, holdings or confirm message."""
 
 
+class AuditSource(Protocol):
+    """What the link needs to answer an audit (implemented by ``edge.audit``)."""
+
+    def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditMessage]:
+        """Read vCenter afresh and yield the whole answer; never raises because of vCenter."""
+
+
 class OperationRunner(Protocol):
     """What the link needs of the executor (implemented by ``edge.operations``)."""
 

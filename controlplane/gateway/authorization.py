@@ -42,6 +42,12 @@ class RoleInterceptor(grpc.ServerInterceptor):
                 handler.request_deserializer,
                 handler.response_serializer,
             )
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._checked(call, handler.stream_unary),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._checked(call, handler.unary_stream),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from controlplane.gateway.audits import Audits
 from controlplane.gateway.control_stream import ControlStreams
 from controlplane.gateway.inventory_stream import InventoryStreams
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
@@ -12,9 +13,12 @@ from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
     """`vsphere_gateway.v1.EdgeLink`."""
 
-    def __init__(self, control: ControlStreams, inventory: InventoryStreams) -> None:
+    def __init__(
+        self, control: ControlStreams, inventory: InventoryStreams, audits: Audits
+    ) -> None:
         self._control = control
         self._inventory = inventory
+        self._audits = audits
 
     def Control(
         self,
@@ -31,3 +35,9 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
     ) -> Iterator[link_pb2.InventoryResponse]:
         """Snapshots and changes."""
         return self._inventory.serve(request_iterator, context)
+
+    def Audit(
+        self, request_iterator: Iterator[link_pb2.AuditMessage], context: grpc.ServicerContext
+    ) -> link_pb2.AuditReceipt:
+        """A vCenter read afresh."""
+        return self._audits.serve(request_iterator, context)

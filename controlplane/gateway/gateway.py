@@ -10,6 +10,7 @@ from certs.credentials import TlsMaterial
 from certs.identity import Role
 from controlplane.clock import Clock
 from controlplane.config import GatewaySettings
+from controlplane.gateway.audits import Audits
 from controlplane.gateway.authorization import RoleInterceptor
 from controlplane.gateway.control_stream import ControlStreams, LinkTerms
 from controlplane.gateway.edge_link import EdgeLinkServicer
@@ -36,6 +37,7 @@ class Gateway:
         settings: GatewaySettings,
         tls: TlsMaterial,
         registry: EdgeRegistry,
+        audits: Audits,
         pipeline: InventoryPipeline,
         operations: OperationEvents,
         edges: EdgeEvents,
@@ -54,7 +56,7 @@ class Gateway:
         roles = RoleInterceptor(tls.identity.customer, [Role.EDGE], refusals)
         self._server: grpc.Server = edge_server(settings.max_edges, [roles])
         link_pb2_grpc.add_EdgeLinkServicer_to_server(
-            EdgeLinkServicer(control, inventory), self._server
+            EdgeLinkServicer(control, inventory, audits), self._server
         )
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="edge-watch", daemon=True)

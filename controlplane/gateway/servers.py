@@ -16,8 +16,8 @@ from controlplane.errors import StartError
 MESSAGE_LIMIT = 4 * 1024 * 1024
 """Bytes of one message, docs/sync-protocol.md."""
 ADMIN_THREADS = 8
-STREAMS_PER_EDGE = 3
-"""Control, inventory, and one that is just being replaced."""
+STREAMS_PER_EDGE = 4
+"""Control, inventory, an audit, and one that is just being replaced."""
 SOCKET_PATH_LIMIT = 107
 """Bytes, unix(7)."""
 

@@ -36,16 +36,18 @@ class ControlStream:
         health: Health,
         on_welcome: Callable[[], None],
         on_lease: Callable[[link_pb2.Lease], None],
+        on_audit: Callable[[link_pb2.AuditRequest], None],
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``on_welcome`` and ``on_lease`` are called by the thread that runs the call."""
+        """The thread that runs the call calls ``on_welcome``, ``on_lease`` and ``on_audit``."""
         self._stub = stub
         self._source = source
         self._runner = runner
         self._health = health
         self._on_welcome = on_welcome
         self._on_lease = on_lease
+        self._on_audit = on_audit
         self._monotonic = monotonic
         self._now = now
         self._outgoing: Outgoing[link_pb2.ControlRequest] = Outgoing()
@@ -131,6 +133,8 @@ class ControlStream:
                     self._health.wake()
             case "drain":
                 self._drain(response.drain)
+            case "audit_request":
+                self._on_audit(response.audit_request)
             case unknown:
                 log.warning("unknown message ignored", extra=fields({REASON: unknown}))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from edge.config import ControlPlaneSettings
 from edge.errors import ControlPlaneUnreachableError, EdgeError
 from edge.health import Health
-from edge.interfaces import InventorySource, OperationRunner
+from edge.interfaces import AuditSource, InventorySource, OperationRunner
 from edge.inventory.outbox import OutboxLimits
+from edge.link.audit_calls import AuditCalls
 from edge.link.backoff import Backoff
 from edge.link.channel import open_channel
 from edge.link.control_stream import ControlStream
@@ -77,6 +78,7 @@ class Link:
         source: InventorySource,
         limits: OutboxLimits,
         runner: OperationRunner,
+        audits: AuditSource,
         health: Health,
         backoff: Backoff,
         monotonic: Callable[[], float] = time.monotonic,
@@ -86,6 +88,7 @@ class Link:
         self._source = source
         self._limits = limits
         self._runner = runner
+        self._audits = audits
         self._health = health
         self._backoff = backoff
         self._monotonic = monotonic
@@ -142,20 +145,33 @@ class Link:
             channel.close()
 
     def _call(self, stub: link_pb2_grpc.EdgeLinkStub, identity: Identity) -> bool:
-        """Serve one `Control` call and the `Inventory` calls beside it.
+        """Serve one `Control` call, and the `Inventory` and `Audit` calls beside it.
 
         Returns whether the hello named the vCenter. Raises ``LinkError``.
         """
         hello = self._hello(identity)
         inventory = InventoryCalls(stub, self._source, self._open, self._backoff.reset)
+        audits = AuditCalls(stub, self._audits)
         control = ControlStream(
-            stub, self._source, self._runner, self._health, self._welcomed, inventory.lease_changed
+            stub,
+            self._source,
+            self._runner,
+            self._health,
+            self._welcomed,
+            inventory.lease_changed,
+            audits.requested,
         )
         self._control = control
         if self._stopping.is_set():
             return True
-        with Tasks(inventory.stop) as tasks:
+
+        def stop() -> None:
+            inventory.stop()
+            audits.stop()
+
+        with Tasks(stop) as tasks:
             tasks.start("inventory", inventory.run)
+            tasks.start("audits", audits.run)
             try:
                 control.run(hello)
             finally:

@@ -84,6 +84,17 @@ class VCenterCollector:
         """Take note that what is managed has changed; ``updates`` tells what follows from it."""
         self._rescoped.set()
 
+    def read_once(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+        """Yield the full read's pages and end; nothing more comes once ``stop`` is set.
+
+        The session must be connected. Raises like ``updates``.
+        """
+        with contextlib.closing(self.updates(stop)) as updates:
+            for update in updates:
+                yield update
+                if update.full_read and update.complete:
+                    return
+
     def wait_until_read(self, timeout: float) -> bool:
         """Wait for the first full read, after which ``confirm`` can answer; False if it is late."""
         return self._has_read.wait(timeout)

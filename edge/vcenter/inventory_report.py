@@ -1,6 +1,5 @@
 """What this edge would report, as tables for a person: `vsg-edge inventory`."""
 
-import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
@@ -69,14 +68,11 @@ def read_report(
     """Read everything once; the session must be connected. Raises ``VCenterError``."""
     collector = VCenterCollector(session, managed, machine_uuid)
     report = InventoryReport(session.vcenter(), {})
-    with contextlib.closing(collector.updates(threading.Event())) as updates:
-        for update in updates:
-            for state in update.objects:
-                report.objects[key_of(state.reference)] = state
-            for unread in update.unreadable:
-                report.unreadable[key_of(unread.reference)] = unread.reason
-            if update.full_read and update.complete:
-                break
+    for update in collector.read_once(threading.Event()):
+        for state in update.objects:
+            report.objects[key_of(state.reference)] = state
+        for unread in update.unreadable:
+            report.unreadable[key_of(unread.reference)] = unread.reason
     report.clusters = collector.clusters()
     return report
 

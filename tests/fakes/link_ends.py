@@ -8,12 +8,14 @@ import queue
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from certs.credentials import TlsMaterial
 from controlplane.clock import Clock
 from controlplane.config import GatewaySettings
+from controlplane.gateway.audits import Audits
 from controlplane.gateway.dispatcher import Dispatcher
 from controlplane.gateway.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
@@ -21,6 +23,7 @@ from controlplane.gateway.refusals import Refusals
 from controlplane.interfaces import InventorySink
 from controlplane.store.database import Database
 from controlplane.store.gateway import DatabaseGatewayStore
+from edge.audit import Audit
 from edge.config import ControlPlaneSettings
 from edge.health import Health
 from edge.inventory.inventory import Inventory
@@ -141,6 +144,7 @@ class ControlPlaneEnd:
             random.random,
         )
         self.dispatcher = Dispatcher(self.registry)
+        self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1",
             bind_port=port,
@@ -151,6 +155,7 @@ class ControlPlaneEnd:
             settings,
             tls,
             self.registry,
+            self.audits,
             self.pipeline,
             self.operations,
             self.edges,
@@ -176,6 +181,7 @@ class EdgeEnd:
         settings: ControlPlaneSettings | None = None,
         environment: dict[str, str] | None = None,
         epoch: int = 1,
+        capabilities: tuple[str, ...] = ("audit", "operation.power_on"),
     ) -> None:
         self.truth = truth
         limits = limits or OutboxLimits()
@@ -185,10 +191,11 @@ class EdgeEnd:
         self.executor = OperationExecutor(self.operations, self.inventory)
         self.link = Link(
             Dialer(bundle, settings or ControlPlaneSettings("none"), environment or {}),
-            EdgeFacts("0.1.0", epoch, ("operation.power_on",), ""),
+            EdgeFacts("0.1.0", epoch, capabilities, ""),
             self.inventory,
             limits,
             self.executor,
+            Audit(lambda: self.truth),
             self.health,
             Backoff(0.05, 1.6, 0.2),
         )

@@ -4,10 +4,12 @@ Stands for vCenter and the collector where a test is about delivery and not abou
 full reads in pages, changes in order, and answers to questions, all as `CollectorUpdate`.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 
 from edge.interfaces import CollectorUpdate
 from edge.inventory.content import key_of
+from edge.vcenter.faults import VCenterError
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 VCENTER = inventory_pb2.VCenter(instance_uuid="8d5f0c3e-vcenter", version="8.0.3")
@@ -27,6 +29,8 @@ class VCenterTruth:
     def __init__(self, names: dict[str, str] | None = None) -> None:
         self.names = dict(names or {})
         self.hidden: set[str] = set()
+        self.failure: VCenterError | None = None
+        """Raised by ``read_once`` after its first page."""
 
     def keys(self) -> dict[str, str]:
         """Return what an edge may see: names by key."""
@@ -46,6 +50,13 @@ class VCenterTruth:
         pages = [objects[start : start + page] for start in range(0, len(objects), page)] or [[]]
         for number, each in enumerate(pages, start=1):
             yield CollectorUpdate(each, complete=number == len(pages), full_read=True)
+
+    def read_once(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+        """Read everything for an audit."""
+        for update in self.full_read(2):
+            yield update
+            if self.failure is not None:
+                raise self.failure
 
     def change(self, identifier: str) -> CollectorUpdate:
         """Return what vCenter announces about one object now."""

@@ -5,6 +5,7 @@ from typing import NoReturn, cast
 import grpc
 import pytest
 
+from edge.audit import Audit
 from edge.config import ControlPlaneSettings
 from edge.errors import (
     BundleError,
@@ -23,6 +24,7 @@ from edge.link.link import Dialer, EdgeFacts, Link
 from edge.link.proxy import Proxy, choose_proxy
 from edge.operations.executor import OperationExecutor
 from tests.fakes.scripted_operations import ScriptedOperations
+from tests.fakes.vcenter_truth import VCenterTruth
 from vsphere_gateway.v1 import link_pb2
 
 FOLLOW = ControlPlaneSettings("environment")
@@ -192,6 +194,7 @@ def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: f
         inventory,
         OutboxLimits(),
         OperationExecutor(ScriptedOperations(), inventory),
+        Audit(VCenterTruth),
         Health(inventory),
         backoff,
         monotonic=hands,

@@ -746,3 +746,238 @@ class InventoryCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InventoryCount: _TypeAlias = InventoryCount  # noqa: Y015
+
+@_typing.final
+class VerifyRequest(_message.Message):
+    """No fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
+
+@_typing.final
+class VerifyResponse(_message.Message):
+    """What the comparison found, then one summary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    EXCUSED_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def difference(self) -> Global___Difference:
+        """Something that differs, and still did when it was looked at again."""
+
+    @_builtins.property
+    def excused(self) -> Global___Excused:
+        """Something that was not held against anybody."""
+
+    @_builtins.property
+    def summary(self) -> Global___VerifySummary:
+        """The last message."""
+
+    def __init__(
+        self,
+        *,
+        difference: Global___Difference | None = ...,
+        excused: Global___Excused | None = ...,
+        summary: Global___VerifySummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "excused", b"excused", "message", b"message", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "excused", b"excused", "message", b"message", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["difference", "excused", "summary"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
+
+@_typing.final
+class Difference(_message.Message):
+    """One value that is not what it should be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VCENTER_UUID_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    vcenter_uuid: _builtins.str
+    """vCenter instance UUID."""
+    object: _builtins.str
+    """The object in vCenter, for example `VirtualMachine:vm-42`; else what has no object there, for
+    example `server:<uuid>`.
+    """
+    name: _builtins.str
+    """Its name, as far as it is known."""
+    place: _builtins.str
+    """Where it was found: `own`, `nova-cell`, `nova-api`, `glance` or `placement`."""
+    field: _builtins.str
+    """The field that differs, for example `instances.vm_state`."""
+    expected: _builtins.str
+    """What follows from vCenter; empty when nothing should be there."""
+    found: _builtins.str
+    """What is there; empty when nothing is."""
+    def __init__(
+        self,
+        *,
+        vcenter_uuid: _builtins.str = ...,
+        object: _builtins.str = ...,
+        name: _builtins.str = ...,
+        place: _builtins.str = ...,
+        field: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        found: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "field", b"field", "found", b"found", "name", b"name", "object", b"object", "place", b"place", "vcenter_uuid", b"vcenter_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Difference: _TypeAlias = Difference  # noqa: Y015
+
+@_typing.final
+class Excused(_message.Message):
+    """Something that may rightly differ now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VCENTER_UUID_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    vcenter_uuid: _builtins.str
+    """vCenter instance UUID."""
+    object: _builtins.str
+    """As in `Difference.object`."""
+    name: _builtins.str
+    """Its name, as far as it is known."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        vcenter_uuid: _builtins.str = ...,
+        object: _builtins.str = ...,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "object", b"object", "reason", b"reason", "vcenter_uuid", b"vcenter_uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Excused: _TypeAlias = Excused  # noqa: Y015
+
+@_typing.final
+class VerifySummary(_message.Message):
+    """What was compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARED_FIELD_NUMBER: _builtins.int
+    VCENTERS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    """Seconds that it took."""
+    @_builtins.property
+    def compared(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedCount]:
+        """By place and kind, in the last look at each vCenter."""
+
+    @_builtins.property
+    def vcenters(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifiedVCenter]:
+        """Each vCenter, and whether it could be verified."""
+
+    def __init__(
+        self,
+        *,
+        compared: _abc.Iterable[Global___ComparedCount] | None = ...,
+        vcenters: _abc.Iterable[Global___VerifiedVCenter] | None = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "seconds", b"seconds", "vcenters", b"vcenters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifySummary: _TypeAlias = VerifySummary  # noqa: Y015
+
+@_typing.final
+class ComparedCount(_message.Message):
+    """How many of one kind were compared in one place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """As in `Difference.place`; `vcenter` for what was read there."""
+    kind: _builtins.str
+    """For example `virtual_machine` or `server`."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedCount: _TypeAlias = ComparedCount  # noqa: Y015
+
+@_typing.final
+class VerifiedVCenter(_message.Message):
+    """One vCenter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    """vCenter instance UUID."""
+    verified: _builtins.bool
+    """Everything of it was compared."""
+    reason: _builtins.str
+    """Why not."""
+    looks: _builtins.int
+    """How often vCenter was read."""
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+        verified: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        looks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["looks", b"looks", "reason", b"reason", "uuid", b"uuid", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifiedVCenter: _TypeAlias = VerifiedVCenter  # noqa: Y015

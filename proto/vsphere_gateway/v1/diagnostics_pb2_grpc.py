@@ -70,6 +70,11 @@ class DiagnosticsStub:
                 request_serializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsRequest.SerializeToString,
                 response_deserializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsResponse.FromString,
                 _registered_method=True)
+        self.Verify = channel.unary_stream(
+                '/vsphere_gateway.v1.Diagnostics/Verify',
+                request_serializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyResponse.FromString,
+                _registered_method=True)
 
 
 class DiagnosticsServicer:
@@ -125,6 +130,14 @@ class DiagnosticsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Verify(self, request, context):
+        """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
+        One at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DiagnosticsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +175,11 @@ def add_DiagnosticsServicer_to_server(servicer, server):
                     servicer.GetInventoryCounts,
                     request_deserializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsRequest.FromString,
                     response_serializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_stream_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyRequest.FromString,
+                    response_serializer=vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +372,33 @@ class Diagnostics:
             '/vsphere_gateway.v1.Diagnostics/GetInventoryCounts',
             vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsRequest.SerializeToString,
             vsphere__gateway_dot_v1_dot_diagnostics__pb2.GetInventoryCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vsphere_gateway.v1.Diagnostics/Verify',
+            vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyRequest.SerializeToString,
+            vsphere__gateway_dot_v1_dot_diagnostics__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

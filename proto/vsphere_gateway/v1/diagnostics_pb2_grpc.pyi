@@ -47,6 +47,10 @@ class DiagnosticsStub:
     """Objects that could not be read or applied."""
     GetInventoryCounts: _grpc.UnaryUnaryMultiCallable[_diagnostics_pb2.GetInventoryCountsRequest, _diagnostics_pb2.GetInventoryCountsResponse]
     """Counts and lag by kind."""
+    Verify: _grpc.UnaryStreamMultiCallable[_diagnostics_pb2.VerifyRequest, _diagnostics_pb2.VerifyResponse]
+    """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
+    One at a time.
+    """
 
 @_typing.type_check_only
 class DiagnosticsAsyncStub(DiagnosticsStub):
@@ -67,6 +71,10 @@ class DiagnosticsAsyncStub(DiagnosticsStub):
     """Objects that could not be read or applied."""
     GetInventoryCounts: _aio.UnaryUnaryMultiCallable[_diagnostics_pb2.GetInventoryCountsRequest, _diagnostics_pb2.GetInventoryCountsResponse]  # type: ignore[assignment]
     """Counts and lag by kind."""
+    Verify: _aio.UnaryStreamMultiCallable[_diagnostics_pb2.VerifyRequest, _diagnostics_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
+    One at a time.
+    """
 
 class DiagnosticsServicer(metaclass=_abc_1.ABCMeta):
     """Served by the control plane on its loopback admin listener, to operators' certificates."""
@@ -126,5 +134,15 @@ class DiagnosticsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_diagnostics_pb2.GetInventoryCountsResponse, _abc.Awaitable[_diagnostics_pb2.GetInventoryCountsResponse]]:
         """Counts and lag by kind."""
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _diagnostics_pb2.VerifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_diagnostics_pb2.VerifyResponse], _abc.AsyncIterator[_diagnostics_pb2.VerifyResponse]]:
+        """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
+        One at a time.
+        """
 
 def add_DiagnosticsServicer_to_server(servicer: DiagnosticsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,7 +4,8 @@ isort:skip_file
 The link that an edge dials: one channel, one call per concern.
 
 `Control` carries hello, heartbeats, the lease and operations. `Inventory` carries snapshots,
-changes and acks. docs/sync-protocol.md specifies delivery and resynchronisation.
+changes and acks. `Audit` carries a read of everything that was asked for and changes nothing.
+docs/sync-protocol.md specifies delivery and resynchronisation.
 """
 
 from collections import abc as _abc
@@ -186,6 +187,7 @@ class ControlResponse(_message.Message):
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
     OPERATION_RESULT_ACK_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    AUDIT_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Answer to hello."""
@@ -214,6 +216,12 @@ class ControlResponse(_message.Message):
     def drain(self) -> Global___Drain:
         """The control plane is about to stop: finish what runs, then dial again."""
 
+    @_builtins.property
+    def audit_request(self) -> Global___AuditRequest:
+        """Read vCenter afresh and report it in an `Audit` call; only to edges with the capability
+        `audit`.
+        """
+
     def __init__(
         self,
         *,
@@ -224,12 +232,13 @@ class ControlResponse(_message.Message):
         cancel_operation: _operations_pb2.CancelOperation | None = ...,
         operation_result_ack: _operations_pb2.OperationResultAck | None = ...,
         drain: Global___Drain | None = ...,
+        audit_request: Global___AuditRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_request", b"audit_request", "cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_request", b"audit_request", "cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "heartbeat_echo", "lease", "operation", "cancel_operation", "operation_result_ack", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "heartbeat_echo", "lease", "operation", "cancel_operation", "operation_result_ack", "drain", "audit_request"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -987,3 +996,160 @@ class ConfirmObjects(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfirmObjects: _TypeAlias = ConfirmObjects  # noqa: Y015
+
+@_typing.final
+class AuditRequest(_message.Message):
+    """Asks for a read of everything that is managed, past the edge's snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    """Names the `Audit` call that answers."""
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
+
+@_typing.final
+class AuditMessage(_message.Message):
+    """From the edge on `Audit`. The first message is `open`, the last one `end` or `failure`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def open(self) -> Global___AuditOpen:
+        """First message of the call."""
+
+    @_builtins.property
+    def batch(self) -> Global___AuditBatch:
+        """A part of what was read."""
+
+    @_builtins.property
+    def end(self) -> Global___AuditEnd:
+        """Everything was read and sent."""
+
+    @_builtins.property
+    def failure(self) -> _status_pb2.Status:
+        """vCenter could not be read; what was sent before is worth nothing."""
+
+    def __init__(
+        self,
+        *,
+        open: Global___AuditOpen | None = ...,
+        batch: Global___AuditBatch | None = ...,
+        end: Global___AuditEnd | None = ...,
+        failure: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "end", b"end", "failure", b"failure", "message", b"message", "open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "end", b"end", "failure", b"failure", "message", b"message", "open", b"open"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "batch", "end", "failure"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___AuditMessage: _TypeAlias = AuditMessage  # noqa: Y015
+
+@_typing.final
+class AuditOpen(_message.Message):
+    """Which request is answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    """As in `AuditRequest.audit_id`."""
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_id", b"audit_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditOpen: _TypeAlias = AuditOpen  # noqa: Y015
+
+@_typing.final
+class AuditBatch(_message.Message):
+    """At most 200 objects and 512 KiB. What virtual machines refer to comes before them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_inventory_pb2.InventoryObject]:
+        """Objects with their content hash, and neither revision nor time."""
+
+    @_builtins.property
+    def unreadable_objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreadableObject]:
+        """Objects that vCenter showed but that could not be turned into a message."""
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[_inventory_pb2.InventoryObject] | None = ...,
+        unreadable_objects: _abc.Iterable[Global___UnreadableObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "unreadable_objects", b"unreadable_objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditBatch: _TypeAlias = AuditBatch  # noqa: Y015
+
+@_typing.final
+class AuditEnd(_message.Message):
+    """The end of a complete read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_COUNT_FIELD_NUMBER: _builtins.int
+    object_count: _builtins.int
+    """Number of objects in all batches."""
+    def __init__(
+        self,
+        *,
+        object_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object_count", b"object_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEnd: _TypeAlias = AuditEnd  # noqa: Y015
+
+@_typing.final
+class AuditReceipt(_message.Message):
+    """Answer to an `Audit` call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditReceipt: _TypeAlias = AuditReceipt  # noqa: Y015

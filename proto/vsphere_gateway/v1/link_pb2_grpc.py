@@ -46,6 +46,11 @@ class EdgeLinkStub:
                 request_serializer=vsphere__gateway_dot_v1_dot_link__pb2.InventoryRequest.SerializeToString,
                 response_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.InventoryResponse.FromString,
                 _registered_method=True)
+        self.Audit = channel.stream_unary(
+                '/vsphere_gateway.v1.EdgeLink/Audit',
+                request_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.SerializeToString,
+                response_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.FromString,
+                _registered_method=True)
 
 
 class EdgeLinkServicer:
@@ -67,6 +72,13 @@ class EdgeLinkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Audit(self, request_iterator, context):
+        """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EdgeLinkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_EdgeLinkServicer_to_server(servicer, server):
                     servicer.Inventory,
                     request_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.InventoryRequest.FromString,
                     response_serializer=vsphere__gateway_dot_v1_dot_link__pb2.InventoryResponse.SerializeToString,
+            ),
+            'Audit': grpc.stream_unary_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.FromString,
+                    response_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class EdgeLink:
             '/vsphere_gateway.v1.EdgeLink/Inventory',
             vsphere__gateway_dot_v1_dot_link__pb2.InventoryRequest.SerializeToString,
             vsphere__gateway_dot_v1_dot_link__pb2.InventoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vsphere_gateway.v1.EdgeLink/Audit',
+            vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.SerializeToString,
+            vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.FromString,
             options,
             channel_credentials,
             insecure,

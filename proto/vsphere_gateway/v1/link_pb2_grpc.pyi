@@ -4,7 +4,8 @@ isort:skip_file
 The link that an edge dials: one channel, one call per concern.
 
 `Control` carries hello, heartbeats, the lease and operations. `Inventory` carries snapshots,
-changes and acks. docs/sync-protocol.md specifies delivery and resynchronisation.
+changes and acks. `Audit` carries a read of everything that was asked for and changes nothing.
+docs/sync-protocol.md specifies delivery and resynchronisation.
 """
 
 from collections import abc as _abc
@@ -43,6 +44,8 @@ class EdgeLinkStub:
     """Hello, heartbeats, lease, operations with their progress and results."""
     Inventory: _grpc.StreamStreamMultiCallable[_link_pb2.InventoryRequest, _link_pb2.InventoryResponse]
     """Snapshots, changes and their acknowledgements."""
+    Audit: _grpc.StreamUnaryMultiCallable[_link_pb2.AuditMessage, _link_pb2.AuditReceipt]
+    """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
 
 @_typing.type_check_only
 class EdgeLinkAsyncStub(EdgeLinkStub):
@@ -55,6 +58,8 @@ class EdgeLinkAsyncStub(EdgeLinkStub):
     """Hello, heartbeats, lease, operations with their progress and results."""
     Inventory: _aio.StreamStreamMultiCallable[_link_pb2.InventoryRequest, _link_pb2.InventoryResponse]  # type: ignore[assignment]
     """Snapshots, changes and their acknowledgements."""
+    Audit: _aio.StreamUnaryMultiCallable[_link_pb2.AuditMessage, _link_pb2.AuditReceipt]  # type: ignore[assignment]
+    """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
 
 class EdgeLinkServicer(metaclass=_abc_1.ABCMeta):
     """Served by the control plane on its public listener. Only a client with a certificate of the
@@ -76,5 +81,13 @@ class EdgeLinkServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_link_pb2.InventoryResponse], _abc.AsyncIterator[_link_pb2.InventoryResponse]]:
         """Snapshots, changes and their acknowledgements."""
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request_iterator: _MaybeAsyncIterator[_link_pb2.AuditMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_link_pb2.AuditReceipt, _abc.Awaitable[_link_pb2.AuditReceipt]]:
+        """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
 
 def add_EdgeLinkServicer_to_server(servicer: EdgeLinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,6 +1,7 @@
 """A real gateway on a loopback port with real certificates, its own tables in SQLite."""
 
 import dataclasses
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from certs.bundle import EdgeBundle
 from certs.credentials import TlsMaterial, load_tls_material
 from certs.identity import Role
 from controlplane.config import GatewaySettings
+from controlplane.gateway.audits import Audits
 from controlplane.gateway.dispatcher import Dispatcher
 from controlplane.gateway.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
@@ -87,11 +89,12 @@ class Running:
             self.store, self.edges, hands.clock, Timing(INTERVAL, 3), jitter=lambda: 0.5
         )
         self.dispatcher = Dispatcher(self.registry)
+        self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1", bind_port=0, hello_timeout=1.0, drain_timeout=5.0
         )
         self.gateway = Gateway(
-            settings, tls, self.registry, self.pipeline, self.operations, self.edges,
+            settings, tls, self.registry, self.audits, self.pipeline, self.operations, self.edges,
             self.refusals, hands.clock,
         )  # fmt: skip
         self.gateway.start()
