@@ -18,7 +18,10 @@ CONFIG_FILE_VARIABLE = "VSG_CONFIG_FILE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: 0 when it succeeded, 1 when it could not, 2 for wrong configuration."""
+    """Run one command: 0 when it succeeded, 1 when it could not, 2 for wrong configuration.
+
+    ``verify`` has exit codes of its own.
+    """
     options = _parser().parse_args(arguments)
     files = getattr(options, "config_file", None) or [
         Path(os.environ.get(CONFIG_FILE_VARIABLE, DEFAULT_CONFIG_FILE))
@@ -49,6 +52,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
         upgrade(settings)
         return 0
+    if options.command == "verify":
+        from controlplane.commands.verify import verify
+
+        return verify(options.format, settings)
     from controlplane.commands.listing import list_it, release
 
     if getattr(options, "release", None):
@@ -94,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     database = commands.add_parser("db", help="the control plane's own tables", parents=[common])
     database.add_argument("action", choices=["upgrade"], help="bring the tables to this version")
+    verify = commands.add_parser(
+        "verify",
+        help="compare vCenter with the own tables, Nova, Glance and placement",
+        description="Exit code: 0 nothing differs, 1 something does, 3 it could not be verified.",
+        parents=[common],
+    )
+    verify.add_argument("--format", choices=FORMATS, help="table on a terminal, else plain")
     for name, listing in LISTINGS.items():
         command = commands.add_parser(name, help=listing.summary, parents=[common])
         command.add_argument("--format", choices=FORMATS, help="table on a terminal, else plain")

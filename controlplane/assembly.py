@@ -41,9 +41,13 @@ from controlplane.quota_keeper import QuotaKeeper
 from controlplane.standalone import standalone_settings
 from controlplane.state_directory import StateDirectory
 from controlplane.store import migration, servers
+from controlplane.store.audited import OwnAudited
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.gateway import DatabaseGatewayStore
+from controlplane.verification.messages import Verification
+from controlplane.verification.readers import Readers
+from controlplane.verification.verifier import Verifier
 from vsphere_gateway.v1 import compute_pb2_grpc
 
 LOG = logging.getLogger(__name__)
@@ -121,7 +125,8 @@ class ControlPlane:
         source = InventoryDiagnostics(
             database, backend.servers, inventory.lags, None if self._standalone else supervisor
         )
-        diagnostics = DiagnosticsServicer(registry, source, history, self._clock)
+        verification = self._verification(database, backend, history, audits)
+        diagnostics = DiagnosticsServicer(registry, source, history, verification, self._clock)
         self._start_admin(diagnostics, ManagementServicer(store))
         self._ending.callback(gateway.stop)
         ledger.start()
@@ -185,6 +190,13 @@ class ControlPlane:
             random.random,
             lambda usable: self._health.set(health.DATABASE, usable),
         )
+
+    def _verification(
+        self, database: Database, backend: Backend, history: OperationHistory, audits: Audits
+    ) -> Verification:
+        own = OwnAudited(database)
+        readers = Readers(own, backend.nova, backend.glance, backend.placement, history)
+        return Verification(Verifier(readers, audits.read, self._clock), self._clock)
 
     def _start_quota(self, backend: Backend, database: Database, relay: ClusterRelay) -> None:
         if backend.quotas is None:

@@ -16,13 +16,16 @@ from controlplane.notifications.bus import Bus
 from controlplane.openstack import NovaConfig, NovaConfigError
 from controlplane.placement import client as placement_client
 from controlplane.placement.allocations import AllocationQueue, NoPlacement
+from controlplane.placement.audited import PlacementAudited
 from controlplane.placement.providers import ResourceProviders
 from controlplane.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
 from controlplane.store import standalone
 from controlplane.store.glance import connection as glance_connection
+from controlplane.store.glance.audited import GlanceAudited
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova import cells
 from controlplane.store.nova.announced import ServerStates
+from controlplane.store.nova.audited import NovaAudited
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
 from controlplane.store.nova.writer import NovaServers
@@ -38,6 +41,11 @@ class Backend:
     compute_hosts: ComputeHosts
     servers: ListedServers
     """What Nova's own rows say, for diagnostics."""
+    nova: NovaAudited
+    """All of Nova's rows, to be judged."""
+    glance: GlanceAudited
+    placement: PlacementAudited | None
+    """None where no placement runs."""
     quotas: Quotas | None
     """None where no Nova runs."""
     transport_url: str
@@ -87,6 +95,9 @@ def beside_openstack(settings: Settings) -> Backend:
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(nova), providers, images),
         servers=ListedServers(nova.cell),
+        nova=NovaAudited(nova),
+        glance=GlanceAudited(glance.database, with_locations=not glance.encrypts_locations),
+        placement=PlacementAudited(placement),
         quotas=Quotas(api, unified),
         transport_url=nova.transport_url,
         start=announcer.start,
@@ -111,6 +122,9 @@ def alone(directory: Path) -> Backend:
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None, images),
         servers=ListedServers(databases.nova.cell),
+        nova=NovaAudited(databases.nova),
+        glance=GlanceAudited(databases.glance),
+        placement=None,
         quotas=None,
         transport_url="",
         start=_nothing,

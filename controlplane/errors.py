@@ -33,6 +33,10 @@ class InvalidMessageError(ControlPlaneError):
     """An edge's message breaks the protocol; its stream is ended."""
 
 
+class AuditError(ControlPlaneError):
+    """A vCenter could not be read afresh."""
+
+
 class EdgeOfflineError(ControlPlaneError):
     """No edge with a live stream holds the lease of a vCenter."""
 

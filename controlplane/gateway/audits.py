@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from certs.identity import PeerIdentity
-from controlplane.errors import ControlPlaneError, EdgeOfflineError, InvalidMessageError
+from controlplane.errors import AuditError, EdgeOfflineError, InvalidMessageError
 from controlplane.gateway.authorization import peer_identity
 from controlplane.gateway.edge_registry import EdgeRegistry
 from controlplane.gateway.edge_session import EdgeSession
@@ -26,10 +26,6 @@ MESSAGES_AHEAD = 4
 _LOOK_SECONDS = 0.5
 
 Requests = Iterator[link_pb2.AuditMessage]
-
-
-class AuditError(ControlPlaneError):
-    """A vCenter could not be read afresh."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

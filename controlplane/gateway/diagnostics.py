@@ -1,6 +1,7 @@
 """`vsphere_gateway.v1.Diagnostics`: what an operator may see of a running control plane."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import grpc
@@ -9,7 +10,7 @@ from controlplane.clock import Clock
 from controlplane.gateway.control_stream import timestamp
 from controlplane.gateway.edge_registry import EdgeRegistry
 from controlplane.gateway.edge_session import EdgeSession, unix_time
-from controlplane.gateway.status import abort
+from controlplane.gateway.status import RefusedError, abort
 from controlplane.store.edges import EdgeRow, VCenterRow
 from controlplane.store.errors import StoreError
 from vsphere_gateway.v1 import diagnostics_pb2, diagnostics_pb2_grpc
@@ -46,6 +47,13 @@ class OperationSource(Protocol):
         """Operations, newest first; 0 means the usual number."""
 
 
+class VerificationSource(Protocol):
+    """What compares everything (``controlplane.verification``)."""
+
+    def verify(self, wanted: Callable[[], bool]) -> Iterator[diagnostics_pb2.VerifyResponse]:
+        """Yield what was found, until nobody wants any more. Raises ``StoreError``."""
+
+
 class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     """Answers from the registry and from what is stored."""
 
@@ -54,11 +62,14 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
         registry: EdgeRegistry,
         source: DiagnosticsSource,
         operations: OperationSource,
+        verification: VerificationSource,
         clock: Clock,
     ) -> None:
         self._registry = registry
         self._source = source
         self._operations = operations
+        self._verification = verification
+        self._verifying = threading.Lock()
         self._clock = clock
 
     def ListEdges(
@@ -110,6 +121,20 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
         """Counts and lag by kind."""
         make = diagnostics_pb2.GetInventoryCountsResponse
         return _answer(context, lambda: make(counts=self._source.inventory_counts()))
+
+    def Verify(
+        self, request: diagnostics_pb2.VerifyRequest, context: grpc.ServicerContext
+    ) -> Iterator[diagnostics_pb2.VerifyResponse]:
+        """Everything that differs."""
+        if not self._verifying.acquire(blocking=False):
+            text = "another verification is running: wait until it has ended"
+            abort(context, RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+        try:
+            yield from self._verification.verify(context.is_active)
+        except StoreError as error:
+            abort(context, error)
+        finally:
+            self._verifying.release()
 
     def _edges(self) -> list[diagnostics_pb2.EdgeStatus]:
         vcenters = {row.uuid: row for row in self._source.vcenters()}

@@ -102,7 +102,7 @@ def every(
         query = query.where(servers.c.vcenter_uuid == vcenter_uuid)
     if states is not None:
         query = query.where(servers.c.state.in_([state.value for state in states]))
-    return [_row(row._mapping) for row in connection.execute(query)]
+    return [from_row(row._mapping) for row in connection.execute(query)]
 
 
 def with_bodies(
@@ -125,14 +125,14 @@ def with_bodies(
     for row in connection.execute(query):
         values = dict(row._mapping)
         body = values.pop("body")
-        found.append((_row(values), body))
+        found.append((from_row(values), body))
     return found
 
 
 def get(connection: Connection, uuids: Collection[str]) -> list[ServerRow]:
     """Return bindings by Nova UUID, in any state."""
     query = select(servers).where(servers.c.uuid.in_(sorted(uuids)))
-    return [_row(row._mapping) for row in connection.execute(query)]
+    return [from_row(row._mapping) for row in connection.execute(query)]
 
 
 def write(connection: Connection, rows: Sequence[ServerRow]) -> None:
@@ -223,7 +223,8 @@ def remove_images(connection: Connection, ids: Collection[str], now: datetime) -
         )
 
 
-def _row(values: Any) -> ServerRow:
+def from_row(values: Any) -> ServerRow:
+    """Return the binding that a row of the table holds."""
     fields = dict(values)
     fields["state"] = ServerState(fields["state"])
     fields["derived"] = bool(fields["derived"])

@@ -6,7 +6,7 @@ the supervisor of workers are not here: what they would be told is recorded.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -28,18 +28,24 @@ from controlplane.inventory.service import Inventory
 from controlplane.inventory.writers import ServerWriter
 from controlplane.operations.history import OperationHistory
 from controlplane.store import clusters, migration, quarantine, servers
+from controlplane.store.audited import OwnAudited
 from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterState
 from controlplane.store.database import Database
+from controlplane.store.glance.audited import GlanceAudited
 from controlplane.store.glance.images import GlanceImages
+from controlplane.store.nova.audited import NovaAudited
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
 from controlplane.store.nova.tables import INSTANCES
 from controlplane.store.nova.writer import NovaServers
+from controlplane.verification.findings import Findings
+from controlplane.verification.readers import Readers
+from controlplane.verification.verifier import look
 from tests.fakes.feed_edge import FeedEdge
 from tests.fakes.site import Site
-from vsphere_gateway.v1 import compute_pb2
+from vsphere_gateway.v1 import compute_pb2, link_pb2
 
 PROJECT = "5f3c1d1e9a0b4c2f8d7e6a5b4c3d2e1f"
 SHOP_PROJECT = "77777777777777777777777777777777"
@@ -151,6 +157,17 @@ class Stage:
             self.own, ListedServers(self.nova.cell), self.inventory.lags, None
         )
 
+    def look(self, site: Site, hidden: Collection[str] = ()) -> Findings:
+        """Compare everything with what a site has now, once."""
+        readers = Readers(
+            OwnAudited(self.own),
+            NovaAudited(self.nova),
+            GlanceAudited(self.glance),
+            None,
+            self.history,
+        )
+        return look(readers, site.vcenter_uuid, lambda _: audit_of(site, hidden), self._clock)
+
     def servers_of(self, site: Site) -> dict[str, Mapping[str, Any]]:
         """Return Nova's rows of a site's servers that are not deleted, by UUID."""
         return {uuid: row for uuid, row in self.rows_of(site).items() if row["deleted"] == 0}
@@ -213,7 +230,8 @@ class Stage:
         assert row is not None
         found = self.queries.resources(row.compute_host)
         assert found is not None
-        ComputeHosts(ComputeHostRows(self.nova), None).provision(_host_record(row, found))
+        hosts = ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))
+        hosts.provision(_host_record(row, found))
         now = moment(time.time())
         self.own.run(
             lambda connection: clusters.set_state(
@@ -225,6 +243,16 @@ class Stage:
                 among=(ClusterState.NEW,),
             )
         )
+
+
+def audit_of(site: Site, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:
+    """Yield what a new read of a site would say: what machines refer to comes before them."""
+    shown = [one for key, one in site.objects.items() if key not in hidden]
+    around = [one for one in shown if one.reference.type != "VirtualMachine"]
+    machines = [one for one in shown if one.reference.type == "VirtualMachine"]
+    for some in (around, machines):
+        for start in range(0, len(some), 50):
+            yield link_pb2.AuditBatch(objects=some[start : start + 50])
 
 
 def _host_record(

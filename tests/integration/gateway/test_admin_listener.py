@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,12 @@ class FixedDiagnostics:
     def __init__(self, gateway: Running) -> None:
         self._gateway = gateway
         self.away = False
+        self.differences: list[diagnostics_pb2.Difference] = []
+        self.edge = True
+        """The vCenter's edge is there to be asked."""
+        self.hold = threading.Event()
+        """While set, a verification does not end."""
+        self.verifying = threading.Event()
 
     def vcenters(self) -> list[VCenterRow]:
         return self._gateway.store.vcenters()
@@ -67,6 +75,22 @@ class FixedDiagnostics:
     def recent(self, limit: int = 0) -> list[diagnostics_pb2.OperationStatus]:
         return [diagnostics_pb2.OperationStatus(operation_id=f"o-{n}") for n in range(limit or 2)]
 
+    def verify(self, wanted: Callable[[], bool]) -> Iterator[diagnostics_pb2.VerifyResponse]:
+        self.verifying.set()
+        while self.hold.is_set() and wanted():
+            time.sleep(0.05)
+        make = diagnostics_pb2.VerifyResponse
+        for one in self.differences:
+            yield make(difference=one)
+        yield make(excused=diagnostics_pb2.Excused(object="VirtualMachine:vm-2", reason="busy"))
+        summary = diagnostics_pb2.VerifySummary(seconds=1.5)
+        summary.compared.add(place="nova-cell", kind="server", count=3)
+        if self.edge:
+            summary.vcenters.add(uuid="v-1", verified=True, looks=1)
+        else:
+            summary.vcenters.add(uuid="v-1", reason="edge site-1 is offline")
+        yield make(summary=summary)
+
 
 class Admin:
     """A running admin listener, and the ways to it."""
@@ -78,7 +102,7 @@ class Admin:
         tls = customer.material(Role.CONTROL_PLANE)
         customer.material(Role.OPERATOR)
         diagnostics = DiagnosticsServicer(
-            gateway.registry, self.source, self.source, gateway.hands.clock
+            gateway.registry, self.source, self.source, self.source, gateway.hands.clock
         )
         management = ManagementServicer(gateway.store)
         self.server = build_admin_server(
@@ -282,6 +306,70 @@ def test_an_error_of_the_control_plane_comes_through(
     admin.source.away = True
     assert admin.command("clusters") == 1
     assert "UNAVAILABLE: server has gone away" in capsys.readouterr().err
+
+
+DIFFERENCE = diagnostics_pb2.Difference(
+    vcenter_uuid="v-1",
+    object="VirtualMachine:vm-1",
+    name="web 1",
+    place="nova-cell",
+    field="instances.vcpus",
+    expected="2",
+    found="3",
+)
+
+
+def test_verification_exits_by_what_was_found(
+    admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert admin.command("verify", "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["differences"] == []
+    assert [one["object"] for one in document["excused"]] == ["VirtualMachine:vm-2"]
+    assert document["compared"] == {"nova-cell": {"server": 3}}
+    admin.source.edge = False
+    assert admin.command("verify", "--format", "json") == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["vcenters"][0]["reason"] == "edge site-1 is offline"
+    admin.source.differences = [DIFFERENCE]
+    assert admin.command("verify", "--format", "json") == 1
+    (found,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (found["place"], found["field"]) == ("nova-cell", "instances.vcpus")
+    assert (found["expected"], found["found"]) == ("2", "3")
+
+
+def test_verification_is_a_table_or_plain_lines(
+    admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin.source.differences = [DIFFERENCE]
+    assert admin.command("verify") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split("\t")[:4] == [
+        "VirtualMachine:vm-1", "web 1", "nova-cell", "instances.vcpus",
+    ]  # fmt: skip
+    assert "Differences: 1. Excused: 1." in lines
+    assert admin.command("verify", "--format", "table") == 1
+    assert "instances.vcpus" in capsys.readouterr().out
+
+
+def test_one_verification_runs_at_a_time(admin: Admin, capsys: pytest.CaptureFixture[str]) -> None:
+    admin.source.hold.set()
+    codes: list[int] = []
+    first = threading.Thread(target=lambda: codes.append(admin.command("verify")))
+    first.start()
+    assert admin.source.verifying.wait(10)
+    assert admin.command("verify") == 3
+    assert "another verification is running" in capsys.readouterr().err
+    admin.source.hold.clear()
+    first.join(10)
+    assert codes == [0]
+
+
+def test_verification_without_a_control_plane_or_configuration_says_so(admin: Admin) -> None:
+    admin.server.stop(None).wait()
+    assert admin.command("verify") == 3
+    admin.config.write_text("[admin]\nbind_port = x\n")
+    assert admin.command("verify") == 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.gateway.audits import AuditError
+from controlplane.errors import AuditError
 from edge.vcenter.faults import VCenterUnreachableError
 from tests.fakes.link_ends import ControlPlaneEnd, EdgeEnd, eventually
 from tests.fakes.vcenter_truth import VCENTER, VCenterTruth

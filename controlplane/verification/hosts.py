@@ -1,0 +1,93 @@
+"""A managed cluster's rows in Nova and its provider in placement. Pure."""
+
+from collections.abc import Mapping
+
+from controlplane.inventory.mapping import vcenter_trait
+from controlplane.placement.audited import Provider
+from controlplane.store.clusters import ClusterRow
+from controlplane.store.nova.audited import HostRows, Row
+from controlplane.verification.findings import Findings, Place, Subject
+from controlplane.verification.servers import FIRST_OWN_FLAVOR, OUR_RESERVATION, SETTLED
+
+_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB")
+
+
+def compare_host(
+    findings: Findings, subject: Subject, cluster: ClusterRow, rows: HostRows, cell_id: int
+) -> None:
+    """Compare the service, the compute node and the host's mapping of a managed cluster."""
+    for name, found in (("services", rows.services), ("compute_nodes", rows.nodes)):
+        findings.compare(subject, Place.NOVA_CELL, f"{name} rows", 1, len(found))
+    for node in rows.nodes[:1]:
+        uuid, name = cluster.compute_node_uuid, cluster.hypervisor_hostname
+        findings.compare(subject, Place.NOVA_CELL, "compute_nodes.uuid", uuid, node["uuid"])
+        found = node["hypervisor_hostname"]
+        findings.compare(subject, Place.NOVA_CELL, "compute_nodes.hypervisor_hostname", name, found)
+    cells = [row["cell_id"] for row in rows.mappings]
+    findings.compare(subject, Place.NOVA_API, "host_mappings.cell_id", [cell_id], cells)
+
+
+def compare_provider(
+    findings: Findings, subject: Subject, cluster: ClusterRow, provider: Provider | None
+) -> None:
+    """Compare a provider's name and traits, and whether what is used fits what is there."""
+    place = Place.PLACEMENT
+    if provider is None:
+        uuid = cluster.compute_node_uuid
+        findings.differ(subject, place, "resource_provider", uuid, "")
+        return
+    name = cluster.hypervisor_hostname
+    findings.compare(subject, place, "resource_provider.name", name, provider.name)
+    trait = vcenter_trait(cluster.vcenter_uuid)
+    if trait not in provider.traits:
+        findings.differ(subject, place, "traits", trait, "")
+    for kind in _CLASSES:
+        _compare_inventory(findings, subject, kind, provider)
+
+
+def compare_allocation(
+    findings: Findings, subject: Subject, server: Row, found: Mapping[str, int] | None
+) -> None:
+    """Compare what a server uses with its flavor.
+
+    A flavor of Nova's own may ask for other amounts than its sizes, so that is only looked for.
+    """
+    place = Place.PLACEMENT
+    disk_gb = server["root_gb"] + server["ephemeral_gb"]
+    sizes = dict(zip(_CLASSES, (server["vcpus"], server["memory_mb"], disk_gb), strict=True))
+    wanted = {name: amount for name, amount in sizes.items() if amount}
+    if found is None:
+        if wanted:
+            findings.differ(subject, place, "allocations", _amounts(wanted), "")
+        return
+    if is_adopted(server) and (server["instance_type_id"] or 0) >= FIRST_OWN_FLAVOR:
+        for name in sorted(wanted.keys() | found.keys()):
+            findings.compare(
+                subject, place, f"allocations.{name}", wanted.get(name, 0), found.get(name, 0)
+            )
+
+
+def is_adopted(server: Row) -> bool:
+    """Tell whether a server's row has our mark."""
+    return str(server["reservation_id"] or "").startswith(OUR_RESERVATION)
+
+
+def is_settled(server: Row) -> bool:
+    """Tell whether a server's allocations follow from its row alone."""
+    return server["task_state"] is None and server["vm_state"] in SETTLED
+
+
+def _compare_inventory(findings: Findings, subject: Subject, kind: str, provider: Provider) -> None:
+    inventory = provider.inventories.get(kind)
+    if inventory is None:
+        findings.differ(subject, Place.PLACEMENT, f"inventories.{kind}", "an inventory", "")
+        return
+    room = (inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"]
+    used = provider.usages.get(kind, 0)
+    if used > room:
+        label = f"inventories.{kind}"
+        findings.differ(subject, Place.PLACEMENT, label, f"room for {used}", f"{room:g}")
+
+
+def _amounts(resources: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={amount}" for name, amount in sorted(resources.items()))

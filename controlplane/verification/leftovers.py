@@ -1,0 +1,169 @@
+"""What is held, bound or written although vCenter shows nothing that it stands for."""
+
+from controlplane.inventory.references import machine_key, reference_of
+from controlplane.store.audited import HeldObject
+from controlplane.store.clusters import ClusterState
+from controlplane.store.nova.audited import Row
+from controlplane.store.objects import Standing
+from controlplane.store.servers import ServerRow, ServerState
+from controlplane.verification.findings import Place
+from controlplane.verification.hosts import (
+    compare_allocation,
+    compare_host,
+    compare_provider,
+    is_adopted,
+    is_settled,
+)
+from controlplane.verification.readers import Readers
+from controlplane.verification.surroundings import KEPT, Surroundings
+
+
+class LeftoverComparison:
+    """Looks from the other side, when everything that vCenter shows has been compared."""
+
+    def __init__(self, readers: Readers, around: Surroundings) -> None:
+        """``around`` has seen the whole vCenter."""
+        self._readers = readers
+        self._around = around
+        self._findings = around.findings
+        self._kept: set[str] = set()
+        self._bound: dict[str, ServerRow] = {}
+
+    def run(self) -> None:
+        """Compare everything. Raises ``StoreError`` or ``PlacementError``."""
+        for held in self._readers.own.every_object(self._around.vcenter_uuid):
+            if held.reference not in self._around.seen:
+                self._compare_held(held)
+        self._compare_bindings()
+        self._compare_images()
+        self._compare_clusters()
+
+    def _compare_held(self, held: HeldObject) -> None:
+        subject = self._around.subject(held.reference, held.name)
+        if held.standing in KEPT:
+            self._kept.add(held.reference)
+            self._findings.excuse(subject, self._around.why_kept(held.reference))
+        elif held.standing is Standing.REFUSED:
+            self._findings.excuse(subject, "in quarantine; vCenter does not show it any more")
+        else:
+            found = held.standing.name.lower()
+            self._findings.differ(subject, Place.OWN, "objects", "", found)
+
+    def _compare_bindings(self) -> None:
+        around = self._around
+        rightly = around.machines | around.unreadable | self._kept
+        ending = []
+        for row in self._readers.own.every_server(around.vcenter_uuid):
+            key = machine_key(row.moref)
+            subject = around.subject(key, row.name)
+            self._bound[row.uuid] = row
+            if row.state is not ServerState.ACTIVE:
+                ending.append(row)
+            elif key not in rightly and around.is_doubtful(row.cluster_uuid):
+                self._findings.excuse(subject, "its cluster is stopped by an alarm: it is kept")
+            elif key not in rightly:
+                self._findings.differ(subject, Place.OWN, "servers", "", row.uuid)
+        self._compare_ending(ending)
+
+    def _compare_ending(self, ending: list[ServerRow]) -> None:
+        rows = self._readers.nova.servers([row.uuid for row in ending])
+        for row in ending:
+            subject = self._around.subject(machine_key(row.moref), row.name)
+            found = rows.get(row.uuid)
+            task = found.instance["task_state"] if found else None
+            if task is not None:
+                self._findings.excuse(subject, f"its server has to go when Nova has ended: {task}")
+            else:
+                state = row.state.value
+                self._findings.differ(subject, Place.OWN, "servers.state", "ended", state)
+
+    def _compare_images(self) -> None:
+        around = self._around
+        rightly = around.templates | around.unreadable | self._kept
+        ours = self._readers.own.images(around.vcenter_uuid)
+        for row in ours:
+            if machine_key(row.moref) not in rightly:
+                subject = around.subject(machine_key(row.moref), row.name)
+                self._findings.differ(subject, Place.OWN, "images", "", row.id)
+        for image_id in self._readers.glance.of_vcenter(around.vcenter_uuid):
+            if image_id not in {row.id for row in ours}:
+                subject = around.subject(f"image:{image_id}")
+                self._findings.differ(subject, Place.GLANCE, "images", "", image_id)
+
+    def _compare_clusters(self) -> None:
+        around = self._around
+        for key in sorted(around.seen):
+            if key.startswith("ClusterComputeResource:") and key not in around.unreadable:
+                self._compare_cluster(key)
+        for key, row in around.clusters.items():
+            if key not in around.seen and row.state is not ClusterState.UNMANAGED:
+                subject = around.subject(key, row.name)
+                if key not in self._kept:
+                    self._findings.differ(subject, Place.OWN, "clusters", "", row.state.value)
+            self._compare_servers_on(key)
+
+    def _compare_cluster(self, key: str) -> None:
+        around = self._around
+        name, row = around.topology.name(reference_of(key)), around.clusters.get(key)
+        subject = around.subject(key, name)
+        if row is None or row.state is ClusterState.UNMANAGED:
+            found = row.state.value if row else ""
+            self._findings.differ(subject, Place.OWN, "clusters", "a managed cluster", found)
+            return
+        self._findings.compare(subject, Place.OWN, "clusters.name", name[:255], row.name)
+        if row.state is ClusterState.ALARM:
+            self._findings.excuse(subject, f"stopped: {row.state_reason}")
+            return
+        self._findings.count(Place.NOVA_CELL, "compute_host")
+        hosts, cell_id = around.hosts[row.compute_host], self._readers.nova.cell_id
+        compare_host(self._findings, subject, row, hosts, cell_id)
+
+    def _compare_servers_on(self, key: str) -> None:
+        """Compare the servers of a compute host with the bindings, and with placement."""
+        cluster = self._around.clusters[key]
+        living = {row["uuid"]: row for row in self._readers.nova.living([cluster.compute_host])}
+        for uuid, row in living.items():
+            bound = self._bound.get(uuid)
+            if bound is None:
+                self._unbound(uuid, row)
+        if cluster.state not in (ClusterState.UNMANAGED, ClusterState.ALARM):
+            self._compare_placement(key, living)
+
+    def _unbound(self, uuid: str, row: Row) -> None:
+        subject = self._around.subject(f"server:{uuid}", row["display_name"] or "")
+        if row["task_state"] is not None or row["vm_state"] == "building":
+            self._findings.excuse(subject, "Nova is making or changing it")
+        elif not is_adopted(row) and row["vm_state"] == "error":
+            self._findings.excuse(subject, "OpenStack could not create it: it is in error")
+        else:
+            found = row["vm_state"] or "a row"
+            self._findings.differ(subject, Place.NOVA_CELL, "instances", "", found)
+
+    def _compare_placement(self, key: str, living: dict[str, Row]) -> None:
+        if self._readers.placement is None:
+            return
+        cluster = self._around.clusters[key]
+        subject = self._around.subject(key, cluster.name)
+        provider = self._readers.placement.provider(cluster.compute_node_uuid)
+        compare_provider(self._findings, subject, cluster, provider)
+        if provider is None:
+            return
+        for uuid, row in living.items():
+            bound = self._bound.get(uuid)
+            if bound is not None and is_settled(row):
+                server = self._around.subject(machine_key(bound.moref), bound.name)
+                self._findings.count(Place.PLACEMENT, "allocation")
+                compare_allocation(self._findings, server, row, provider.allocations.get(uuid))
+        self._compare_strangers(provider.allocations.keys() - living.keys())
+
+    def _compare_strangers(self, consumers: set[str]) -> None:
+        """Nobody but a host's servers, and migrations under way, may use what it has."""
+        known = self._readers.nova.servers(consumers)
+        migrations = self._readers.nova.migrations(consumers)
+        for uuid in sorted(consumers - migrations):
+            rows = known.get(uuid)
+            subject = self._around.subject(f"server:{uuid}")
+            if rows is not None and not is_settled(rows.instance):
+                self._findings.excuse(subject, "Nova is making, moving or deleting it")
+            else:
+                self._findings.differ(subject, Place.PLACEMENT, "allocations", "", uuid)

@@ -1,0 +1,251 @@
+"""What vCenter shows, batch by batch, against what is held, bound and written of it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from controlplane.inventory import mapping
+from controlplane.inventory.adoption import machine_policy, never_adopted
+from controlplane.inventory.identity import canonical, derived_uuid
+from controlplane.inventory.mapping import ImageDecision, ServerDecision
+from controlplane.inventory.records import ImageRecord, Origin, Policy, ServerRecord
+from controlplane.inventory.references import BODY_BY_KIND, key_of, kind_of, moref_of
+from controlplane.store.audited import HeldObject
+from controlplane.store.clusters import ClusterRow, ClusterState
+from controlplane.store.nova.audited import ServerRows
+from controlplane.store.objects import Standing
+from controlplane.store.servers import ImageRow, ServerRow
+from controlplane.verification.findings import Place, Subject
+from controlplane.verification.images import compare_image
+from controlplane.verification.readers import Readers
+from controlplane.verification.servers import ExpectedServer, compare_server
+from controlplane.verification.surroundings import KEPT, Surroundings
+from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+DELETE_SECONDS = 600.0
+"""So long after Nova recorded a delete may its virtual machine still be there."""
+
+Objects = Sequence[inventory_pb2.InventoryObject]
+
+
+class MachineComparison:
+    """Compares what an audit brings, as it comes: no more than one batch is in memory."""
+
+    def __init__(
+        self,
+        readers: Readers,
+        around: Surroundings,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Compare in these surroundings; ``wall`` is Unix time in seconds."""
+        self._readers = readers
+        self._around = around
+        self._findings = around.findings
+        self._wall = wall
+        self._images = {row.moref: row for row in readers.own.images(around.vcenter_uuid)}
+
+    def take(self, batch: link_pb2.AuditBatch) -> None:
+        """Compare one batch. Raises ``StoreError``."""
+        around = self._around
+        for unread in batch.unreadable_objects:
+            key = key_of(unread.reference)
+            around.unreadable.add(key)
+            around.seen.add(key)
+            self._findings.excuse(around.subject(key), f"the edge cannot read it: {unread.reason}")
+        objects = list(batch.objects)
+        around.take(objects)
+        if not objects:
+            return
+        keys = [key_of(one.reference) for one in objects]
+        held = self._readers.own.objects(around.vcenter_uuid, keys)
+        applied = [one for one in objects if self._is_applied(one, held)]
+        self._compare_machines([one for one in applied if one.HasField("virtual_machine")])
+        self._compare_templates([one for one in applied if one.HasField("template")])
+
+    def _is_applied(
+        self, one: inventory_pb2.InventoryObject, held: Mapping[str, HeldObject]
+    ) -> bool:
+        """Compare what is held of an object; tell whether something follows from it."""
+        kind, key = BODY_BY_KIND[kind_of(one)], key_of(one.reference)
+        body = getattr(one, kind)
+        name = body.full_name if kind == "vcenter" else body.name
+        subject = self._around.subject(key, name)
+        self._findings.count(Place.VCENTER, kind)
+        row, trouble = held.get(key), self._around.quarantine.get(key)
+        if trouble is not None:
+            self._findings.excuse(subject, f"in quarantine, {trouble.reason}: {trouble.message}")
+            return False
+        if row is None:
+            self._findings.differ(subject, Place.OWN, "objects", kind, "")
+            return False
+        self._findings.count(Place.OWN, kind)
+        compare = self._findings.compare
+        compare(subject, Place.OWN, "objects.kind", kind, BODY_BY_KIND.get(row.kind, row.kind))
+        compare(
+            subject, Place.OWN, "objects.content_hash", one.content_hash, bytes(row.content_hash)
+        )
+        if row.standing is Standing.WAITING:
+            return self._waits(subject, kind, body)
+        if row.standing is not Standing.APPLIED:
+            found = row.standing.name.lower()
+            self._findings.differ(subject, Place.OWN, "objects.standing", "applied", found)
+        return row.standing is Standing.APPLIED or row.standing in KEPT
+
+    def _waits(self, subject: Subject, kind: str, machine: inventory_pb2.VirtualMachine) -> bool:
+        """Excuse what rightly waits."""
+        missing = self._around.topology.missing(machine)
+        cluster = self._around.cluster_of(machine)
+        if missing:
+            reason = f"waits for {', '.join(missing)}, which vCenter does not show"
+            self._findings.excuse(subject, reason)
+        elif cluster is not None and cluster.state is ClusterState.ALARM:
+            self._findings.excuse(subject, f"its cluster is stopped: {cluster.state_reason}")
+        elif kind == "template" and not self._around.mounts(machine):
+            self._findings.excuse(subject, "no managed cluster mounts its datastore")
+        else:
+            self._findings.differ(subject, Place.OWN, "objects.standing", "applied", "waiting")
+        return False
+
+    def _compare_machines(self, objects: Objects) -> None:
+        if not objects:
+            return
+        around = self._around
+        bound = self._readers.own.servers(
+            around.vcenter_uuid, [one.reference.value for one in objects]
+        )
+        rows = self._readers.nova.servers(
+            {row.uuid for several in bound.values() for row in several}
+        )
+        for one in objects:
+            subject = around.subject(key_of(one.reference), one.virtual_machine.name)
+            server = self._server(subject, one.virtual_machine, bound.get(one.reference.value, []))
+            if server is not None:
+                self._compare_server(subject, one, server, rows.get(server.uuid))
+
+    def _server(
+        self, subject: Subject, machine: inventory_pb2.VirtualMachine, bound: Sequence[ServerRow]
+    ) -> ServerRow | None:
+        """Return the server that stands for a virtual machine, and compare that there is one."""
+        never = never_adopted(machine)
+        if never and not any(row.origin == Origin.CREATED.value for row in bound):
+            for row in bound:
+                self._findings.differ(subject, Place.OWN, f"servers ({never})", "", row.uuid)
+            return None
+        if len(bound) == 1:
+            return bound[0]
+        found = ", ".join(row.uuid for row in bound)
+        self._findings.differ(subject, Place.OWN, "servers", machine.instance_uuid, found)
+        return None
+
+    def _compare_server(
+        self,
+        subject: Subject,
+        one: inventory_pb2.InventoryObject,
+        server: ServerRow,
+        rows: ServerRows | None,
+    ) -> None:
+        cluster = self._around.cluster_of(one.virtual_machine)
+        if cluster is None:
+            reference = one.virtual_machine.cluster.value
+            self._findings.differ(subject, Place.OWN, "clusters", reference, "")
+            return
+        if cluster.state is ClusterState.ALARM:
+            self._findings.excuse(subject, f"its cluster is stopped: {cluster.state_reason}")
+            return
+        record = self._record(one, server, cluster)
+        self._compare_binding(subject, one, server, cluster, record)
+        self._findings.count(Place.NOVA_CELL, "server")
+        if rows is None or rows.instance["deleted"]:
+            self._missing(subject, server.uuid, "deleted" if rows else "")
+        elif rows.instance["task_state"] is not None:
+            task = rows.instance["task_state"]
+            self._findings.excuse(subject, f"Nova works on its server: {task}")
+        else:
+            self._findings.count(Place.NOVA_API, "server")
+            expected = ExpectedServer(
+                record,
+                Origin(server.origin),
+                self._around.compute_id(cluster),
+                self._readers.nova.cell_id,
+                self._around.unknown_images,
+            )
+            compare_server(self._findings, subject, expected, rows)
+
+    def _record(
+        self, one: inventory_pb2.InventoryObject, server: ServerRow, cluster: ClusterRow
+    ) -> ServerRecord:
+        decision = ServerDecision(
+            instance_uuid=server.uuid,
+            project_id=server.project_id,
+            user_id=server.user_id,
+            policy=machine_policy(Policy(cluster.policy), one.virtual_machine),
+            compute_host=cluster.compute_host,
+            node=cluster.hypervisor_hostname,
+            compute_node_uuid=cluster.compute_node_uuid,
+        )
+        now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
+        return mapping.server_record(
+            one.virtual_machine, one.reference, decision, self._around.topology, now
+        )
+
+    def _compare_binding(
+        self,
+        subject: Subject,
+        one: inventory_pb2.InventoryObject,
+        server: ServerRow,
+        cluster: ClusterRow,
+        record: ServerRecord,
+    ) -> None:
+        instance_uuid = canonical(one.virtual_machine.instance_uuid)
+        place = (self._around.vcenter_uuid, moref_of(subject.object))
+        wanted = {
+            "uuid": derived_uuid(place) if server.derived else instance_uuid,
+            "instance_uuid": instance_uuid,
+            "cluster_uuid": cluster.uuid,
+            "name": record.display_name,
+            "cpus": record.flavor.vcpus,
+            "memory_mb": record.flavor.memory_mb,
+            "disk_gb": record.flavor.root_gb + record.flavor.ephemeral_gb,
+        }
+        if not instance_uuid:  # vCenter cannot read it now; it said so before
+            del wanted["uuid"], wanted["instance_uuid"]
+        for name, value in wanted.items():
+            found = getattr(server, name)
+            self._findings.compare(subject, Place.OWN, f"servers.{name}", value, found)
+
+    def _missing(self, subject: Subject, uuid: str, found: str) -> None:
+        recorded = self._readers.deletes.deletes_recorded([uuid]).get(uuid)
+        ended = recorded is not None and recorded.state == "done"
+        if recorded is None or (ended and self._wall() - recorded.finished_at > DELETE_SECONDS):
+            self._findings.differ(subject, Place.NOVA_CELL, "instances", uuid, found)
+        else:
+            self._findings.excuse(subject, f"a delete of its server {uuid} is recorded")
+
+    def _compare_templates(self, objects: Objects) -> None:
+        if not objects:
+            return
+        wanted = [row.id for one in objects if (row := self._images.get(one.reference.value))]
+        rows = self._readers.glance.images(wanted)
+        for one in objects:
+            subject = self._around.subject(key_of(one.reference), one.template.name)
+            image = self._images.get(one.reference.value)
+            if image is None:
+                self._findings.differ(subject, Place.OWN, "images", "an image", "")
+                continue
+            self._findings.count(Place.GLANCE, "image")
+            record = self._image(one, image)
+            self._findings.compare(subject, Place.OWN, "images.name", record.name, image.name)
+            compare_image(
+                self._findings,
+                subject,
+                record,
+                rows.get(image.id),
+                with_locations=self._readers.glance.with_locations,
+            )
+
+    def _image(self, one: inventory_pb2.InventoryObject, image: ImageRow) -> ImageRecord:
+        decision = ImageDecision(image.id, image.owner, image.visibility)
+        now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
+        return mapping.image_record(
+            one.template, one.reference, decision, self._around.topology, now
+        )

@@ -1,0 +1,143 @@
+"""Looks at everything, and again at what differs: only what persists is a difference."""
+
+import dataclasses
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from controlplane.clock import Clock
+from controlplane.errors import AuditError
+from controlplane.log import keyed
+from controlplane.placement.errors import PlacementError
+from controlplane.store.clusters import ClusterState
+from controlplane.store.errors import StoreError
+from controlplane.verification.findings import Difference, Excuse, Findings, Place
+from controlplane.verification.leftovers import LeftoverComparison
+from controlplane.verification.machines import MachineComparison
+from controlplane.verification.readers import Readers
+from controlplane.verification.surroundings import Surroundings
+from vsphere_gateway.v1 import link_pb2
+
+LOG = logging.getLogger(__name__)
+
+PAUSES = (2.0, 3.0, 5.0)
+"""Seconds between looks. A change of vCenter's is everywhere within a second or two."""
+UNANNOUNCED_SECONDS = 65.0
+"""vCenter does not announce everything: the edge's own pass over the rest comes each minute."""
+
+Audits = Callable[[str], Iterable[link_pb2.AuditBatch]]
+"""Has a vCenter read afresh. Raises ``AuditError``."""
+
+
+@dataclasses.dataclass(slots=True)
+class Verdict:
+    """What was found about one vCenter."""
+
+    vcenter_uuid: str
+    differences: list[Difference] = dataclasses.field(default_factory=list)
+    excuses: list[Excuse] = dataclasses.field(default_factory=list)
+    counts: Counter[tuple[Place, str]] = dataclasses.field(default_factory=Counter)
+    looks: int = 0
+    problem: str = ""
+    """Why it could not be verified; empty when it was."""
+
+
+class Verifier:
+    """Verifies every vCenter of a control plane. Writes nothing."""
+
+    def __init__(
+        self,
+        readers: Readers,
+        audits: Audits,
+        clock: Clock,
+        pauses: tuple[float, ...] = PAUSES,
+        unannounced: float = UNANNOUNCED_SECONDS,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """``pauses`` and ``unannounced`` are seconds; ``sleep`` takes them."""
+        self._readers = readers
+        self._audits = audits
+        self._clock = clock
+        self._pauses = pauses
+        self._unannounced = unannounced
+        self._sleep = sleep
+
+    def verify(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[Verdict]:
+        """Yield a verdict on each vCenter, until nobody wants any more. Raises ``StoreError``."""
+        for row in self._readers.own.vcenters():
+            if not wanted():
+                return
+            verdict = Verdict(row.uuid)
+            if row.parity_at is None:
+                verdict.problem = "its first sync is not complete"
+            else:
+                self._judge(verdict, wanted)
+            if verdict.problem and self._is_idle(row.uuid):
+                continue
+            LOG.info(
+                "vCenter verified %s",
+                keyed(
+                    vcenter=row.uuid,
+                    looks=verdict.looks,
+                    differences=len(verdict.differences),
+                    problem=verdict.problem or None,
+                ),
+            )
+            yield verdict
+
+    def _judge(self, verdict: Verdict, wanted: Callable[[], bool]) -> None:
+        """Look until nothing differs, or nothing that differs will go away by itself."""
+        try:
+            suspects = self._look(verdict, None)
+            for pause in self._pauses:
+                if not suspects or not wanted():
+                    break
+                self._sleep(pause)
+                suspects = self._look(verdict, suspects)
+            if suspects and wanted() and _only_unannounced(suspects):
+                self._sleep(self._unannounced)
+                suspects = self._look(verdict, suspects)
+            verdict.differences = list(suspects)
+        except (AuditError, StoreError, PlacementError) as error:
+            verdict.problem = str(error)
+
+    def _look(
+        self, verdict: Verdict, before: dict[Difference, None] | None
+    ) -> dict[Difference, None]:
+        """Compare everything; return what differs and, if there was a look before, did then."""
+        findings = look(self._readers, verdict.vcenter_uuid, self._audits, self._clock)
+        verdict.looks += 1
+        verdict.excuses, verdict.counts = findings.excuses, findings.counts
+        found = dict.fromkeys(findings.differences)
+        return found if before is None else {one: None for one in found if one in before}
+
+    def _is_idle(self, vcenter_uuid: str) -> bool:
+        """Tell whether nothing stands for anything of a vCenter: it left, and its edge with it."""
+        own = self._readers.own
+        return (
+            all(row.state is ClusterState.UNMANAGED for row in own.clusters(vcenter_uuid))
+            and not own.every_server(vcenter_uuid)
+            and not own.images(vcenter_uuid)
+        )
+
+
+def look(readers: Readers, vcenter_uuid: str, audits: Audits, clock: Clock) -> Findings:
+    """Compare everything of a vCenter once.
+
+    Raises ``AuditError``, ``StoreError`` or ``PlacementError``.
+    """
+    findings = Findings()
+    around = Surroundings(readers, vcenter_uuid, findings)
+    machines = MachineComparison(readers, around, clock.wall)
+    for batch in audits(vcenter_uuid):
+        machines.take(batch)
+    LeftoverComparison(readers, around).run()
+    return findings
+
+
+def _only_unannounced(suspects: Iterable[Difference]) -> bool:
+    """Tell whether all that differs belongs to objects that the edge may not have told yet."""
+    suspects = list(suspects)
+    untold = {one.subject for one in suspects if one.field == "objects.content_hash"}
+    return all(one.subject in untold for one in suspects)
