@@ -252,7 +252,8 @@ def _compare_request_spec(
         findings.differ(subject, _API, "request_specs.spec", "a request spec", "not readable")
         return
     uuid = expected.record.uuid
-    findings.compare(subject, _API, "request_specs.instance_uuid", uuid, spec.get("instance_uuid"))
+    found_uuid = spec.get("instance_uuid", uuid)
+    findings.compare(subject, _API, "request_specs.instance_uuid", uuid, found_uuid)
     settled = rows.instance["vm_state"] in SETTLED
     if expected.origin is Origin.ADOPTED and settled and flavor is not None:
         asked = spec.get("flavor") or {}
