@@ -34,6 +34,8 @@ class Machine:
     """Its own properties as ``VirtualMachine``; empty while it is not managed."""
     detailed: bool = False
     """``state`` has the configuration too, as of ``change_version``."""
+    devices_due: bool = False
+    """Its power changed, and with it what is connected: no ``change_version`` tells that."""
     problem: str = ""
     """Why it cannot be read, for a person; empty when it can."""
     managed: bool = False
@@ -52,6 +54,7 @@ class Machine:
     def forget_state(self) -> None:
         """Keep only where it is."""
         self.state, self.detailed, self.problem = b"", False, ""
+        self.devices_due = False
         self.reported, self.reported_problem = 0, ""
 
 
@@ -112,7 +115,7 @@ class MachineRegister:
         else:
             machine.problem = _incomplete(body, found)
         machine.state = body.SerializeToString()
-        machine.detailed = True
+        machine.detailed, machine.devices_due = True, False
         return machine
 
     def differs(self, found: ObjectProperties, asked: Sequence[str]) -> bool:
@@ -138,11 +141,14 @@ class MachineRegister:
 
     def _merge(self, key: Key, machine: Machine, properties: Mapping[str, Element | None]) -> None:
         body = machine.machine()
+        power_state = body.power_state
         try:
             apply_properties(key, body, properties)
         except UnreadablePropertyError as error:
             machine.problem = str(error)
         machine.state = body.SerializeToString()
+        if body.power_state != power_state:
+            machine.devices_due = True
 
 
 def _place(machine: Machine, properties: Mapping[str, Element | None]) -> None:

@@ -32,7 +32,8 @@ class Plan:
     ready: list[Key] = dataclasses.field(default_factory=list)
     """Virtual machines that can be presented, or taken back, without reading."""
     details: list[Key] = dataclasses.field(default_factory=list)
-    """Virtual machines whose configuration has to be read."""
+    """Virtual machines whose configuration has to be read; those that are ready too are presented
+    before, so that nobody waits for their power state."""
     unread: list[Key] = dataclasses.field(default_factory=list)
     """Virtual machines of which everything has to be read."""
     has_new_clusters: bool = False
@@ -223,6 +224,8 @@ class Picture:
     def _assign(self, plan: Plan, key: Key, machine: Machine) -> None:
         if not machine.managed or machine.detailed:
             plan.ready.append(key)
+            if machine.managed and machine.devices_due:
+                plan.details.append(key)
         elif not machine.state:
             plan.unread.append(key)
         elif machine.change_version:

@@ -167,6 +167,24 @@ def test_power_changes_are_told(site: VCenterSite) -> None:
         )
 
 
+def test_network_adapters_that_power_connects_and_disconnects_are_told(
+    site: VCenterSite,
+) -> None:
+    machine = site.machine("DC0_C0_RP0_VM0")
+    with site.following(audit_seconds=60) as follower:
+
+        def connected() -> bool:
+            return follower.machine("DC0_C0_RP0_VM0").nics[0].connected
+
+        assert connected()
+        version = machine.config.changeVersion
+        site.finish(machine.SuspendVM_Task())
+        follower.wait(lambda: not connected())
+        site.finish(machine.PowerOnVM_Task())
+        follower.wait(connected)
+        assert machine.config.changeVersion == version, "nothing announced that"
+
+
 def test_new_virtual_machine_is_told_whole(site: VCenterSite) -> None:
     with site.following(audit_seconds=60) as follower:
         site.create("web-1", beside=site.machine("DC0_C0_RP0_VM0"), annotation="first")

@@ -6,7 +6,7 @@ import pytest
 from pyVmomi import vim
 
 from edge.config import ManagedSettings
-from edge.vcenter.answers import parse_objects, parse_updates
+from edge.vcenter.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.picture import Picture, Plan
 from edge.vcenter.presentation import Appliances, Presenter
 from edge.vcenter.property_specs import VIRTUAL_MACHINE
@@ -194,12 +194,25 @@ def test_machine_that_cannot_be_placed_any_more_stays_what_it_was() -> None:
 
 def test_changed_configuration_is_read_again_and_nothing_else_is() -> None:
     seen = told()
-    seen.update(changed(change("runtime.powerState", "poweredOff")))
+    seen.update(changed(change("name", "renamed")))
     plan = seen.tell()
     assert (plan.details, plan.unread) == ([], [])
-    assert seen.machine().power_state == inventory_pb2.POWER_STATE_OFF
+    assert seen.machine().name == "renamed"
     seen.update(changed(change("config.changeVersion", "2")))
     assert seen.tell().details == [KEY]
+
+
+def test_changed_power_is_told_at_once_and_then_what_it_connected_is_read() -> None:
+    seen = told()
+    seen.update(changed(change("runtime.powerState", "poweredOff")))
+    plan = seen.tell()
+    assert (plan.ready, plan.details) == ([KEY], [KEY])
+    assert seen.machine().power_state == inventory_pb2.POWER_STATE_OFF
+    seen.update(changed(change("name", "renamed")))
+    assert seen.tell().details == [KEY], "until it was read"
+    seen.picture.read(ObjectProperties(KEY), ())
+    seen.update(changed(change("name", "again")))
+    assert seen.tell().details == []
 
 
 def test_unchanged_objects_are_not_told_again() -> None:
