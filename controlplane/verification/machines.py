@@ -25,6 +25,9 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 DELETE_SECONDS = 600.0
 """So long after Nova recorded a delete may its virtual machine still be there."""
 
+HELD_FIELD = "objects.content_hash"
+"""Differs when another state of an object is held than vCenter's."""
+
 Objects = Sequence[inventory_pb2.InventoryObject]
 
 
@@ -81,9 +84,7 @@ class MachineComparison:
         self._findings.count(Place.OWN, kind)
         compare = self._findings.compare
         compare(subject, Place.OWN, "objects.kind", kind, BODY_BY_KIND.get(row.kind, row.kind))
-        compare(
-            subject, Place.OWN, "objects.content_hash", one.content_hash, bytes(row.content_hash)
-        )
+        compare(subject, Place.OWN, HELD_FIELD, one.content_hash, bytes(row.content_hash))
         if row.standing is Standing.WAITING:
             return self._waits(subject, kind, body)
         if row.standing is not Standing.APPLIED:

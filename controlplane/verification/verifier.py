@@ -12,9 +12,9 @@ from controlplane.log import keyed
 from controlplane.placement.errors import PlacementError
 from controlplane.store.clusters import ClusterState
 from controlplane.store.errors import StoreError
-from controlplane.verification.findings import Difference, Excuse, Findings, Place
+from controlplane.verification.findings import Difference, Excuse, Findings, Place, Subject
 from controlplane.verification.leftovers import LeftoverComparison
-from controlplane.verification.machines import MachineComparison
+from controlplane.verification.machines import HELD_FIELD, MachineComparison
 from controlplane.verification.readers import Readers
 from controlplane.verification.surroundings import Surroundings
 from vsphere_gateway.v1 import link_pb2
@@ -89,28 +89,33 @@ class Verifier:
     def _judge(self, verdict: Verdict, wanted: Callable[[], bool]) -> None:
         """Look until nothing differs, or nothing that differs will go away by itself."""
         try:
-            suspects = self._look(verdict, None)
+            suspects = self._look(verdict, _Suspects())
             for pause in self._pauses:
-                if not suspects or not wanted():
+                if not suspects.differences or not wanted():
                     break
                 self._sleep(pause)
                 suspects = self._look(verdict, suspects)
-            if suspects and wanted() and _only_unannounced(suspects):
+            if suspects.differences and wanted() and suspects.are_untold():
                 self._sleep(self._unannounced)
                 suspects = self._look(verdict, suspects)
-            verdict.differences = list(suspects)
+            verdict.differences = suspects.differences
         except (AuditError, StoreError, PlacementError) as error:
             verdict.problem = str(error)
 
-    def _look(
-        self, verdict: Verdict, before: dict[Difference, None] | None
-    ) -> dict[Difference, None]:
+    def _look(self, verdict: Verdict, before: "_Suspects") -> "_Suspects":
         """Compare everything; return what differs and, if there was a look before, did then."""
         findings = look(self._readers, verdict.vcenter_uuid, self._audits, self._clock)
-        verdict.looks += 1
         verdict.excuses, verdict.counts = findings.excuses, findings.counts
-        found = dict.fromkeys(findings.differences)
-        return found if before is None else {one: None for one in found if one in before}
+        found = _Suspects(list(dict.fromkeys(findings.differences)), _untold(findings.differences))
+        if verdict.looks:
+            known = set(before.differences)
+            found.differences = [
+                one
+                for one in found.differences
+                if one in known and not found.is_new_to(one.subject, before)
+            ]
+        verdict.looks += 1
+        return found
 
     def _is_idle(self, vcenter_uuid: str) -> bool:
         """Tell whether nothing stands for anything of a vCenter: it left, and its edge with it."""
@@ -120,6 +125,23 @@ class Verifier:
             and not own.every_server(vcenter_uuid)
             and not own.images(vcenter_uuid)
         )
+
+
+@dataclasses.dataclass(slots=True)
+class _Suspects:
+    """What may be a difference after a look."""
+
+    differences: list[Difference] = dataclasses.field(default_factory=list)
+    untold: dict[Subject, str] = dataclasses.field(default_factory=dict)
+    """Objects that are held in another state than vCenter's, with the hash that is held."""
+
+    def is_new_to(self, subject: Subject, before: "_Suspects") -> bool:
+        """Tell whether an object is on its way: another state of it is held than before."""
+        return subject in self.untold and self.untold[subject] != before.untold.get(subject)
+
+    def are_untold(self) -> bool:
+        """Tell whether all belongs to objects of which the edge may not have told yet."""
+        return all(one.subject in self.untold for one in self.differences)
 
 
 def look(readers: Readers, vcenter_uuid: str, audits: Audits, clock: Clock) -> Findings:
@@ -136,8 +158,5 @@ def look(readers: Readers, vcenter_uuid: str, audits: Audits, clock: Clock) -> F
     return findings
 
 
-def _only_unannounced(suspects: Iterable[Difference]) -> bool:
-    """Tell whether all that differs belongs to objects that the edge may not have told yet."""
-    suspects = list(suspects)
-    untold = {one.subject for one in suspects if one.field == "objects.content_hash"}
-    return all(one.subject in untold for one in suspects)
+def _untold(differences: Iterable[Difference]) -> dict[Subject, str]:
+    return {one.subject: one.found for one in differences if one.field == HELD_FIELD}

@@ -104,6 +104,14 @@ def test_what_differs_otherwise_each_time_is_a_change_under_way(
     assert verdict.differences == []
 
 
+def test_object_that_is_held_in_another_state_each_time_is_on_its_way(
+    looks: Callable[..., Looks],
+) -> None:
+    after: One = (SUBJECT, "objects.content_hash", "b", "c")
+    (verdict,) = looks([HASH, STATE], [after, STATE]).verify()
+    assert (verdict.looks, verdict.differences) == (2, [])
+
+
 def test_what_comes_later_is_left_to_the_next_verification(looks: Callable[..., Looks]) -> None:
     later: One = (OTHER, "instances.vm_state", "active", "stopped")
     (verdict,) = looks([STATE], [later]).verify()
