@@ -44,24 +44,24 @@ class Audit:
         """``new_reader`` makes the reader of one audit."""
         self._new_reader = new_reader
 
-    def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditMessage]:
+    def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:
         """Yield everything that answers one request; without an end once ``stop`` is set."""
-        yield link_pb2.AuditMessage(open=link_pb2.AuditOpen(audit_id=audit_id))
+        yield link_pb2.AuditRequest(open=link_pb2.AuditOpen(audit_id=audit_id))
         count, complete = 0, False
         try:
             for update in self._new_reader().read_once(stop):
                 for batch in _batches(update):
                     count += len(batch.objects)
-                    yield link_pb2.AuditMessage(batch=batch)
+                    yield link_pb2.AuditRequest(batch=batch)
                 complete = update.full_read and update.complete
         except (VCenterError, SecretUnreadableError) as error:
             log.warning("audit failed", extra=fields({REASON: error}))
             failure = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=str(error))
-            yield link_pb2.AuditMessage(failure=failure)
+            yield link_pb2.AuditRequest(failure=failure)
             return
         if complete:
             log.info("audit answered", extra=fields({OBJECTS: count}))
-            yield link_pb2.AuditMessage(end=link_pb2.AuditEnd(object_count=count))
+            yield link_pb2.AuditRequest(end=link_pb2.AuditEnd(object_count=count))
 
 
 def _batches(update: CollectorUpdate) -> Iterator[link_pb2.AuditBatch]:

@@ -102,7 +102,7 @@ class InventorySource(Protocol):
 class AuditSource(Protocol):
     """What the link needs to answer an audit (implemented by ``edge.audit``)."""
 
-    def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditMessage]:
+    def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:
         """Read vCenter afresh and yield the whole answer; never raises because of vCenter."""
 
 

@@ -25,7 +25,7 @@ MESSAGES_AHEAD = 4
 """Messages that wait for whoever asked; more are held back at the edge."""
 _LOOK_SECONDS = 0.5
 
-Requests = Iterator[link_pb2.AuditMessage]
+Requests = Iterator[link_pb2.AuditRequest]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -33,7 +33,7 @@ class _Answer:
     """What comes in answer to one request. None means that the call broke."""
 
     session: EdgeSession
-    messages: queue.Queue[link_pb2.AuditMessage | None]
+    messages: queue.Queue[link_pb2.AuditRequest | None]
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
     """Nobody reads any more."""
 
@@ -57,21 +57,21 @@ class Audits:
         audit_id = self._new_id()
         self._answers[audit_id] = answer
         try:
-            request = link_pb2.AuditRequest(audit_id=audit_id)
-            session.outgoing.put(link_pb2.ControlResponse(audit_request=request))
+            request = link_pb2.StartAudit(audit_id=audit_id)
+            session.outgoing.put(link_pb2.ControlResponse(start_audit=request))
             yield from _batches(answer)
         finally:
             answer.over.set()
             del self._answers[audit_id]
 
-    def serve(self, requests: Requests, context: grpc.ServicerContext) -> link_pb2.AuditReceipt:
+    def serve(self, requests: Requests, context: grpc.ServicerContext) -> link_pb2.AuditResponse:
         """Take one answer."""
         try:
             answer = self._answer(requests, peer_identity(context))
             _take(requests, answer)
         except KNOWN_ERRORS as error:
             abort(context, error)
-        return link_pb2.AuditReceipt()
+        return link_pb2.AuditResponse()
 
     def _asked(self, vcenter_uuid: str) -> EdgeSession:
         try:
@@ -108,7 +108,7 @@ def _take(requests: Requests, answer: _Answer) -> None:
             _hand_on(answer, None)
 
 
-def _hand_on(answer: _Answer, message: link_pb2.AuditMessage | None) -> None:
+def _hand_on(answer: _Answer, message: link_pb2.AuditRequest | None) -> None:
     while not answer.over.is_set():
         try:
             answer.messages.put(message, timeout=_LOOK_SECONDS)
@@ -137,7 +137,7 @@ def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
         yield message.batch
 
 
-def _next(answer: _Answer) -> link_pb2.AuditMessage | None:
+def _next(answer: _Answer) -> link_pb2.AuditRequest | None:
     """Return the next message. Raises ``AuditError`` when none comes."""
     for _ in range(round(SILENCE_SECONDS / _LOOK_SECONDS)):
         try:

@@ -37,7 +37,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
         return self._inventory.serve(request_iterator, context)
 
     def Audit(
-        self, request_iterator: Iterator[link_pb2.AuditMessage], context: grpc.ServicerContext
-    ) -> link_pb2.AuditReceipt:
+        self, request_iterator: Iterator[link_pb2.AuditRequest], context: grpc.ServicerContext
+    ) -> link_pb2.AuditResponse:
         """A vCenter read afresh."""
         return self._audits.serve(request_iterator, context)

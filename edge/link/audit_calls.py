@@ -22,9 +22,9 @@ class AuditCalls:
         self._source = source
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._call: grpc.Future[link_pb2.AuditReceipt] | None = None
+        self._call: grpc.Future[link_pb2.AuditResponse] | None = None
 
-    def requested(self, request: link_pb2.AuditRequest) -> None:
+    def requested(self, request: link_pb2.StartAudit) -> None:
         """Answer a request when those before it are answered; never blocks."""
         self._requests.put(request.audit_id)
 

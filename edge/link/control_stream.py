@@ -36,7 +36,7 @@ class ControlStream:
         health: Health,
         on_welcome: Callable[[], None],
         on_lease: Callable[[link_pb2.Lease], None],
-        on_audit: Callable[[link_pb2.AuditRequest], None],
+        on_audit: Callable[[link_pb2.StartAudit], None],
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -133,8 +133,8 @@ class ControlStream:
                     self._health.wake()
             case "drain":
                 self._drain(response.drain)
-            case "audit_request":
-                self._on_audit(response.audit_request)
+            case "start_audit":
+                self._on_audit(response.start_audit)
             case unknown:
                 log.warning("unknown message ignored", extra=fields({REASON: unknown}))
 

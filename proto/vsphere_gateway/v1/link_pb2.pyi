@@ -187,7 +187,7 @@ class ControlResponse(_message.Message):
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
     OPERATION_RESULT_ACK_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
-    AUDIT_REQUEST_FIELD_NUMBER: _builtins.int
+    START_AUDIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Answer to hello."""
@@ -217,7 +217,7 @@ class ControlResponse(_message.Message):
         """The control plane is about to stop: finish what runs, then dial again."""
 
     @_builtins.property
-    def audit_request(self) -> Global___AuditRequest:
+    def start_audit(self) -> Global___StartAudit:
         """Read vCenter afresh and report it in an `Audit` call; only to edges with the capability
         `audit`.
         """
@@ -232,13 +232,13 @@ class ControlResponse(_message.Message):
         cancel_operation: _operations_pb2.CancelOperation | None = ...,
         operation_result_ack: _operations_pb2.OperationResultAck | None = ...,
         drain: Global___Drain | None = ...,
-        audit_request: Global___AuditRequest | None = ...,
+        start_audit: Global___StartAudit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_request", b"audit_request", "cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "start_audit", b"start_audit", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_request", b"audit_request", "cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_operation", b"cancel_operation", "drain", b"drain", "heartbeat_echo", b"heartbeat_echo", "lease", b"lease", "message", b"message", "operation", b"operation", "operation_result_ack", b"operation_result_ack", "start_audit", b"start_audit", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "heartbeat_echo", "lease", "operation", "cancel_operation", "operation_result_ack", "drain", "audit_request"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "heartbeat_echo", "lease", "operation", "cancel_operation", "operation_result_ack", "drain", "start_audit"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -998,7 +998,7 @@ class ConfirmObjects(_message.Message):
 Global___ConfirmObjects: _TypeAlias = ConfirmObjects  # noqa: Y015
 
 @_typing.final
-class AuditRequest(_message.Message):
+class StartAudit(_message.Message):
     """Asks for a read of everything that is managed, past the edge's snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1017,10 +1017,10 @@ class AuditRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
+Global___StartAudit: _TypeAlias = StartAudit  # noqa: Y015
 
 @_typing.final
-class AuditMessage(_message.Message):
+class AuditRequest(_message.Message):
     """From the edge on `Audit`. The first message is `open`, the last one `end` or `failure`."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1061,7 +1061,7 @@ class AuditMessage(_message.Message):
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
-Global___AuditMessage: _TypeAlias = AuditMessage  # noqa: Y015
+Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
 
 @_typing.final
 class AuditOpen(_message.Message):
@@ -1071,7 +1071,7 @@ class AuditOpen(_message.Message):
 
     AUDIT_ID_FIELD_NUMBER: _builtins.int
     audit_id: _builtins.str
-    """As in `AuditRequest.audit_id`."""
+    """As in `StartAudit.audit_id`."""
     def __init__(
         self,
         *,
@@ -1138,7 +1138,7 @@ class AuditEnd(_message.Message):
 Global___AuditEnd: _TypeAlias = AuditEnd  # noqa: Y015
 
 @_typing.final
-class AuditReceipt(_message.Message):
+class AuditResponse(_message.Message):
     """Answer to an `Audit` call."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1152,4 +1152,4 @@ class AuditReceipt(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AuditReceipt: _TypeAlias = AuditReceipt  # noqa: Y015
+Global___AuditResponse: _TypeAlias = AuditResponse  # noqa: Y015

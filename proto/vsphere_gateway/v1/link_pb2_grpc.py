@@ -48,8 +48,8 @@ class EdgeLinkStub:
                 _registered_method=True)
         self.Audit = channel.stream_unary(
                 '/vsphere_gateway.v1.EdgeLink/Audit',
-                request_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.SerializeToString,
-                response_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.FromString,
+                request_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditRequest.SerializeToString,
+                response_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditResponse.FromString,
                 _registered_method=True)
 
 
@@ -73,7 +73,7 @@ class EdgeLinkServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Audit(self, request_iterator, context):
-        """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it.
+        """What vCenter says now, read afresh because `ControlResponse.start_audit` asked for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,8 +94,8 @@ def add_EdgeLinkServicer_to_server(servicer, server):
             ),
             'Audit': grpc.stream_unary_rpc_method_handler(
                     servicer.Audit,
-                    request_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.FromString,
-                    response_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.SerializeToString,
+                    request_deserializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditRequest.FromString,
+                    response_serializer=vsphere__gateway_dot_v1_dot_link__pb2.AuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,8 +179,8 @@ class EdgeLink:
             request_iterator,
             target,
             '/vsphere_gateway.v1.EdgeLink/Audit',
-            vsphere__gateway_dot_v1_dot_link__pb2.AuditMessage.SerializeToString,
-            vsphere__gateway_dot_v1_dot_link__pb2.AuditReceipt.FromString,
+            vsphere__gateway_dot_v1_dot_link__pb2.AuditRequest.SerializeToString,
+            vsphere__gateway_dot_v1_dot_link__pb2.AuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,8 +44,8 @@ class EdgeLinkStub:
     """Hello, heartbeats, lease, operations with their progress and results."""
     Inventory: _grpc.StreamStreamMultiCallable[_link_pb2.InventoryRequest, _link_pb2.InventoryResponse]
     """Snapshots, changes and their acknowledgements."""
-    Audit: _grpc.StreamUnaryMultiCallable[_link_pb2.AuditMessage, _link_pb2.AuditReceipt]
-    """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
+    Audit: _grpc.StreamUnaryMultiCallable[_link_pb2.AuditRequest, _link_pb2.AuditResponse]
+    """What vCenter says now, read afresh because `ControlResponse.start_audit` asked for it."""
 
 @_typing.type_check_only
 class EdgeLinkAsyncStub(EdgeLinkStub):
@@ -58,8 +58,8 @@ class EdgeLinkAsyncStub(EdgeLinkStub):
     """Hello, heartbeats, lease, operations with their progress and results."""
     Inventory: _aio.StreamStreamMultiCallable[_link_pb2.InventoryRequest, _link_pb2.InventoryResponse]  # type: ignore[assignment]
     """Snapshots, changes and their acknowledgements."""
-    Audit: _aio.StreamUnaryMultiCallable[_link_pb2.AuditMessage, _link_pb2.AuditReceipt]  # type: ignore[assignment]
-    """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
+    Audit: _aio.StreamUnaryMultiCallable[_link_pb2.AuditRequest, _link_pb2.AuditResponse]  # type: ignore[assignment]
+    """What vCenter says now, read afresh because `ControlResponse.start_audit` asked for it."""
 
 class EdgeLinkServicer(metaclass=_abc_1.ABCMeta):
     """Served by the control plane on its public listener. Only a client with a certificate of the
@@ -85,9 +85,9 @@ class EdgeLinkServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Audit(
         self,
-        request_iterator: _MaybeAsyncIterator[_link_pb2.AuditMessage],
+        request_iterator: _MaybeAsyncIterator[_link_pb2.AuditRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_link_pb2.AuditReceipt, _abc.Awaitable[_link_pb2.AuditReceipt]]:
-        """What vCenter says now, read afresh because `ControlResponse.audit_request` asked for it."""
+    ) -> _typing.Union[_link_pb2.AuditResponse, _abc.Awaitable[_link_pb2.AuditResponse]]:
+        """What vCenter says now, read afresh because `ControlResponse.start_audit` asked for it."""
 
 def add_EdgeLinkServicer_to_server(servicer: EdgeLinkServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
