@@ -107,7 +107,7 @@ def _write_request_specs(connection: Connection, plans: Sequence[Plan], now: dat
         if row is None:
             spec = primitives.request_spec(record)
             inserts.append({"created_at": now, "instance_uuid": record.uuid, "spec": spec})
-        elif plan.change is ServerChange.UPDATED and plan.flavor:
+        elif plan.flavor and plan.origin is Origin.ADOPTED:
             spec = primitives.request_spec_with(row["spec"], plan.flavor)
             updates.append({**row, "spec": spec, "updated_at": now})
     bulk.insert(connection, REQUEST_SPECS, inserts)

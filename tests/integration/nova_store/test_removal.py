@@ -188,6 +188,19 @@ def test_a_server_adopted_again_has_what_it_had_and_nothing_older(
     assert servers.apply([record(made)])[0].change is ServerChange.NONE
 
 
+def test_a_server_adopted_again_with_other_hardware_is_scheduled_by_that(
+    servers: NovaServers, nova: Any
+) -> None:
+    made = machine()
+    servers.apply([record(made)])
+    servers.unmanage([made.instance_uuid])
+    made.cpus, made.memory_mb = 8, 16384
+    (outcome,) = servers.apply([record(made)], restore=[made.instance_uuid])
+    assert outcome.change is ServerChange.RESTORED
+    spec = objects.RequestSpec.get_by_instance_uuid(nova, made.instance_uuid)
+    assert (spec.flavor.vcpus, spec.flavor.memory_mb) == (8, 16384)
+
+
 def _age(databases: NovaDatabases, uuid: str) -> None:
     """Make what a user removed older than the server's own deletion."""
     with databases.cell.engine.begin() as connection:
