@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 COMPARED_AT_ONCE = 100
 SWEPT_AT_ONCE = 500
 COMPARE_SECONDS = 30.0
+FIRST_COMPARE_SECONDS = 1.0
+"""The same until everything that an earlier process left has been compared once: what that one
+still had to look at again, after a rename for example, it knew in memory alone."""
 ASK_SECONDS = 600.0
 ALARM_SECONDS = 5.0
 ALLOCATE_SECONDS = 1.0
@@ -49,6 +52,8 @@ class Chores:
         self._feed = feed
         self._clock = jobs.shared.clock.monotonic
         self._compared = ""
+        self._inherited = bool(self._state.holdings.keys_of_kinds(MACHINE_KINDS))
+        """Not everything that was held at the start has been compared."""
         self._swept: list[str] = []
         self._changed: set[str] = set()
         later = self._clock()
@@ -57,6 +62,7 @@ class Chores:
             Chore(self._alarms, ALARM_SECONDS, lambda: bool(self._state.alarms)),
             Chore(self._sweep, 0.0, lambda: bool(self._state.renamed or self._swept)),
             Chore(self._compare, COMPARE_SECONDS, self._live, later + COMPARE_SECONDS),
+            Chore(self._compare, FIRST_COMPARE_SECONDS, self._live_and_inherited),
             Chore(self._ask, ASK_SECONDS, self._live, later + ASK_SECONDS),
         ]
 
@@ -76,6 +82,9 @@ class Chores:
     def _live(self) -> bool:
         return self._feed() is not None and self._state.complete
 
+    def _live_and_inherited(self) -> bool:
+        return self._inherited and self._live()
+
     def _allocate(self) -> None:
         hosts = self._jobs.shared.hosts
         self._jobs.patience(None).run(lambda: hosts.allocate(self._state))
@@ -90,6 +99,7 @@ class Chores:
         keys = self._state.holdings.keys_of_kinds(MACHINE_KINDS)
         page = [key for key in keys if key > self._compared][:COMPARED_AT_ONCE]
         self._compared = page[-1] if len(page) == COMPARED_AT_ONCE else ""
+        self._inherited = self._inherited and bool(self._compared)
         self._jobs.revisit(page, self._feed())
         self._state.settle_identities(self._clock() - QUIET_SECONDS)
         self._jobs.shared.pipeline.save(self._state, self._jobs.patience(None))

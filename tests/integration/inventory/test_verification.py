@@ -317,3 +317,17 @@ def test_duplicate_that_is_contested_is_excused(stage: Stage, site: Site) -> Non
     assert found.differences == []
     (excuse,) = found.excuses
     assert "DUPLICATE_INSTANCE_UUID" in excuse.reason
+
+
+def test_what_an_earlier_process_left_is_compared_soon_after_the_start(
+    stage: Stage, site: Site
+) -> None:
+    stage.stop()
+    folder = METADATA.update().where(
+        METADATA.c.instance_uuid == site.instance_uuid("vm-1"), METADATA.c.key == "vsphere:folder"
+    )
+    execute(stage, "nova-cell", folder.values(value="before it was renamed"))
+    assert stage.look(site).differences != []
+    stage.start()
+    stage.edge(site, epoch=2).synchronise()
+    stage.eventually(lambda: not stage.look(site).differences, "comparison", 15.0)
