@@ -73,7 +73,9 @@ class VCenterCollector:
             stack.callback(attributes.close)
             picture = self._new_picture()
             reads = PlannedReads(picture, self._reader, self._lock)
-            yield from self._read_everything(picture, reads, attributes.read())
+            yield from self._read_everything(picture, reads, attributes.read(), stop)
+            if stop.is_set():
+                return
             watch = stack.enter_context(PropertyWatch(self._session))
             feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
             collection = Collection(picture, feed, self._reader, reads, self._rescoped, self._lock)
@@ -129,7 +131,11 @@ class VCenterCollector:
             }
 
     def _read_everything(
-        self, picture: Picture, reads: PlannedReads, attributes: Attributes
+        self,
+        picture: Picture,
+        reads: PlannedReads,
+        attributes: Attributes,
+        stop: threading.Event,
     ) -> Iterator[CollectorUpdate]:
         started, objects = self._monotonic(), 0
         picture.presenter.attribute_names = attributes.names
@@ -145,6 +151,8 @@ class VCenterCollector:
                 self._has_read.set()
             objects += len(update.objects)
             yield update
+            if stop.is_set():
+                return
         _log_scope(picture.topology)
         seconds = round(self._monotonic() - started, 3)
         host = self._session.settings.host
