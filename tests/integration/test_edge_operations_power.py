@@ -300,17 +300,16 @@ def test_right_after_a_start_an_operation_waits_until_the_inventory_is_read(site
     control = OperationControl(time.monotonic() + PATIENCE)
     with pytest.raises(NotReadYetError):
         operations.run(site.operation(machine, get_state=GET), control)
-    pages = collector.updates(threading.Event())
-    next(pages)
     with pytest.raises(NotReadYetError):
         # Nothing of the structure is settled yet, and everything would look unmanaged.
         collector.confirm([reference(machine)])
+    pages = collector.updates(threading.Event())
 
-    def read_the_rest() -> None:
+    def read_everything() -> None:
         while not next(pages).complete:
             continue
 
-    reading = threading.Timer(0.5, read_the_rest)
+    reading = threading.Timer(0.5, read_everything)
     reading.start()
     outcome = operations.run(site.operation(machine, power_off=OFF), control)
     assert outcome.virtual_machine is not None
