@@ -39,6 +39,16 @@ class Figure:
         return f"{self.size:,}", self.what, value, self.peer, peer_value, self.ratio
 
 
+PLOTTED = (
+    ("first sync", "s"),
+    ("restart to parity", "s"),
+    ("power change, median", "ms"),
+    ("power change, 99th percentile", "ms"),
+    ("new VM, median", "ms"),
+    ("edge resident at the end", "MiB"),
+    ("control plane resident at the end", "MiB"),
+)
+"""What is drawn against size, and its unit."""
 HEADINGS = ("VMs", "what", "ours", "peer", "peer's", "ratio")
 
 
@@ -51,13 +61,39 @@ def show(console: Console, figures: Sequence[Figure]) -> None:
 
 
 def write(page: Path, figures: Sequence[Figure], now: datetime.datetime, notes: str) -> None:
-    """Write the page: machine, versions, date, figures, notes."""
+    """Write the page: machine, versions, date, figures, notes; more sizes than one are plotted."""
     rows = [HEADINGS, tuple("---" for _ in HEADINGS), *(figure.cells() for figure in figures)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     page.write_text(
         f"# Benchmarks\n\nWritten by `make bench`. {_machine()}. {now:%Y-%m-%d}.\n"
-        f"{_versions()}.\n\n{table}\n\n{notes}"
+        f"{_versions()}.\n\n{table}\n\n{notes}{_plots(figures)}"
     )
+
+
+def _plots(figures: Sequence[Figure]) -> str:
+    """Return a chart of each plotted figure against size, as Mermaid draws it."""
+    charts = []
+    for what, unit in PLOTTED:
+        points = sorted((one for one in figures if one.what == what), key=lambda one: one.size)
+        if len(points) > 1:
+            charts.append(_chart(what, unit, points))
+    return "\n## Against size\n\n" + "\n".join(charts) if charts else ""
+
+
+def _chart(what: str, unit: str, points: Sequence[Figure]) -> str:
+    peer = points[0].peer
+    lines = [
+        f"### {what}" + (f" (bars: {peer})" if peer else ""),
+        "",
+        "```mermaid",
+        "xychart-beta",
+        f'    x-axis "virtual machines" [{", ".join(str(one.size) for one in points)}]',
+        f'    y-axis "{unit}"',
+        f"    line [{', '.join(f'{one.value:.4g}' for one in points)}]",
+    ]
+    if peer:
+        lines.append(f"    bar [{', '.join(f'{one.peer_value:.4g}' for one in points)}]")
+    return "\n".join([*lines, "```", ""])
 
 
 def _machine() -> str:

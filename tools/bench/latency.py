@@ -1,24 +1,34 @@
-"""From a change in vCenter to the committed row in Nova."""
+"""From a change in vCenter to the row in Nova, and from the driver to vCenter and back."""
 
 import dataclasses
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 
+from controlplane.compute.bridge import Bridge
+from tools.bench.vsphere import Administrator
 from tools.servers.mariadb import MariaDB
 from tools.servers.state import ServerError
-from tools.servers.vcsim import Vcsim
+from vsphere_gateway.v1 import operations_pb2
 
 POLL_SECONDS = 0.002
-SECONDS = 30
+SECONDS = 60
+OPERATION_SECONDS = 60.0
 CELL = "nova_cell1"
 STATE_OF = sqlalchemy.text(
     "SELECT vm_state FROM instances WHERE display_name = :name AND deleted = 0"
 )
-STATES = {"off": "stopped", "on": "active"}
+UUID_AND_HOST = sqlalchemy.text(
+    "SELECT uuid, host FROM instances WHERE display_name = :name AND deleted = 0"
+)
+PROCESSORS = sqlalchemy.text("SELECT display_name, vcpus FROM instances WHERE deleted = 0")
+SERVERS = sqlalchemy.text("SELECT count(*) FROM instances WHERE deleted = 0 AND host LIKE :host")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,51 +49,113 @@ class Latency:
         return ordered[max(0, -(-len(ordered) * 99 // 100) - 1)]
 
 
-def power_changes(vcenter: Vcsim, names: Sequence[str]) -> tuple[Latency, Latency]:
-    """Power each machine off; return the time to Nova's row, and what govc itself took.
+class Cell:
+    """Nova's cell database, looked at from outside."""
 
-    The clock starts when govc returns, which is after the vCenter task has ended; what govc took
-    is the peer: the time in which the person at vCenter saw it happen.
-    """
-    ours, govc = [], []
-    with _cell() as cell:
-        for name in names:
-            started = time.monotonic()
-            vcenter.govc("vm.power", "-off", name)
-            returned = time.monotonic()
-            committed = _wait_for(cell, name, STATES["off"])
-            ours.append((committed - returned) * 1000)
-            govc.append((returned - started) * 1000)
-    return Latency(ours), Latency(govc)
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self._connection = connection
 
+    def wait_for(self, name: str, vm_state: str) -> float:
+        """Return when the row said so. Raises ``ServerError``."""
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            if self._connection.execute(STATE_OF, {"name": name}).scalar() == vm_state:
+                return time.monotonic()
+            time.sleep(POLL_SECONDS)
+        raise ServerError(f"{name} is not {vm_state} in Nova after {SECONDS} s")
 
-def new_machines(vcenter: Vcsim, names: Sequence[str], *flags: str) -> tuple[Latency, Latency]:
-    """Make machines; return the times as ``power_changes`` does."""
-    ours, govc = [], []
-    with _cell() as cell:
-        for name in names:
-            started = time.monotonic()
-            vcenter.govc("vm.create", "-on=false", *flags, name)
-            returned = time.monotonic()
-            committed = _wait_for(cell, name, STATES["off"])
-            ours.append((committed - returned) * 1000)
-            govc.append((returned - started) * 1000)
-    return Latency(ours), Latency(govc)
+    def place(self, name: str) -> tuple[str, str]:
+        """Return a server's UUID and compute host."""
+        found = self._connection.execute(UUID_AND_HOST, {"name": name}).one()
+        return str(found[0]), str(found[1])
+
+    def processors(self) -> dict[str, int]:
+        """Return every server's processors by name."""
+        return {str(name): int(count) for name, count in self._connection.execute(PROCESSORS)}
+
+    def servers(self, host_pattern: str) -> int:
+        """Return how many servers the compute hosts have whose names are LIKE a pattern."""
+        return int(self._connection.execute(SERVERS, {"host": host_pattern}).scalar() or 0)
 
 
 @contextmanager
-def _cell() -> Iterator[sqlalchemy.Connection]:
+def cell() -> Iterator[Cell]:
+    """Open Nova's cell database."""
     engine = sqlalchemy.create_engine(MariaDB().url(CELL), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        yield connection
+        yield Cell(connection)
     engine.dispose()
 
 
-def _wait_for(cell: sqlalchemy.Connection, name: str, vm_state: str) -> float:
-    """Return when the row said so. Raises ``ServerError``."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if cell.execute(STATE_OF, {"name": name}).scalar() == vm_state:
-            return time.monotonic()
-        time.sleep(POLL_SECONDS)
-    raise ServerError(f"{name} is not {vm_state} in Nova after {SECONDS} s")
+def power_changes(
+    vcenter: Administrator, machines: Sequence[Any], until: threading.Event | None = None
+) -> Latency:
+    """Power machines off in turn, at the most until an event; return the time to Nova's row.
+
+    The clock starts before the call to vCenter.
+    """
+    found = []
+    with cell() as rows:
+        for machine in machines:
+            name = machine.name
+            started = time.monotonic()
+            vcenter.power_off(machine)
+            found.append((rows.wait_for(name, "stopped") - started) * 1000)
+            if until is not None and until.is_set():
+                break
+    return Latency(found)
+
+
+def bare_changes(vcenter: Administrator, machines: Sequence[Any]) -> Latency:
+    """The peer: power machines on, and have vCenter tell it to a filter on that machine alone."""
+    return Latency(
+        [
+            vcenter.seconds_until_told(machine, "poweredOn", vcenter.power_on) * 1000
+            for machine in machines
+        ]
+    )
+
+
+def new_machines(vcenter: Administrator, names: Sequence[str], beside: Any) -> Latency:
+    """Make machines; return the times as ``power_changes`` does."""
+    found = []
+    with cell() as rows:
+        for name in names:
+            started = time.monotonic()
+            vcenter.create(name, beside)
+            found.append((rows.wait_for(name, "stopped") - started) * 1000)
+    return Latency(found)
+
+
+def stops(vcenter: Administrator, machines: Sequence[Any], socket: Path) -> tuple[Latency, Latency]:
+    """Power each machine off as Nova's driver does, and once more as vSphere's own task.
+
+    In turn, so that both meet the same noise. Returns ours and the bare task's.
+    """
+    ours, bare = [], []
+    bridges: dict[str, Bridge] = {}
+    with cell() as rows:
+        for machine in machines:
+            uuid, host = rows.place(machine.name)
+            bridge = bridges.setdefault(host, Bridge(str(socket), host))
+            started = time.monotonic()
+            _power_off(bridge, uuid)
+            ours.append((time.monotonic() - started) * 1000)
+            vcenter.finish(vcenter.power_on(machine))
+            started = time.monotonic()
+            vcenter.finish(vcenter.power_off(machine))
+            bare.append((time.monotonic() - started) * 1000)
+            vcenter.finish(vcenter.power_on(machine))
+    for bridge in bridges.values():
+        bridge.close()
+    return Latency(ours[1:]), Latency(bare[1:])  # the first one dials
+
+
+def _power_off(bridge: Bridge, uuid: str) -> None:
+    operation = operations_pb2.Operation(
+        target=operations_pb2.VirtualMachineTarget(instance_uuid=uuid),
+        power_off=operations_pb2.PowerOff(),
+    )
+    result = bridge.execute(operation, OPERATION_SECONDS, "", "")
+    if result.status.code:
+        raise ServerError(f"power off of {uuid}: {result.status.message}")

@@ -5,6 +5,7 @@ database of its own, beside the same cloud.
 """
 
 import dataclasses
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ class Deployment:
         """Start what does not run."""
         self.control_plane.start()
         self.edge.start()
+
+    def manage(self, vcenter: Vcsim, clusters: Sequence[str]) -> None:
+        """Have the running edge take other clusters under management."""
+        edge.configure(vcenter, self.certificates / "bundle", self.place, clusters)
+        self.edge.send(signal.SIGHUP)
+
+    @property
+    def socket(self) -> Path:
+        """Where workers call the control plane."""
+        return folder(f"{self.place}/state") / "bridge.sock"
 
     def wait_for_parity(self, seconds: float) -> None:
         """Wait until both sides hold the same. Raises ``ServerError`` with the log to look at."""

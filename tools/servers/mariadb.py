@@ -63,6 +63,11 @@ class MariaDB:
         """Stop the server; its databases stay."""
         self._daemon(Path("mariadbd")).stop()
 
+    @property
+    def pid(self) -> int | None:
+        """The process, None if it is not running."""
+        return self._daemon(Path("mariadbd")).pid
+
     def answers(self) -> bool:
         """Whether a login works."""
         try:

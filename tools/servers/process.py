@@ -104,13 +104,14 @@ class Daemon:
 
     def suspend(self) -> None:
         """Freeze the process: its connections stay open and nothing answers."""
-        self._signal_running(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen process go on."""
-        self._signal_running(signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
-    def _signal_running(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process and what it started."""
         pid = self.pid
         if pid is None:
             raise ServerError(f"{self.name} is not running")

@@ -91,9 +91,14 @@ class Vcsim:
         """Let a frozen simulator go on."""
         self._daemon().resume()
 
+    @property
+    def pid(self) -> int | None:
+        """The process, None if it is not running."""
+        return self._daemon().pid
+
     def running(self) -> bool:
         """Whether the process lives."""
-        return self._daemon().pid is not None
+        return self.pid is not None
 
     def govc(self, *arguments: str) -> str:
         """Run govc against this vCenter; returns what it printed.

@@ -1,0 +1,227 @@
+"""What is measured at one size, in its order."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tools.bench import latency, load
+from tools.bench.diagnostics import Observer
+from tools.bench.figures import Figure
+from tools.bench.latency import Latency
+from tools.bench.processes import MIB, Processes, link_bytes, processes
+from tools.bench.vsphere import Administrator, administrator
+from tools.demo.deployment import Deployment
+from tools.progress import Steps
+from tools.servers.state import Port, ServerError
+from tools.servers.vcsim import Vcsim
+
+DEPLOYMENT = Deployment(
+    "bench", Port.BENCH_GATEWAY, Port.BENCH_ADMIN, "vsphere_gateway_bench", "bench"
+)
+PARITY_SECONDS = 600
+WORKER_SECONDS = 900
+SETTLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
+CHANGES = 100
+STORM_RATE = 200.0
+STORM_MACHINES = 400
+CLUSTERS = 10
+ALL = "DC0_C*"
+ALL_BUT_ONE = "DC0_C[1-9]"
+ONE = "DC0_C0"
+PROPERTIES = (
+    *("name", "parent", "resourcePool", "runtime.host", "runtime.powerState"),
+    *("runtime.connectionState", "runtime.bootTime", "config.instanceUuid", "config.uuid"),
+    *("config.template", "config.guestId", "config.hardware.numCPU", "config.hardware.memoryMB"),
+    *("config.hardware.device", "config.createDate", "config.files.vmPathName"),
+)
+NOTES = """\
+- **first sync**: from the edge's start, Python included, to parity with every server in MariaDB.
+  The peer reads 16 of the same properties of every virtual machine once and stores nothing; it
+  runs before and after, and the mean of both counts. **processor** lines say where the time goes.
+- **restart to parity**: the same with everything in the databases already. **bytes**: what the
+  edge's connection carried until parity, both ways, as the kernel counts it.
+- **power change**, **new VM**: from before the call to vCenter to the committed row in Nova's cell
+  database. The peer is a bare WaitForUpdatesEx on that one virtual machine and property.
+- **during a first sync**: the same while a cluster with a tenth of the virtual machines comes under
+  management.
+- **storm**: so many reconfigurations a second; *behind* is the time from the last one until every
+  row says what vCenter says.
+- **power off, what the gateway adds**: by the driver's own line to the control plane (ledger, edge,
+  vCenter's task and back) less the bare vSphere task, which is the peer.
+- **idle**: share of one processor over a minute without any change, the audit pass included.
+- The simulator is patched (`tools/govmomi/simulator.patch`): as it comes, it copies every object of
+  a filter for each change, and tells a change seconds late at 1,000 virtual machines. The patch
+  changes nothing of what it tells. Tests and the demo use it as it comes.
+- Placement's allocations and notifications follow after parity, and the workers' own start is not
+  counted.
+"""
+
+
+def measure(size: int, vcenter: Vcsim, storm_seconds: float, steps: Steps) -> Iterator[Figure]:
+    """Measure at one size; leaves nothing in OpenStack. Raises ``ServerError``."""
+    DEPLOYMENT.stop()
+    DEPLOYMENT.configure(vcenter, [ALL])
+    DEPLOYMENT.control_plane.start()
+    observer = Observer(DEPLOYMENT)
+    try:
+        peer, first_bytes = 0.0, 0
+        for figure in _first_sync(size, vcenter, observer, steps):
+            yield figure
+            if figure.what == "first sync":
+                peer = figure.peer_value
+            if figure.what == "first sync, bytes":
+                first_bytes = int(figure.value * MIB)
+        with steps.step("the workers' own start, which is not counted"):
+            DEPLOYMENT.wait_for_workers(WORKER_SECONDS)
+            time.sleep(SETTLE_SECONDS)
+        yield from _restart(size, observer, peer, first_bytes, steps)
+        with administrator(vcenter) as person:
+            yield from _latencies(size, person, steps)
+            yield from _stops(size, person, steps)
+            yield from _during_a_first_sync(size, vcenter, person, steps)
+        if storm_seconds:
+            yield from _storm(size, vcenter, storm_seconds, steps)
+        yield from _memory_and_idleness(size, vcenter, steps)
+        with steps.step("taking everything out of OpenStack again"):
+            DEPLOYMENT.leave(vcenter, PARITY_SECONDS)
+    finally:
+        observer.close()
+        DEPLOYMENT.stop()
+
+
+def _first_sync(size: int, vcenter: Vcsim, observer: Observer, steps: Steps) -> Iterator[Figure]:
+    with steps.step("govc collect, the peer"):
+        peer = [_govc_read(vcenter)]
+    before = processes(DEPLOYMENT, vcenter).processor_seconds()
+    with steps.step("first sync"):
+        first = _edge_start_to_parity(observer)
+        running = processes(DEPLOYMENT, vcenter)
+        after = running.processor_seconds()
+        carried = link_bytes(DEPLOYMENT)
+    with steps.step("govc collect once more"):
+        peer.append(_govc_read(vcenter))
+    mean = sum(peer) / len(peer)
+    yield Figure(size, "first sync", first, "s", "govc collect", mean)
+    for name, seconds in after.items():
+        used = seconds - before.get(name, 0.0)
+        yield Figure(size, f"first sync, processor of {name}", used, "s")
+    yield Figure(size, "first sync, bytes", carried / MIB, "MiB")
+    yield from _memory(size, running, " after the first sync")
+
+
+def _memory(size: int, running: Processes, when: str) -> Iterator[Figure]:
+    for name in ("edge", "control plane"):
+        yield Figure(size, f"{name} resident{when}", running.resident_mib(name), "MiB")
+
+
+def _restart(
+    size: int, observer: Observer, peer: float, first_bytes: int, steps: Steps
+) -> Iterator[Figure]:
+    with steps.step("restart of the edge"):
+        DEPLOYMENT.edge.stop()
+        again = _edge_start_to_parity(observer)
+        carried = link_bytes(DEPLOYMENT)
+    yield Figure(size, "restart to parity", again, "s", "govc collect", peer)
+    yield Figure(
+        size, "restart to parity, bytes", carried / MIB, "MiB", "first sync", first_bytes / MIB
+    )
+
+
+def _latencies(size: int, person: Administrator, steps: Steps) -> Iterator[Figure]:
+    machines = _some(person, "DC0_C1")
+    with steps.step(f"{CHANGES} power changes"):
+        ours = latency.power_changes(person, machines)
+    with steps.step("the same, told by vCenter to a bare filter"):
+        bare = latency.bare_changes(person, machines)
+    yield from _two(size, "power change", ours, "bare WaitForUpdatesEx", bare)
+    with steps.step(f"{CHANGES} new virtual machines"):
+        names = [f"bench-{number}" for number in range(CHANGES)]
+        made = latency.new_machines(person, names, machines[0])
+    yield from _two(size, "new VM", made)
+
+
+def _stops(size: int, person: Administrator, steps: Steps) -> Iterator[Figure]:
+    with steps.step(f"{CHANGES} times power off, by the driver's line and bare"):
+        ours, bare = latency.stops(person, _some(person, "DC0_C2"), DEPLOYMENT.socket)
+    yield from _two(size, "power off by the driver", ours, "bare vSphere task", bare)
+    added = (ours.median - bare.median, ours.percentile_99 - bare.percentile_99)
+    yield Figure(size, "power off, what the gateway adds, median", added[0], "ms")
+    yield Figure(size, "power off, what the gateway adds, 99th percentile", added[1], "ms")
+
+
+def _during_a_first_sync(
+    size: int, vcenter: Vcsim, person: Administrator, steps: Steps
+) -> Iterator[Figure]:
+    pattern = f"{ONE.lower().replace('_', '-')}-%"
+    with steps.step("one cluster leaves management"):
+        DEPLOYMENT.manage(vcenter, [ALL_BUT_ONE])
+        _wait_for_servers(pattern, 0)
+    with steps.step("it comes back, and others change meanwhile"):
+        synced = threading.Event()
+
+        def wait() -> None:
+            _wait_for_servers(pattern, size // CLUSTERS)
+            synced.set()
+
+        waiting = threading.Thread(target=wait)
+        machines = _some(person, "DC0_C3", size // CLUSTERS)
+        DEPLOYMENT.manage(vcenter, [ALL])
+        waiting.start()
+        ours = latency.power_changes(person, machines, synced)
+        waiting.join()
+    yield from _two(size, "power change during a first sync", ours)
+
+
+def _storm(size: int, vcenter: Vcsim, seconds: float, steps: Steps) -> Iterator[Figure]:
+    with administrator(vcenter) as person:
+        names = [one.name for one in person.machines("DC0_C4")[:STORM_MACHINES]]
+    with steps.step(f"a storm of {STORM_RATE:.0f} changes a second for {seconds:.0f} s"):
+        storm = load.storm(vcenter, names, STORM_RATE, seconds)
+    yield Figure(size, "storm, changes a second that vCenter took", storm.rate, "/s")
+    yield Figure(size, "storm, behind after the last change", storm.recovery_seconds, "s")
+
+
+def _memory_and_idleness(size: int, vcenter: Vcsim, steps: Steps) -> Iterator[Figure]:
+    running = processes(DEPLOYMENT, vcenter)
+    yield from _memory(size, running, " at the end")
+    with steps.step("a quiet minute"):
+        time.sleep(SETTLE_SECONDS)
+        idle = running.idle_percent(IDLE_SECONDS)
+    for name in ("edge", "control plane"):
+        yield Figure(size, f"{name} idle", idle[name], "%")
+
+
+def _two(
+    size: int, what: str, ours: Latency, peer: str = "", theirs: Latency | None = None
+) -> Iterator[Figure]:
+    median, percentile = (theirs.median, theirs.percentile_99) if theirs else (0.0, 0.0)
+    yield Figure(size, f"{what}, median", ours.median, "ms", peer, median)
+    yield Figure(size, f"{what}, 99th percentile", ours.percentile_99, "ms", peer, percentile)
+
+
+def _some(person: Administrator, cluster: str, most: int = CHANGES) -> list[Any]:
+    return person.machines(cluster)[:most]
+
+
+def _govc_read(vcenter: Vcsim) -> float:
+    started = time.monotonic()
+    vcenter.govc("collect", "-json", "-type", "m", "/", *PROPERTIES)
+    return time.monotonic() - started
+
+
+def _edge_start_to_parity(observer: Observer) -> float:
+    before = time.time_ns()
+    DEPLOYMENT.edge.start()
+    edge = observer.wait_for_parity(before, PARITY_SECONDS)
+    return (edge.parity_at.ToNanoseconds() - before) / 1e9
+
+
+def _wait_for_servers(host_pattern: str, count: int) -> None:
+    deadline = time.monotonic() + PARITY_SECONDS
+    with latency.cell() as rows:
+        while rows.servers(host_pattern) != count:
+            if time.monotonic() > deadline:
+                raise ServerError(f"not {count} servers on {host_pattern} in {PARITY_SECONDS} s")
+            time.sleep(0.05)
