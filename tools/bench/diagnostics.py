@@ -1,5 +1,6 @@
 """What a running control plane says of itself, read without starting a program each time."""
 
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,6 +23,7 @@ class Observer:
 
     def __init__(self, deployment: Deployment) -> None:
         folder = deployment.certificates
+        self._gateway = deployment.gateway.number
         material = load_tls_material(
             folder / "ca.pem", folder / "operator.pem", folder / "operator.key", Role.OPERATOR
         )
@@ -33,6 +35,18 @@ class Observer:
     def close(self) -> None:
         """Hang up."""
         self._channel.close()
+
+    def wait_for_gateway(self, seconds: float) -> None:
+        """Wait until edges may dial. Raises ``ServerError`` after ``seconds``."""
+
+        def listens() -> bool | None:
+            try:
+                socket.create_connection((LOOPBACK, self._gateway), timeout=1).close()
+            except OSError:
+                return None
+            return True
+
+        _wait(listens, seconds, "the control plane listens for edges")
 
     def edge(self) -> diagnostics_pb2.EdgeStatus | None:
         """Return the edge; None while there is none or the control plane does not answer."""

@@ -19,6 +19,7 @@ from tools.servers.vcsim import Vcsim
 DEPLOYMENT = Deployment(
     "bench", Port.BENCH_GATEWAY, Port.BENCH_ADMIN, "vsphere_gateway_bench", "bench"
 )
+START_SECONDS = 120
 PARITY_SECONDS = 600
 WORKER_SECONDS = 900
 SETTLE_SECONDS = 20.0
@@ -66,6 +67,7 @@ def measure(size: int, vcenter: Vcsim, storm_seconds: float, steps: Steps) -> It
     DEPLOYMENT.control_plane.start()
     observer = Observer(DEPLOYMENT)
     try:
+        observer.wait_for_gateway(START_SECONDS)
         peer, first_bytes = 0.0, 0
         for figure in _first_sync(size, vcenter, observer, steps):
             yield figure
