@@ -57,6 +57,8 @@ bench: env ## Measure the first sync and the change latency
 
 faults: env ## Run the tests that break things
 	$(PYTHON) -m pytest tests/faults $(ARGS)
+	VSG_MODEL_SEQUENCES=$${VSG_MODEL_SEQUENCES:-2000} \
+	    $(PYTHON) -m pytest tests/integration/inventory/test_model.py
 
 quickstart: env ## See discovery in a minute: a simulated vCenter, no OpenStack
 	@$(PYTHON) -m tools.quickstart $(ARGS)
