@@ -142,7 +142,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     health = Health(inventory)
     operations = VCenterOperations(session, collector, scope)
     executor = OperationExecutor(operations, inventory)
-    audit = Audit(lambda: VCenterCollector(session, config.managed, own_uuid))
+    audit = Audit(lambda: VCenterCollector(session, scope, own_uuid))
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
         config=config,

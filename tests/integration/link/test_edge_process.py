@@ -105,6 +105,14 @@ def session_count(vcenter: Vcsim) -> int:
     return sum(each["key"] != mine for each in sessions["sessionList"])
 
 
+def audited_machines(control_plane: ControlPlaneEnd) -> set[str]:
+    """Names of the virtual machines that a new read of the only vCenter shows."""
+    (session,) = control_plane.registry.sessions.every()
+    batches = control_plane.audits.read(session.vcenter_uuid)
+    shown = [one for batch in batches for one in batch.objects]
+    return {one.virtual_machine.name for one in shown if one.HasField("virtual_machine")}
+
+
 def test_reload_takes_clusters_under_management_and_a_bad_file_changes_nothing(
     control_plane: ControlPlaneEnd,
     receiver: InventoryReceiver,
@@ -124,6 +132,7 @@ def test_reload_takes_clusters_under_management_and_a_bad_file_changes_nothing(
     edge.process.send_signal(signal.SIGHUP)
     eventually(lambda: len(machines(receiver)) == 4)
     eventually(lambda: len(receiver.parities) == 2)
+    assert audited_machines(control_plane) == machines(receiver).keys()
     edge.config.write_text(good)
     edge.process.send_signal(signal.SIGHUP)
     eventually(lambda: len(machines(receiver)) == 2)
