@@ -96,6 +96,8 @@ def _sections(settings: WorkerSettings) -> dict[str, Section]:
     }
 
 
+# -1 everywhere: it is what switches a periodic task of Nova's off. To oslo.service 0 means every 60
+# seconds, and Nova makes -1 of it for some options only.
 _VCENTER_IS_THE_TRUTH: Section = {
     # Nova would power off what somebody powered on in vCenter.
     "sync_power_state_interval": -1,
@@ -104,7 +106,7 @@ _VCENTER_IS_THE_TRUTH: Section = {
     "running_deleted_instance_action": "log",
     "running_deleted_instance_poll_interval": -1,
     # Nova would drop the addresses of adopted servers, which neutron does not know.
-    "heal_instance_info_cache_interval": 0,
+    "heal_instance_info_cache_interval": -1,
 }
 
 

@@ -56,7 +56,7 @@ def test_vcenter_is_the_truth_whatever_the_operator_s_file_says(
     assert conf.resume_guests_state_on_host_boot is False
     assert conf.running_deleted_instance_action == "log"
     assert conf.running_deleted_instance_poll_interval == -1
-    assert conf.heal_instance_info_cache_interval == 0
+    assert conf.heal_instance_info_cache_interval == -1
     assert conf.concurrency_backend == "threading"
     assert conf.report_interval == 7, "the rest is the operator's"
 
