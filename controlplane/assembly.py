@@ -37,10 +37,9 @@ from controlplane.inventory.service import Inventory
 from controlplane.log import keyed
 from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
-from controlplane.quota_keeper import QuotaKeeper
 from controlplane.standalone import standalone_settings
 from controlplane.state_directory import StateDirectory
-from controlplane.store import migration, servers
+from controlplane.store import migration
 from controlplane.store.audited import OwnAudited
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
@@ -83,7 +82,7 @@ class ControlPlane:
         state = StateDirectory(Path(self._settings.compute.state_directory))
         self._ending.callback(state.close)
         database = self._open_database()
-        backend = self._open_backend(state)
+        backend = self._open_backend(state, database)
         relay = ClusterRelay()
         history = OperationHistory(database)
         brake = Limits(self._settings.brake.fraction, self._settings.brake.count)
@@ -119,7 +118,6 @@ class ControlPlane:
         # What begins first ends last; what answers Nova ends before what answers edges.
         backend.start()
         self._ending.callback(backend.stop)
-        self._start_quota(backend, database, relay)
         inventory.start()
         self._ending.callback(inventory.stop, STOP_SECONDS)
         source = InventoryDiagnostics(
@@ -156,11 +154,11 @@ class ControlPlane:
         self._health.set(health.DATABASE, True)
         return database
 
-    def _open_backend(self, state: StateDirectory) -> Backend:
+    def _open_backend(self, state: StateDirectory, database: Database) -> Backend:
         backend = (
             backends.alone(state.path)
             if self._standalone
-            else backends.beside_openstack(self._settings)
+            else backends.beside_openstack(self._settings, database)
         )
         self._ending.callback(backend.close)
         return backend
@@ -197,19 +195,6 @@ class ControlPlane:
         own = OwnAudited(database)
         readers = Readers(own, backend.nova, backend.glance, backend.placement, history)
         return Verification(Verifier(readers, audits.read, self._clock), self._clock)
-
-    def _start_quota(self, backend: Backend, database: Database, relay: ClusterRelay) -> None:
-        if backend.quotas is None:
-            return
-
-        def projects() -> set[str]:
-            with database.read() as connection:
-                return servers.projects(connection)
-
-        keeper = QuotaKeeper(backend.quotas, projects, lift=self._settings.adoption.lift_quota)
-        relay.add(keeper)
-        keeper.start()
-        self._ending.callback(keeper.stop)
 
     def _start_admin(
         self, diagnostics: DiagnosticsServicer, management: ManagementServicer

@@ -4,6 +4,7 @@ One way through from here on: the rest of the control plane does not know which 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from controlplane.placement.allocations import AllocationQueue, NoPlacement
 from controlplane.placement.audited import PlacementAudited
 from controlplane.placement.providers import ResourceProviders
 from controlplane.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
-from controlplane.store import standalone
+from controlplane.quota_keeper import NoQuota, QuotaKeeper
+from controlplane.store import servers, standalone
+from controlplane.store.database import Database
 from controlplane.store.glance import connection as glance_connection
 from controlplane.store.glance.audited import GlanceAudited
 from controlplane.store.glance.images import GlanceImages
@@ -46,8 +49,6 @@ class Backend:
     glance: GlanceAudited
     placement: PlacementAudited | None
     """None where no placement runs."""
-    quotas: Quotas | None
-    """None where no Nova runs."""
     transport_url: str
     """The cell's message bus, for the workers."""
     start: Step
@@ -58,8 +59,8 @@ class Backend:
     """Close every connection."""
 
 
-def beside_openstack(settings: Settings) -> Backend:
-    """Open what Nova's and Glance's own files name.
+def beside_openstack(settings: Settings, own: Database) -> Backend:
+    """Open what Nova's and Glance's own files name; ``own`` is the database of our own tables.
 
     Raises ``ConfigurationError``, or ``StoreError`` when the API database is away.
     """
@@ -75,8 +76,18 @@ def beside_openstack(settings: Settings) -> Backend:
     providers = ResourceProviders(placement)
     allocations = AllocationQueue(placement, providers)
     announcer = BusAnnouncer(ServerStates(nova.cell), Bus(config, nova.transport_url))
+    quota = QuotaKeeper(
+        Quotas(api, unified),
+        functools.partial(_projects, own),
+        lift=settings.adoption.lift_quota,
+    )
+
+    def start() -> None:
+        announcer.start()
+        quota.start()
 
     def stop() -> None:
+        quota.stop()
         allocations.stop()
         announcer.stop()
 
@@ -92,15 +103,15 @@ def beside_openstack(settings: Settings) -> Backend:
             images=images,
             allocations=allocations,
             announcer=announcer,
+            quota=quota,
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(nova), providers, images),
         servers=ListedServers(nova.cell),
         nova=NovaAudited(nova),
         glance=GlanceAudited(glance.database, with_locations=not glance.encrypts_locations),
         placement=PlacementAudited(placement),
-        quotas=Quotas(api, unified),
         transport_url=nova.transport_url,
-        start=announcer.start,
+        start=start,
         stop=stop,
         close=close,
     )
@@ -119,13 +130,13 @@ def alone(directory: Path) -> Backend:
             images=images,
             allocations=NoPlacement(),
             announcer=NoAnnouncer(),
+            quota=NoQuota(),
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None, images),
         servers=ListedServers(databases.nova.cell),
         nova=NovaAudited(databases.nova),
         glance=GlanceAudited(databases.glance),
         placement=None,
-        quotas=None,
         transport_url="",
         start=_nothing,
         stop=_nothing,
@@ -138,6 +149,11 @@ def _nova_config(settings: Settings) -> NovaConfig:
         return NovaConfig(Path(settings.nova.config_file))
     except NovaConfigError as error:
         raise settings.problem("nova", "config_file", str(error)) from error
+
+
+def _projects(own: Database) -> set[str]:
+    with own.read() as connection:
+        return servers.projects(connection)
 
 
 def _unified_limits(config: NovaConfig) -> UnifiedLimits | None:

@@ -117,8 +117,10 @@ class AdoptionSettings:
         cfg.MultiStrOpt, (), "cluster name=policy where it differs. May be repeated."
     )
     lift_quota: bool = _option(
-        cfg.BoolOpt, True, "Make the quota of projects unlimited that adoption has filled."
-    )
+        cfg.BoolOpt, True,
+        "Keep servers, processors and memory unlimited for every project that holds adopted "
+        "servers; otherwise those that have reached a limit are only named in the log.",
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

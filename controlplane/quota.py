@@ -1,12 +1,12 @@
 """Adoption must not stop a project: its quota counts servers that nobody asked OpenStack for.
 
 Nova sums up what a project has and refuses new servers once that exceeds the limit, 10 servers by
-default. So the projects that adoption fills get unlimited servers, processors and memory, through
+default. A limit that is not reached yet stops the next server, or a larger one, just the same. So
+every project that holds adopted servers gets unlimited servers, processors and memory, through
 Nova's API or, where Nova uses unified limits, through Keystone's.
 """
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,42 +52,39 @@ class QuotaApi(Protocol):
 
 
 class Quotas:
-    """Finds projects that adoption has filled, and lifts their limits."""
+    """Lifts the limits of projects, or finds those that have reached one."""
 
     def __init__(self, nova: QuotaApi, limits: "UnifiedLimits | None") -> None:
         """``limits`` where Nova uses unified limits."""
         self._nova = nova
         self._limits = limits
 
-    def overruns(self, project_ids: Iterable[str]) -> list[Overrun]:
-        """Return the limits that are reached. Raises ``NovaApiError``."""
+    def overruns(self, project_id: str) -> list[Overrun]:
+        """Return the limits of a project that are reached. Raises ``NovaApiError``."""
+        found = self._nova.quota(project_id)
         return [
             Overrun(project_id, resource, found[resource]["in_use"], found[resource]["limit"])
-            for project_id in project_ids
-            for found in [self._nova.quota(project_id)]
             for resource in RESOURCES
             if UNLIMITED != found[resource]["limit"] <= found[resource]["in_use"]
         ]
 
     def lift(self, project_id: str) -> None:
-        """Make servers, processors and memory of a project unlimited.
+        """Make servers, processors and memory of a project unlimited, where they are not.
 
         Raises ``NovaApiError`` or ``QuotaError``.
         """
-        if self._limits:
-            self._limits.lift(project_id)
-        else:
-            self._nova.set_quota(project_id, dict.fromkeys(RESOURCES, UNLIMITED))
-        log.info("quota lifted project=%s", project_id)
+        before = self._limits.lift(project_id) if self._limits else self._lift(project_id)
+        if before:
+            log.info("quota lifted project=%s before=%s", project_id, before)
 
-    def lift_where_reached(self, project_ids: Iterable[str]) -> list[Overrun]:
-        """Lift the limits of those projects that have reached one; return what was in the way."""
-        found = self.overruns(project_ids)
-        for overrun in found:
-            log.warning("quota reached by adoption: %s", overrun)
-        for project_id in sorted({overrun.project_id for overrun in found}):
-            self.lift(project_id)
-        return found
+    def _lift(self, project_id: str) -> dict[str, int]:
+        """Lift legacy limits; return those that there were."""
+        found = self._nova.quota(project_id)
+        limits = {name: found[name]["limit"] for name in RESOURCES}
+        before = {name: limit for name, limit in limits.items() if limit != UNLIMITED}
+        if before:
+            self._nova.set_quota(project_id, dict.fromkeys(before, UNLIMITED))
+        return before
 
 
 class UnifiedLimits:
@@ -97,22 +94,34 @@ class UnifiedLimits:
         """``adapter`` is for the identity service and must not raise for failed requests."""
         self._adapter = adapter
 
-    def lift(self, project_id: str) -> None:
-        """Override every registered limit of Nova's for a project. Raises ``QuotaError``."""
+    def lift(self, project_id: str) -> dict[str, int]:
+        """Override Nova's registered limits for a project; return those that there were.
+
+        Raises ``QuotaError``.
+        """
+        before: dict[str, int] = {}
         services = self._request("GET", "/services?type=compute")["services"]
         for service in services:
             where = f"service_id={service['id']}"
             registered = self._request("GET", f"/registered_limits?{where}")["registered_limits"]
             present = self._request("GET", f"/limits?{where}&project_id={project_id}")["limits"]
-            known = {limit["resource_name"]: limit["id"] for limit in present}
+            own = {(limit["resource_name"], limit["region_id"]): limit for limit in present}
             for limit in registered:
-                if limit["resource_name"] in UNIFIED_RESOURCES:
-                    self._lift(project_id, limit, known.get(limit["resource_name"]))
+                name = limit["resource_name"]
+                if name in UNIFIED_RESOURCES:
+                    found = own.get((name, limit["region_id"]))
+                    value = found["resource_limit"] if found else limit["default_limit"]
+                    if value != UNLIMITED:
+                        self._lift(project_id, limit, found)
+                        before[name] = value
+        return before
 
-    def _lift(self, project_id: str, registered: dict[str, Any], limit_id: str | None) -> None:
-        if limit_id:
+    def _lift(
+        self, project_id: str, registered: dict[str, Any], own: dict[str, Any] | None
+    ) -> None:
+        if own:
             body: dict[str, Any] = {"limit": {"resource_limit": UNLIMITED}}
-            self._request("PATCH", f"/limits/{limit_id}", body)
+            self._request("PATCH", f"/limits/{own['id']}", body)
             return
         limit = {
             "service_id": registered["service_id"],

@@ -26,13 +26,21 @@ from controlplane.inventory.recording import Recorder
 from controlplane.inventory.records import RemovalOutcome, ServerChange, ServerOutcome
 from controlplane.inventory.references import key_of
 from controlplane.inventory.state import VCenterState
-from controlplane.inventory.writers import AllocationWriter, Announcer, ImageWriter, ServerWriter
+from controlplane.inventory.writers import (
+    AdoptionWatch,
+    AllocationWriter,
+    Announcer,
+    ImageWriter,
+    ServerWriter,
+)
 from controlplane.log import keyed
 from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.quarantine import AlarmKind, QuarantineReason
 
 log = logging.getLogger(__name__)
+
+_ADOPTED = (ServerChange.ADOPTED, ServerChange.RESTORED)
 
 RECORDED_DELETE_SECONDS = 600.0
 """A virtual machine that outlives a recorded, finished delete by this was not deleted by it."""
@@ -49,6 +57,7 @@ class Writers:
     images: ImageWriter
     allocations: AllocationWriter
     announcer: Announcer
+    quota: AdoptionWatch
 
 
 class Pipeline:
@@ -171,8 +180,11 @@ class Pipeline:
         return outcomes
 
     def _tell(self, state: VCenterState, plan: Plan) -> None:
-        """Tell the bus and placement what was committed."""
+        """Tell the bus, placement and the keeper of quota what was committed."""
         outcomes = plan.server_outcomes or []
+        adopted = {one.project_id for one in outcomes if one.change in _ADOPTED}
+        if adopted:
+            self._writers.quota.adopted(adopted)
         removals = plan.removal_outcomes or []
         said = [one.announcement for one in outcomes if one.announcement]
         said += [one.announcement for one in removals if one.announcement]

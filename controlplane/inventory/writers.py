@@ -118,3 +118,10 @@ class Announcer(Protocol):
 
     def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
         """Queue notifications; never blocks, and drops (counted, logged) when the queue is full."""
+
+
+class AdoptionWatch(Protocol):
+    """Hears whose servers were adopted (implemented by the keeper of quota)."""
+
+    def adopted(self, project_ids: Collection[str]) -> None:
+        """Servers of these projects were adopted or came back; never blocks."""

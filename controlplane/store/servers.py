@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import and_, func, literal, select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.inventory.records import Origin
 from controlplane.store.schema import images, objects, servers
 from controlplane.store.upsert import upsert
 
@@ -168,8 +169,10 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def projects(connection: Connection) -> set[str]:
-    """Return the projects that have active servers."""
-    query = select(servers.c.project_id).where(servers.c.state == ServerState.ACTIVE.value)
+    """Return the projects that have adopted servers."""
+    query = select(servers.c.project_id).where(
+        servers.c.state == ServerState.ACTIVE.value, servers.c.origin == Origin.ADOPTED.value
+    )
     return set(connection.execute(query.distinct()).scalars())
 
 

@@ -82,6 +82,9 @@ def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
     simulator = vcenter.start(f"{PLACE}/vcenter", Port.TEST_VCENTER)
     try:
         deployment.configure(simulator)
+        administrator = connect(cloud.layout)
+        project = administrator.identity.find_project(PROJECT, ignore_missing=False)
+        administrator.compute.revert_quota_set(project)  # an earlier run has lifted it
         deployment.start()
         deployment.wait_for_parity(PARITY_SECONDS)
         deployment.wait_for_workers(WORKER_SECONDS)

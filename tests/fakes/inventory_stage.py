@@ -54,13 +54,14 @@ ADOPTION = Adoption(PROJECT, USER, (ProjectRule.parse(f"folder:/DC0/shop={SHOP_P
 
 
 class Told:
-    """What the supervisor of workers, the bus and placement were told, in order."""
+    """What the supervisor of workers, the bus, placement and quota were told, in order."""
 
     def __init__(self) -> None:
         self.clusters: list[tuple[str, str]] = []
         self.said: list[tuple[Announced, str]] = []
         self.allocations: dict[str, AllocationRecord] = {}
         self.released: list[str] = []
+        self.projects: list[str] = []
         self.provision: Callable[[str], None] = lambda _uuid: None
 
     def cluster_found(self, cluster_uuid: str) -> None:
@@ -75,6 +76,9 @@ class Told:
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
         self.clusters.append(("gone", cluster_uuid))
+
+    def adopted(self, project_ids: Collection[str]) -> None:
+        self.projects += sorted(project_ids)
 
     def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
         self.said += [(one.kind, one.uuid) for one in announcements]
@@ -126,7 +130,7 @@ class Stage:
 
     def start(self) -> None:
         """Start, as a process would."""
-        writers = Writers(self.servers, GlanceImages(self.glance), self.told, self.told)
+        writers = Writers(self.servers, GlanceImages(self.glance), *[self.told] * 3)
         self.inventory = Inventory(
             self.own, writers, self.told, self.history, self.adoption, self.limits, self._clock
         )

@@ -1,9 +1,7 @@
-"""Small parts of a control plane: quota of adopted projects, the relay, the state directory."""
+"""Small parts of a control plane: the relay, the state directory."""
 
-import logging
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,49 +11,8 @@ from controlplane.assembly import ControlPlane
 from controlplane.cluster_relay import ClusterRelay
 from controlplane.config_file import load
 from controlplane.errors import ConfigurationError, StartError
-from controlplane.nova_api import NovaApiError
-from controlplane.quota import RESOURCES, Quotas
-from controlplane.quota_keeper import QuotaKeeper
 from controlplane.standalone import PROJECT, standalone_settings
 from controlplane.state_directory import StateDirectory
-
-PATIENCE = 5.0
-
-
-class ScriptedNova:
-    """Nova's quota API: project `full` has reached its limits, the first request fails."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.lifted: list[str] = []
-        self.done = threading.Event()
-
-    def quota(self, project_id: str) -> dict[str, dict[str, int]]:
-        self.asked += 1
-        if self.asked == 1:
-            raise NovaApiError("Nova's API cannot be reached")
-        used = 10 if project_id == "full" else 1
-        return {resource: {"in_use": used, "limit": 10} for resource in RESOURCES}
-
-    def set_quota(self, project_id: str, limits: dict[str, int]) -> None:
-        self.lifted.append(project_id)
-        self.done.set()
-
-
-@pytest.mark.parametrize("lift", [True, False])
-def test_a_project_that_adoption_filled_gets_room_or_is_named(
-    lift: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("controlplane.quota_keeper.CHECK_SECONDS", 0.02)
-    nova = ScriptedNova()
-    keeper = QuotaKeeper(Quotas(nova, None), lambda: ["full", "roomy"], lift=lift)
-    with caplog.at_level(logging.WARNING):
-        keeper.start()
-        keeper.cluster_synchronised("c-1")
-        assert nova.done.wait(PATIENCE if lift else 0.5) is lift
-        keeper.stop()
-    assert set(nova.lifted) == ({"full"} if lift else set())
-    assert any("project full uses 10 instances" in message for message in caplog.messages)
 
 
 def test_every_listener_is_told_in_order() -> None:

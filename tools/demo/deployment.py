@@ -124,14 +124,10 @@ class Deployment:
         self.control_plane.stop()
 
     def _join_project(self, openstack: Any) -> str:
-        """Let the administrator see hypervisors and the project's servers at once.
-
-        The project has room for more than what is adopted into it.
-        """
+        """Let the administrator see hypervisors and the project's servers at once."""
         keystone = openstack.identity
         project = keystone.find_project(self.project) or keystone.create_project(name=self.project)
         keystone.assign_project_role_to_user(
             project, keystone.find_user(ADMIN), keystone.find_role(ADMIN)
         )
-        openstack.set_compute_quotas(project.id, instances=-1, cores=-1, ram=-1)
         return str(project.id)

@@ -47,6 +47,18 @@ def test_power_change_follows_and_back(
     assert (row["vm_state"], row["power_state"]) == ("active", 1)
 
 
+def test_whoever_keeps_quota_hears_of_every_project_that_a_change_adopts_into(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    assert set(stage.told.projects) == {PROJECT}
+    stage.told.projects.clear()
+    edge.changes(site.change_machine("vm-1", lambda m: setattr(m, "name", "not adopted again")))
+    assert stage.told.projects == []
+    edge.changes(site.add_folder("group-shop", "shop", "group-v1"))
+    edge.changes(site.add_machine("vm-9", folder="group-shop"))
+    assert stage.told.projects == [SHOP_PROJECT]
+
+
 def test_rename_and_new_hardware_follow(stage: Stage, site: Site, edge: FeedEdge) -> None:
     def grow(machine: inventory_pb2.VirtualMachine) -> None:
         machine.name, machine.cpus, machine.memory_mb = "renamed", 8, 16384
