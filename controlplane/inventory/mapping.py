@@ -93,7 +93,7 @@ def server_record(
 ) -> ServerRecord:
     """Return the server that stands for a virtual machine; ``now`` is UTC without a zone."""
     server = decision.instance_uuid
-    display_name = cut(machine.name) or reference.value
+    display_name = _name(machine, reference)
     flavor = mapping_hardware.flavor(machine.cpus, machine.memory_mb, machine.disks)
     created_at = utc(machine.created_at) or utc(machine.booted_at) or now.replace(microsecond=0)
     labels = [names.name(nic.network) for nic in machine.nics]
@@ -132,7 +132,7 @@ def image_record(
     capacity = template.disks[0].capacity_bytes if template.disks else 0
     return ImageRecord(
         id=decision.image_id,
-        name=cut(template.name) or reference.value,
+        name=_name(template, reference),
         owner=decision.owner,
         visibility=decision.visibility,
         members=decision.members,
@@ -143,6 +143,12 @@ def image_record(
         properties=_image_properties(template, reference, names),
         created_at=utc(template.created_at) or now.replace(microsecond=0),
     )
+
+
+def _name(machine: inventory_pb2.VirtualMachine, reference: inventory_pb2.ObjectReference) -> str:
+    """Return the name to show; a reference where there is nothing that one could see or type."""
+    shown = cut(machine.name)
+    return reference.value if not shown or shown.isspace() else shown
 
 
 def unknown_image_id(vcenter_uuid: str) -> str:

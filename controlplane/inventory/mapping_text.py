@@ -11,7 +11,8 @@ HOSTNAME_LENGTH = 63
 """nova/utils.py:sanitize_hostname."""
 
 _BEYOND_UTF8MB3 = re.compile("[\U00010000-\U0010ffff]")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f]")
+# C0 and C1: a terminal that shows a name must not obey it.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 _NO_HOSTNAME = re.compile(r"[^a-z0-9]+")
 # A VM that is older than vSphere 6.7 has the epoch as createDate (API doc, ConfigInfo.createDate).
 _OLDEST_DATE = datetime(1971, 1, 1)  # noqa: DTZ001 - the columns hold UTC without a zone

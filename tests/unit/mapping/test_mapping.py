@@ -116,7 +116,9 @@ def test_times_come_from_vcenter_and_else_from_now() -> None:
 
 
 def test_a_nameless_machine_shows_its_reference() -> None:
-    assert record(machine(name="")).display_name.startswith("vm-")
+    for nothing in ("", "  ", "\t\x9b"):
+        assert record(machine(name=nothing)).display_name.startswith("vm-")
+        assert image(machine(name=nothing)).name == "vm-77"
 
 
 def test_a_machine_without_a_usable_name_has_a_host_name() -> None:

@@ -16,6 +16,7 @@ from controlplane.inventory.mapping_text import cut, escape, hostname, utc
         ("数据库", "数据库"),
         ("\U0001f600 fun", "\\u{1F600} fun"),
         ("tab\tand\nline", "tab and line"),
+        ("terminal\x9b31m", "terminal 31m"),
         ("", ""),
     ],
 )
