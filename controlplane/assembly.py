@@ -37,6 +37,7 @@ from controlplane.inventory.service import Inventory
 from controlplane.log import keyed
 from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
+from controlplane.operations.postponed_deletes import PostponedDeletes
 from controlplane.standalone import standalone_settings
 from controlplane.state_directory import StateDirectory
 from controlplane.store import migration
@@ -101,7 +102,11 @@ class ControlPlane:
         store = DatabaseGatewayStore(database)
         registry = self._registry(store, supervisor)
         dispatcher = Dispatcher(registry)
-        ledger = Ledger(database, dispatcher, inventory)
+        patience = self._settings.compute.remember_deletes
+        postponed = PostponedDeletes(database, backend.nova_api, dispatcher, queries, patience)
+        relay.add(postponed)
+        remember = postponed.noticed if backend.nova_api and patience else None
+        ledger = Ledger(database, dispatcher, inventory, postponed=remember)
         audits = Audits(registry, lambda: str(uuid.uuid4()))
         gateway = Gateway(
             self._settings.gateway,
@@ -129,6 +134,8 @@ class ControlPlane:
         self._ending.callback(gateway.stop)
         ledger.start()
         self._ending.callback(ledger.stop)
+        postponed.start()
+        self._ending.callback(postponed.stop)
         servicer = ComputeBridgeServicer(ledger, queries, dispatcher, supervisor.worker_called)
         self._start_bridge(servicer, socket)
         self._ending.callback(gateway.drain, "the control plane stops")

@@ -14,6 +14,7 @@ from controlplane.config import Settings
 from controlplane.inventory.pipeline import Writers
 from controlplane.notifications.announcer import BusAnnouncer, NoAnnouncer
 from controlplane.notifications.bus import Bus
+from controlplane.nova_api import NovaApi
 from controlplane.openstack import NovaConfig, NovaConfigError
 from controlplane.placement import client as placement_client
 from controlplane.placement.allocations import AllocationQueue, NoPlacement
@@ -49,6 +50,8 @@ class Backend:
     glance: GlanceAudited
     placement: PlacementAudited | None
     """None where no placement runs."""
+    nova_api: NovaApi | None
+    """None where no Nova runs."""
     transport_url: str
     """The cell's message bus, for the workers."""
     start: Step
@@ -110,6 +113,7 @@ def beside_openstack(settings: Settings, own: Database) -> Backend:
         nova=NovaAudited(nova),
         glance=GlanceAudited(glance.database, with_locations=not glance.encrypts_locations),
         placement=PlacementAudited(placement),
+        nova_api=api,
         transport_url=nova.transport_url,
         start=start,
         stop=stop,
@@ -137,6 +141,7 @@ def alone(directory: Path) -> Backend:
         nova=NovaAudited(databases.nova),
         glance=GlanceAudited(databases.glance),
         placement=None,
+        nova_api=None,
         transport_url="",
         start=_nothing,
         stop=_nothing,

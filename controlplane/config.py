@@ -151,6 +151,11 @@ class ComputeSettings:
         cfg.MultiStrOpt, (),
         "Configuration files of the workers before the generated one; default [nova] config_file.",
     )  # fmt: skip
+    remember_deletes: float = _option(
+        cfg.FloatOpt, 86400.0,
+        "Seconds for which a delete that was refused because the edge was away is remembered; when "
+        "the edge is back by then it is carried out. 0 forgets it at once.", min=0.0,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

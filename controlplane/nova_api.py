@@ -5,15 +5,18 @@ Reference: https://docs.openstack.org/api-ref/compute/
 
 import logging
 from typing import Any, cast
+from urllib.parse import quote
 
 from keystoneauth1.adapter import Adapter
 
 from controlplane.openstack import REQUEST_ERRORS, NovaConfig
+from controlplane.operations.postponement import Action, ServerFacts
 
 log = logging.getLogger(__name__)
 
 MICROVERSION = "2.36"
 """Old enough for every Nova that still runs: nothing newer is needed."""
+HTTP_NOT_FOUND = 404
 USERS = ("service_user", "placement", "keystone_authtoken")
 """Sections of `nova.conf` whose user may be an administrator, in this order."""
 
@@ -45,6 +48,34 @@ class NovaApi:
             return str(error)
         return ""
 
+    def server(self, uuid: str) -> ServerFacts | None:
+        """Return what decides about a delete of a server. Raises ``NovaApiError``."""
+        response = self._request("GET", f"/servers/{uuid}", absent_is_fine=True)
+        if response.status_code == HTTP_NOT_FOUND:
+            return None
+        found = response.json()["server"]
+        return ServerFacts(
+            vm_state=found["OS-EXT-STS:vm_state"],
+            task_state=found["OS-EXT-STS:task_state"],
+            service_up=self._service_up(found["OS-EXT-SRV-ATTR:host"] or ""),
+            actions=self._actions(uuid),
+        )
+
+    def _service_up(self, host: str) -> bool:
+        response = self._request("GET", f"/os-services?binary=nova-compute&host={quote(host)}")
+        return any(one["state"] == "up" for one in response.json()["services"])
+
+    def _actions(self, uuid: str) -> list[Action]:
+        found = self._request("GET", f"/servers/{uuid}/os-instance-actions").json()
+        return [Action(one["action"], one["request_id"]) for one in found["instanceActions"]]
+
+    def user_id(self) -> str:
+        """Return the id of the user that asks. Raises ``NovaApiError``."""
+        try:
+            return str(self._adapter.get_user_id())
+        except REQUEST_ERRORS as error:
+            raise NovaApiError(f"Keystone cannot be reached: {error}") from error
+
     def quota(self, project_id: str) -> dict[str, dict[str, int]]:
         """Return `{resource: {"in_use": n, "limit": n, ...}}`. Raises ``NovaApiError``."""
         response = self._request("GET", f"/os-quota-sets/{project_id}/detail")
@@ -65,7 +96,9 @@ class NovaApi:
             response = self._adapter.request(path, method, **arguments)
         except REQUEST_ERRORS as error:
             raise NovaApiError(f"Nova's API cannot be reached: {error}") from error
-        if response.status_code < 400 or (response.status_code == 404 and absent_is_fine):
+        if response.status_code < 400 or (
+            response.status_code == HTTP_NOT_FOUND and absent_is_fine
+        ):
             return response
         raise NovaApiError(
             f"Nova's API answered {method} {path} with {response.status_code}: "

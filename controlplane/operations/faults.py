@@ -55,13 +55,20 @@ def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.Operation
     return fault
 
 
-def edge_offline(operation: operations_pb2.Operation, who: str) -> operations_pb2.OperationResult:
+def edge_offline(
+    operation: operations_pb2.Operation, who: str, *, postponed: bool = False
+) -> operations_pb2.OperationResult:
     """No edge could take the operation; ``who`` says which and since when."""
+    advice = (
+        "the delete is carried out when the edge is back, unless the server is used before"
+        if postponed
+        else "see `vsg-controlplane edges`; try again when the edge is back"
+    )
     return failure(
         operation,
         operations_pb2.FAULT_REASON_EDGE_OFFLINE,
         who,
-        "see `vsg-controlplane edges`; try again when the edge is back",
+        advice,
     )
 
 

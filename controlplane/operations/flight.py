@@ -59,6 +59,11 @@ class Flight:
         return self.action not in READS
 
     @property
+    def recorded_delete(self) -> bool:
+        """Whether a person asked Nova for this destroy."""
+        return self.action == "destroy" and not self.cleanup
+
+    @property
     def deadline(self) -> float:
         """When the caller stops waiting: Unix time in seconds."""
         return self.operation.deadline.ToNanoseconds() / 1e9

@@ -7,7 +7,7 @@ found here afterwards; above all, no virtual machine is destroyed without a row 
 import logging
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from controlplane.errors import EdgeOfflineError
 from controlplane.interfaces import EdgeDispatcher, InventoryPipeline
@@ -37,11 +37,17 @@ class Ledger:
         dispatcher: EdgeDispatcher,
         pipeline: InventoryPipeline,
         clock: Clock | None = None,
+        postponed: Callable[[], None] | None = None,
     ) -> None:
+        """``postponed`` is told of every delete to be asked for again when the edge is back.
+
+        Without it a delete that finds the edge away has failed for good.
+        """
         self._dispatcher = dispatcher
+        self._postpones = postponed is not None
         self._pipeline = pipeline
         self._clock = clock or SystemClock()
-        self._records = OperationRecords(database, self._clock)
+        self._records = OperationRecords(database, self._clock, postponed)
         self._journal = Journal(database, self._clock)
         self._settler = Settler(self, database, self._clock)
         self._lock = threading.Lock()
@@ -220,7 +226,8 @@ class Ledger:
             return not self._stopping and self._connections.get(vcenter_uuid, 0) == number
 
     def _offline(self, flight: Flight, error: EdgeOfflineError) -> None:
-        result = faults.edge_offline(flight.operation, str(error))
+        again = self._postpones and flight.recorded_delete
+        result = faults.edge_offline(flight.operation, str(error), postponed=again)
         if flight.cleanup:
             self._leave(flight, result)
         else:

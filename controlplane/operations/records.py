@@ -1,12 +1,13 @@
 """What the ledger writes while somebody waits: one row before, one update after."""
 
 import logging
+from collections.abc import Callable
 
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock, table_time
 from controlplane.operations.flight import Flight, Request, to_row
 from controlplane.store import operations as store
-from controlplane.store.database import Database
+from controlplane.store.database import Connection, Database
 from controlplane.store.errors import RowRefusedError, StoreError
 from controlplane.store.operations import OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
@@ -18,13 +19,30 @@ NEVER_SENT = (
     operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
 )
 
+AWAY = (
+    operations_pb2.FAULT_REASON_EDGE_OFFLINE,
+    operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE,
+    operations_pb2.FAULT_REASON_LEASE_LOST,
+    operations_pb2.FAULT_REASON_OUTCOME_UNKNOWN,
+)
+"""Faults that say nothing about the operation itself: vCenter could not be reached, or not in time.
+"""
+_FINAL = (OperationState.DONE, OperationState.FAILED)
+
 
 class OperationRecords:
     """The rows of operations as they begin and end. Raises ``StoreError``."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, postponed: Callable[[], None] | None = None
+    ) -> None:
+        """``postponed`` is told of a delete that vCenter could not be asked for.
+
+        It is remembered then, and otherwise has failed.
+        """
         self._database = database
         self._clock = clock
+        self._postponed = postponed
 
     def begin(self, flight: Flight, request: Request) -> OperationRow | None:
         """Record an operation; return the row that has its key already, if there is one."""
@@ -74,17 +92,31 @@ class OperationRecords:
     def _finish(
         self, state: OperationState, result: operations_pb2.OperationResult, edge: str
     ) -> None:
+        """Write the end; what a delete comes to ends the earlier ones that were postponed too."""
         fault = faults.fault_of(result)
+        reason = fault.reason if fault else 0
         now = table_time(self._clock.time())
-        self._database.run(
-            lambda connection: store.finish(
+
+        def write(connection: Connection) -> OperationState:
+            row = store.get(connection, result.operation_id)
+            delete = row is not None and row.action == "destroy" and row.recorded_delete
+            away = state is OperationState.FAILED and reason in AWAY
+            postponed = delete and away and self._postponed is not None
+            final = OperationState.POSTPONED if postponed else state
+            ended = store.finish(
                 connection,
                 result.operation_id,
-                state,
-                now,
-                fault=fault.reason if fault else 0,
+                final,
+                None if postponed else now,
+                fault=reason,
                 error=result.status.message,
                 edge=edge,
                 result=result.SerializeToString(),
             )
-        )
+            if ended and row is not None and delete and final in _FINAL:
+                error = f"asked again: {result.status.message}" if fault else ""
+                store.settle_postponed(connection, row.instance_uuid, final, now, error)
+            return final
+
+        if self._database.run(write) is OperationState.POSTPONED and self._postponed is not None:
+            self._postponed()

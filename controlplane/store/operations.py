@@ -10,7 +10,15 @@ import sqlalchemy
 from sqlalchemy import Boolean, Column, Index, SmallInteger, String, Text, delete, select, update
 from sqlalchemy.engine import Connection
 
-from controlplane.store.schema import BINARY_UTF8, BigInteger, Body, Time, Uuid, metadata
+from controlplane.store.schema import (
+    BINARY_UTF8,
+    BigInteger,
+    Body,
+    Time,
+    Uuid,
+    metadata,
+    vcenters,
+)
 
 operations = sqlalchemy.Table(
     "operations",
@@ -57,6 +65,8 @@ class OperationState(Enum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     """The caller has been told that the outcome is unknown; it is settled when the edge is back."""
+    POSTPONED = "postponed"
+    """A delete that was refused because the edge was away; Nova is asked again when it is back."""
 
 
 OPEN = (
@@ -65,6 +75,7 @@ OPEN = (
     OperationState.ACCEPTED,
     OperationState.UNKNOWN,
 )
+_REFUSED = (OperationState.FAILED, OperationState.POSTPONED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ def finish(
     connection: Connection,
     operation_id: str,
     state: OperationState,
-    now: datetime,
+    now: datetime | None,
     *,
     fault: int = 0,
     error: str = "",
@@ -149,7 +160,7 @@ def finish(
 ) -> bool:
     """End an operation, once: one that is done or failed already stays as it is.
 
-    Returns whether the row was changed.
+    ``now`` is None when it has not ended for good. Returns whether the row was changed.
     """
     values: dict[str, Any] = {
         "state": state.value,
@@ -169,6 +180,40 @@ def finish(
         .values(values)
     )
     return outcome.rowcount > 0
+
+
+def postponed(connection: Connection) -> list[OperationRow]:
+    """Return the deletes that were postponed, oldest first."""
+    query = (
+        select(operations)
+        .where(
+            # That of every row, but it is what the index begins with.
+            operations.c.vcenter_uuid.in_(select(vcenters.c.uuid)),
+            operations.c.state == OperationState.POSTPONED.value,
+        )
+        .order_by(operations.c.created_at)
+    )
+    return [_row(row._mapping) for row in connection.execute(query)]
+
+
+def settle_postponed(
+    connection: Connection,
+    instance_uuid: str,
+    state: OperationState,
+    now: datetime,
+    error: str,
+) -> int:
+    """End what was postponed of a server's deletes; return how many there were."""
+    outcome = connection.execute(
+        update(operations)
+        .where(
+            operations.c.instance_uuid == instance_uuid,
+            operations.c.action == "destroy",
+            operations.c.state == OperationState.POSTPONED.value,
+        )
+        .values(state=state.value, finished_at=now, error=error)
+    )
+    return int(outcome.rowcount)
 
 
 def open_rows(connection: Connection, vcenter_uuid: str) -> list[OperationRow]:
@@ -191,7 +236,10 @@ def recent(connection: Connection, limit: int) -> list[OperationRow]:
 
 
 def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[OperationRow]:
-    """Return the recorded deletes of some servers that were not refused, oldest first."""
+    """Return the recorded deletes of some servers that were not refused, oldest first.
+
+    A postponed one was refused: nothing has been destroyed on its account.
+    """
     if not instance_uuids:
         return []
     query = (
@@ -200,7 +248,7 @@ def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[Ope
             operations.c.instance_uuid.in_(list(instance_uuids)),
             operations.c.action == "destroy",
             operations.c.recorded_delete.is_(True),
-            operations.c.state != OperationState.FAILED.value,
+            operations.c.state.not_in([one.value for one in _REFUSED]),
         )
         .order_by(operations.c.created_at)
     )

@@ -60,18 +60,64 @@ def test_edge_away_and_back(company: Company, running: str) -> None:
         reason = service_of(company, running)[1]
         assert reason.startswith("AUTO: edge ")
         assert " offline since " in reason
-        compute.delete_server(company.server(running))
-        eventually(lambda: company.status(running), "ERROR")
-        assert company.power(running) == "poweredOn"
         company.vcenter.govc("vm.power", "-off", "-force", running)
     finally:
         company.deployment.edge.start()
         company.deployment.wait_for_workers(BACK_SECONDS)
     assert service_of(company, running)[0] == "enabled"
     assert company.power(running) == "poweredOff", "what changed meanwhile is the truth"
-    compute.delete_server(company.server(running))
-    eventually(lambda: company.server(running), None, 60)
-    eventually(lambda: company.power(running), None)
+    eventually(lambda: company.status(running), "SHUTOFF")
+
+
+def deletes(server_id: str) -> list[str]:
+    """Return how the deletes of a server stand, oldest first."""
+    found = [one for one in controlplane.ask(PLACE, "operations") if one["action"] == "destroy"]
+    return [one["state"] for one in reversed(found) if one["instance_uuid"] == server_id]
+
+
+@pytest.fixture
+def deleted(company: Company, running: str) -> Iterator[str]:
+    """Id of a server whose delete found the edge away, which still is."""
+    server = company.server(running)
+    company.deployment.edge.stop()
+    try:
+        company.openstack.compute.delete_server(server)
+        eventually(lambda: company.status(running), "ERROR")
+        assert "carried out when the edge is back" in company.server(running).fault["message"]
+        assert deletes(server.id) == ["postponed"]
+        assert company.power(running) == "poweredOn"
+        yield server.id
+    finally:
+        company.deployment.edge.start()
+        company.deployment.wait_for_workers(BACK_SECONDS)
+
+
+def test_delete_issued_while_the_edge_is_away_is_carried_out_when_it_is_back(
+    company: Company, running: str, deleted: str
+) -> None:
+    company.deployment.edge.start()
+    eventually(lambda: company.server(running), None, BACK_SECONDS)
+    assert company.power(running) is None
+    assert deletes(deleted) == ["done", "done"], "the one that was postponed, and the one of Nova"
+    answer = company.openstack.placement.get(f"/allocations/{deleted}").json()
+    assert answer["allocations"] == {}
+
+
+@pytest.mark.parametrize("change", ["locked in Nova", "started in vCenter"])
+def test_delete_is_withdrawn_when_somebody_used_the_server_before_the_edge_is_back(
+    company: Company, running: str, deleted: str, change: str
+) -> None:
+    if change == "locked in Nova":
+        company.openstack.compute.lock_server(deleted)
+    else:
+        company.vcenter.govc("vm.power", "-off", "-force", running)
+        company.vcenter.govc("vm.power", "-on", running)
+    company.deployment.edge.start()
+    eventually(lambda: deletes(deleted), ["failed"], BACK_SECONDS)
+    operation = controlplane.ask(PLACE, "operations")[0]
+    assert operation["error"].startswith("not carried out: ")
+    assert company.power(running) == "poweredOn"
+    assert company.status(running) == "ERROR"
 
 
 def test_control_plane_away_and_back(company: Company, running: str) -> None:

@@ -101,7 +101,7 @@ def test_delete_while_the_edge_is_away_keeps_server_and_machine_until_it_is_back
     assert site.edge.power[server.id] == ON
     assert not site.history.delete_recorded(server.id)
     site.edge.reconnect()
-    assert site.edge.power[server.id] == ON, "what failed for the user is not done behind his back"
+    assert site.edge.power[server.id] == ON, "a ledger that remembers no deletes does nothing later"
     site.openstack.compute.delete_server(server)
     eventually(lambda: site.gone(server), True)
     assert server.id not in site.edge.power
