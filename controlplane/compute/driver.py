@@ -22,7 +22,7 @@ from controlplane.compute.exceptions import (
     exception_for,
     failure_of,
 )
-from controlplane.compute.states import RecentStates, nova_power_state
+from controlplane.compute.states import POWER_OFF_TASKS, RecentStates, nova_power_state
 from vsphere_gateway.v1 import compute_pb2, operations_pb2
 
 CONF = nova.conf.CONF
@@ -241,7 +241,13 @@ class GatewayDriver(driver.ComputeDriver):
         """Let the guest shut down within ``timeout`` seconds, then power off.
 
         ``retry_interval`` has no meaning: vSphere asks the guest once and tells when it is off.
+        Refused as a step of what is not offered: Nova would power off first, for a rescue or a
+        shelve, and find out afterwards.
         """
+        if instance.task_state not in POWER_OFF_TASKS:
+            raise exception.NovaException(
+                f"{instance.task_state} is not offered for a server in vCenter: it runs on"
+            )
         operation = operations_pb2.Operation()
         operation.power_off.guest_grace.FromSeconds(int(timeout))
         self._run(instance, operation, CONF.vsphere_gateway.operation_timeout + timeout)

@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from nova.compute import power_state
+from nova.compute import power_state, task_states
 
 from vsphere_gateway.v1 import inventory_pb2
 
 FRESH_SECONDS = 10.0
 """Nova reads the state right after an operation; later than that the edge is asked."""
+
+POWER_OFF_TASKS = frozenset({None, task_states.POWERING_OFF, task_states.SOFT_DELETING})
+"""Tasks of which powering off is the purpose."""
 
 _NOVA: Mapping[inventory_pb2.PowerState.ValueType, int] = {
     inventory_pb2.POWER_STATE_ON: power_state.RUNNING,

@@ -150,13 +150,17 @@ def test_build_whose_clone_fails_leaves_nothing_and_says_why(site: Site) -> None
     assert server.id not in site.edge.power
 
 
-def test_rebuild_and_shelve_never_destroy(site: Site) -> None:
+def test_rebuild_shelve_and_rescue_neither_destroy_nor_power_off(site: Site) -> None:
     server = site.booted("not-rebuilt")
     site.openstack.compute.rebuild_server(server, image=site.image_id, name="not-rebuilt")
     eventually(lambda: "cannot be rebuilt" in site.why(server, "rebuild"), True)
     site.openstack.compute.shelve_server(server)
-    eventually(lambda: "NotImplementedError" in site.why(server, "shelve"), True)
-    assert server.id in site.edge.power
+    eventually(lambda: "is not offered" in site.why(server, "shelve"), True)
+    assert site.status(server) == "ACTIVE"
+    site.openstack.compute.rescue_server(server)
+    eventually(lambda: site.status(server), "ERROR")  # Nova's own, whatever a driver raises
+    assert "it runs on" in site.fault(server)
+    assert site.edge.power[server.id] == ON
 
 
 def test_stop_survives_a_restart_of_the_control_plane(site: Site) -> None:

@@ -37,6 +37,16 @@ def test_stop_records_who_asked_and_returns_when_the_machine_is_off(
     assert (row.compute_host, row.request_id, row.project_id) == (HOST, "req-abc", "p1")
 
 
+@pytest.mark.parametrize("task", [task_states.RESCUING, task_states.SHELVING])
+def test_machine_runs_on_when_powering_off_is_only_a_step_of_what_is_not_offered(
+    driver: GatewayDriver, edge: ScriptedEdge, instance: Any, task: str
+) -> None:
+    instance.task_state = task
+    with pytest.raises(exception.NovaException, match=f"{task} is not offered"):
+        driver.power_off(instance)
+    assert edge.received == []
+
+
 def test_state_right_after_an_operation_is_the_one_it_ended_with(
     driver: GatewayDriver, edge: ScriptedEdge, instance: Any
 ) -> None:
