@@ -73,7 +73,11 @@ class Topology:
         return "" if body is None else str(body.name)
 
     def folder_path(self, reference: inventory_pb2.ObjectReference) -> str:
-        """Return the path below the datacenter's `vm` folder, datacenter first: `DC0/web`."""
+        """Return the path below the datacenter's `vm` folder, datacenter first: `DC0/web`.
+
+        Names in it are escaped as in vCenter's own paths, or else a folder named `shop/x` would be
+        taken for one below the folder `shop`, and its machines for that one's project's.
+        """
         key = key_of(reference)
         path = self._folders.get(key)
         if path is None:
@@ -118,9 +122,9 @@ class Topology:
         for one in reversed(self.path_keys(key)):
             name = str(self._bodies[one].name)
             if self._kinds[one] == inventory_pb2.OBJECT_KIND_DATACENTER:
-                names = [name]
+                names = [_in_path(name)]
             elif not (name == _VM_FOLDER and self._under_datacenter(one)):
-                names.append(name)
+                names.append(_in_path(name))
         return names
 
     def _forget_paths(self) -> None:
@@ -149,3 +153,7 @@ def _parent(body: Any) -> inventory_pb2.ObjectReference | None:
         reference: inventory_pb2.ObjectReference = body.parent
         return reference
     return None
+
+
+def _in_path(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2f").replace("\\", "%5c")

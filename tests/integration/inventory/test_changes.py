@@ -125,6 +125,14 @@ def test_move_to_a_folder_of_another_project_keeps_the_project(
     assert stage.row(site.instance_uuid("vm-9"))["project_id"] == SHOP_PROJECT
 
 
+def test_folder_whose_name_has_a_slash_is_not_below_the_one_before_the_slash(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    edge.changes(site.add_folder("group-other", "shop/other", "group-v1"))
+    edge.changes(site.add_machine("vm-9", folder="group-other"))
+    assert stage.row(site.instance_uuid("vm-9"))["project_id"] == PROJECT
+
+
 def test_machine_moved_to_an_unmanaged_cluster_is_unmanaged_not_deleted(
     stage: Stage, site: Site, edge: FeedEdge
 ) -> None:
