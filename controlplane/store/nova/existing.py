@@ -101,7 +101,7 @@ def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
     with_deleted = any(row["deleted"] for row in rows)
     statements = _ALL_CHILDREN if with_deleted else _LIVING_CHILDREN
     for table, statement in statements.items():
-        for uuid, children in _children(connection, statement, servers).items():
+        for uuid, children in _children(connection, table, statement, servers).items():
             _attach(servers[uuid], table, children)
     return servers
 
@@ -131,18 +131,25 @@ _LIVING_CHILDREN = {
 
 
 def _children(
-    connection: Connection, statement: sqlalchemy.Select[Any], servers: Mapping[str, Existing]
+    connection: Connection,
+    table: Table,
+    statement: sqlalchemy.Select[Any],
+    servers: Mapping[str, Existing],
 ) -> dict[str, list[RowMapping]]:
     grouped: dict[str, list[RowMapping]] = defaultdict(list)
     for row in connection.execute(statement, {"uuids": list(servers)}).mappings():
-        if _belongs(row, servers[row["instance_uuid"]].columns):
+        if _belongs(table, row, servers[row["instance_uuid"]].columns):
             grouped[row["instance_uuid"]].append(row)
     return grouped
 
 
-def _belongs(child: RowMapping, server: RowMapping) -> bool:
+def _belongs(table: Table, child: RowMapping, server: RowMapping) -> bool:
     if not server["deleted"]:
         return not child["deleted"]
+    if table is BLOCK_DEVICES:
+        # Nova's API marks them before the instance, with calls of other services in between, and
+        # their UUIDs are unique: each is the same disk's still.
+        return True
     if not child["deleted"] or not child["deleted_at"] or not server["deleted_at"]:
         return True
     # Nova marks the instance first, then its children, in one transaction.

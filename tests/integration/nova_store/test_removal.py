@@ -211,6 +211,28 @@ def _age(databases: NovaDatabases, uuid: str) -> None:
         )
 
 
+def test_an_adopted_server_comes_back_with_its_disks_after_a_local_delete(
+    servers: NovaServers, databases: NovaDatabases, nova: Any
+) -> None:
+    """Nova's API marks block devices seconds before the instance (nova/compute/api.py)."""
+    made = record()
+    servers.apply([made])
+    before = living_children(databases, made.uuid)
+    for device in objects.BlockDeviceMappingList.get_by_instance_uuid(nova, made.uuid):
+        device.destroy()
+    with databases.cell.engine.begin() as connection:
+        connection.execute(
+            BLOCK_DEVICES.update()
+            .where(BLOCK_DEVICES.c.instance_uuid == made.uuid)
+            .values(deleted_at=datetime(2020, 1, 1))  # noqa: DTZ001 - as the columns hold it
+        )
+    objects.Instance.get_by_uuid(nova, made.uuid).destroy()
+    (outcome,) = servers.apply([made], restore=[made.uuid])
+    assert outcome.change is ServerChange.RESTORED
+    assert living_children(databases, made.uuid) == before
+    assert servers.apply([made])[0].change is ServerChange.NONE
+
+
 def test_a_server_of_novas_own_comes_back_after_a_local_delete(
     servers: NovaServers, nova: Any
 ) -> None:
