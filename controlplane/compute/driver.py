@@ -223,6 +223,12 @@ class GatewayDriver(driver.ComputeDriver):
         )
         raise exception.InstanceFaultRollback(inner_exception=refusal)
 
+    def check_can_live_migrate_destination(self, context: Any, instance: Any, *args: Any) -> None:
+        """Refuse, with what makes Nova leave the server as it is; else it goes to ERROR."""
+        raise exception.MigrationPreCheckError(
+            reason="a server in vCenter is moved in vCenter, by vMotion or DRS"
+        )
+
     # Power
 
     def power_on(

@@ -37,6 +37,15 @@ def test_stop_records_who_asked_and_returns_when_the_machine_is_off(
     assert (row.compute_host, row.request_id, row.project_id) == (HOST, "req-abc", "p1")
 
 
+def test_live_migration_is_refused_with_what_leaves_the_server_as_it_is(
+    driver: GatewayDriver, edge: ScriptedEdge, request_context: Any, instance: Any
+) -> None:
+    """The conductor puts the server into ERROR for anything that it does not expect here."""
+    with pytest.raises(exception.MigrationPreCheckError, match="vMotion"):
+        driver.check_can_live_migrate_destination(request_context, instance, {}, {}, False, False)
+    assert edge.received == []
+
+
 @pytest.mark.parametrize("task", [task_states.RESCUING, task_states.SHELVING])
 def test_machine_runs_on_when_powering_off_is_only_a_step_of_what_is_not_offered(
     driver: GatewayDriver, edge: ScriptedEdge, instance: Any, task: str
