@@ -69,51 +69,65 @@ def test_edge_away_and_back(company: Company, running: str) -> None:
     eventually(lambda: company.status(running), "SHUTOFF")
 
 
-def deletes(server_id: str) -> list[str]:
-    """Return how the deletes of a server stand, oldest first."""
-    found = [one for one in controlplane.ask(PLACE, "operations") if one["action"] == "destroy"]
-    return [one["state"] for one in reversed(found) if one["instance_uuid"] == server_id]
+class Deleted:
+    """A server that is deleted, and how its deletes stand.
+
+    The simulator gives the machines of all tests here the same instance UUID.
+    """
+
+    def __init__(self, server_id: str) -> None:
+        self.server_id = server_id
+        self._earlier = len(self._all())
+
+    def _all(self) -> list[str]:
+        found = [one for one in controlplane.ask(PLACE, "operations") if one["action"] == "destroy"]
+        return [one["state"] for one in reversed(found) if one["instance_uuid"] == self.server_id]
+
+    def states(self) -> list[str]:
+        """State of each delete, oldest first."""
+        return self._all()[self._earlier :]
 
 
 @pytest.fixture
-def deleted(company: Company, running: str) -> Iterator[str]:
-    """Id of a server whose delete found the edge away, which still is."""
+def deleted(company: Company, running: str) -> Iterator[Deleted]:
+    """A server whose delete found the edge away, which still is."""
     server = company.server(running)
+    deleted = Deleted(server.id)
     company.deployment.edge.stop()
     try:
         company.openstack.compute.delete_server(server)
         eventually(lambda: company.status(running), "ERROR")
         assert "carried out when the edge is back" in company.server(running).fault["message"]
-        assert deletes(server.id) == ["postponed"]
+        assert deleted.states() == ["postponed"]
         assert company.power(running) == "poweredOn"
-        yield server.id
+        yield deleted
     finally:
         company.deployment.edge.start()
         company.deployment.wait_for_workers(BACK_SECONDS)
 
 
 def test_delete_issued_while_the_edge_is_away_is_carried_out_when_it_is_back(
-    company: Company, running: str, deleted: str
+    company: Company, running: str, deleted: Deleted
 ) -> None:
     company.deployment.edge.start()
     eventually(lambda: company.server(running), None, BACK_SECONDS)
     assert company.power(running) is None
-    assert deletes(deleted) == ["done", "done"], "the one that was postponed, and the one of Nova"
-    answer = company.openstack.placement.get(f"/allocations/{deleted}").json()
+    assert deleted.states() == ["done", "done"], "the one that was postponed, and the one of Nova"
+    answer = company.openstack.placement.get(f"/allocations/{deleted.server_id}").json()
     assert answer["allocations"] == {}
 
 
 @pytest.mark.parametrize("change", ["locked in Nova", "started in vCenter"])
 def test_delete_is_withdrawn_when_somebody_used_the_server_before_the_edge_is_back(
-    company: Company, running: str, deleted: str, change: str
+    company: Company, running: str, deleted: Deleted, change: str
 ) -> None:
     if change == "locked in Nova":
-        company.openstack.compute.lock_server(deleted)
+        company.openstack.compute.lock_server(deleted.server_id)
     else:
         company.vcenter.govc("vm.power", "-off", "-force", running)
         company.vcenter.govc("vm.power", "-on", running)
     company.deployment.edge.start()
-    eventually(lambda: deletes(deleted), ["failed"], BACK_SECONDS)
+    eventually(deleted.states, ["failed"], BACK_SECONDS)
     operation = controlplane.ask(PLACE, "operations")[0]
     assert operation["error"].startswith("not carried out: ")
     assert company.power(running) == "poweredOn"

@@ -1,0 +1,317 @@
+"""What Nova does by itself never harms a virtual machine, and never contradicts vCenter.
+
+One test a trap: each fails when the worker's settings, or what is written into Nova's rows, let
+Nova go its own way.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openstack
+import pytest
+
+from tests.end_to_end.conftest import PLACE, Company, eventually
+from tools.demo import controlplane
+from tools.demo.vcenter import NETWORK, TEMPLATE
+from tools.servers.state import folder
+
+pytestmark = pytest.mark.cloud
+
+CLUSTER = "production"
+ALL_TASKS_SECONDS = 150
+"""Nova runs most of its periodic tasks each minute."""
+BACK_SECONDS = 120
+HEAL_SECONDS = 90
+"""What Nova altered is found every 30 s."""
+EAGER = """\
+[DEFAULT]
+debug = true
+periodic_fuzzy_delay = 0
+update_resources_interval = 2
+scheduler_instance_sync_interval = 2
+shelved_poll_interval = 2
+bandwidth_poll_interval = 2
+volume_usage_poll_interval = 2
+instance_delete_interval = 2
+reclaim_instance_interval = 2
+"""
+NEVER = {
+    "_sync_power_states", "_cleanup_running_deleted_instances", "_heal_instance_info_cache",
+    "_run_image_cache_manager_pass",
+}  # fmt: skip
+"""Periodic tasks of Nova's that would fight vCenter."""
+MUST_HAVE_RUN = {
+    "_check_instance_build_time", "_poll_rebooting_instances", "_poll_rescued_instances",
+    "_poll_unconfirmed_resizes", "_poll_shelved_instances", "_reclaim_queued_deletes",
+    "_run_pending_deletes", "_cleanup_incomplete_migrations", "update_available_resource",
+}  # fmt: skip
+
+
+def cluster() -> dict[str, Any]:
+    """Return what the control plane says about the cluster."""
+    (found,) = [one for one in controlplane.ask(PLACE, "clusters") if one["name"] == CLUSTER]
+    return found
+
+
+def kill_worker() -> None:
+    """End the cluster's worker as a crash would, and wait for the next."""
+    before = cluster()["worker_pid"]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: cluster()["worker_pid"] not in ("", 0, before), True, BACK_SECONDS)
+
+
+def powers(company: Company, names: list[str]) -> dict[str, str | None]:
+    return {name: company.power(name) for name in names}
+
+
+def statuses(company: Company, names: list[str]) -> dict[str, str | None]:
+    return {name: company.status(name) for name in names}
+
+
+@pytest.fixture
+def eager_worker(company: Company) -> Iterator[Path]:
+    """The log of a worker that runs Nova's periodic tasks as often as Nova can."""
+    host = cluster()["compute_host"]
+    directory = folder(f"{PLACE}/state") / "workers" / host
+    settings = directory / "conf.d" / "eager.conf"
+    settings.write_text(EAGER)
+    kill_worker()
+    company.deployment.wait_for_workers(BACK_SECONDS)
+    yield directory / "worker.log"
+    settings.unlink()
+    kill_worker()
+    company.deployment.wait_for_workers(BACK_SECONDS)
+
+
+@pytest.fixture
+def machines(company: Company) -> Iterator[list[str]]:
+    """Servers in each state that lasts."""
+    names = ["trap-on", "trap-off", "trap-suspended", "trap-switched-on"]
+    for name in names:
+        company.make(name, "-on=true")
+    company.vcenter.govc("vm.power", "-off", "-force", "trap-off", "trap-switched-on")
+    company.vcenter.govc("vm.power", "-suspend", "trap-suspended")
+    wanted = ["ACTIVE", "SHUTOFF", "SUSPENDED", "SHUTOFF"]
+    eventually(lambda: list(statuses(company, names).values()), wanted)
+    yield names
+    for name in names:
+        company.vcenter.govc("vm.destroy", name)
+    eventually(lambda: [company.server(name) for name in names], [None] * len(names), 60)
+
+
+def tasks_run(log: Path, offset: int) -> set[str]:
+    """Return the periodic tasks that a worker has run since its log was so long."""
+    with log.open(errors="replace") as file:
+        file.seek(offset)
+        return set(re.findall(r"Running periodic task ComputeManager\.(\w+)", file.read()))
+
+
+def test_edge_that_is_away_for_long_leaves_every_server_as_it_was(
+    company: Company, eager_worker: Path, machines: list[str]
+) -> None:
+    before = statuses(company, machines)
+    asked = len(controlplane.ask(PLACE, "operations"))
+    company.deployment.edge.stop()
+    try:
+        company.vcenter.govc("vm.power", "-on", "trap-switched-on")
+        start = eager_worker.stat().st_size
+        eventually(lambda: MUST_HAVE_RUN - tasks_run(eager_worker, start), set(), ALL_TASKS_SECONDS)
+        eventually(lambda: cluster()["state"], "offline", ALL_TASKS_SECONDS)
+        start = eager_worker.stat().st_size  # and all of them once more, now that it is offline
+        eventually(lambda: MUST_HAVE_RUN - tasks_run(eager_worker, start), set(), ALL_TASKS_SECONDS)
+        assert not NEVER & tasks_run(eager_worker, 0)
+        assert statuses(company, machines) == before
+        (service,) = company.openstack.compute.services(
+            host=cluster()["compute_host"], binary="nova-compute"
+        )
+        assert (service.status, service.state) == ("disabled", "up")
+        assert " offline since " in service.disabled_reason
+    finally:
+        company.deployment.edge.start()
+        company.deployment.wait_for_workers(BACK_SECONDS)
+    eventually(lambda: company.status("trap-switched-on"), "ACTIVE")
+    assert statuses(company, machines) == {**before, "trap-switched-on": "ACTIVE"}
+    assert powers(company, machines) == {
+        "trap-on": "poweredOn",
+        "trap-off": "poweredOff",
+        "trap-suspended": "suspended",
+        "trap-switched-on": "poweredOn",
+    }
+    assert len(controlplane.ask(PLACE, "operations")) == asked, "nothing was asked of vCenter"
+
+
+@pytest.fixture
+def service_down(company: Company) -> Iterator[None]:
+    """To Nova's API the compute service of the cluster is down, as after a crash of its host."""
+    compute = company.openstack.compute
+    (service,) = compute.services(host=cluster()["compute_host"], binary="nova-compute")
+    compute.update_service_forced_down(service, forced=True)
+    yield
+    compute.update_service_forced_down(service, forced=False)
+
+
+def alarms() -> list[dict[str, Any]]:
+    return [
+        one for one in controlplane.ask(PLACE, "quarantine") if one["reason"] == "UNRECORDED_DELETE"
+    ]
+
+
+def test_row_that_nova_deleted_while_the_machine_lives_comes_back_and_nothing_is_destroyed(
+    company: Company, service_down: None
+) -> None:
+    company.make("trap-row", "-on=true")
+    eventually(lambda: company.status("trap-row"), "ACTIVE")
+    server = company.server("trap-row")
+    company.openstack.compute.delete_server(server)
+    eventually(lambda: company.server("trap-row"), None, 10)
+    kill_worker()  # the next one looks for machines whose rows are deleted
+    eventually(lambda: company.status("trap-row"), "ACTIVE", HEAL_SECONDS)
+    assert company.server("trap-row").id == server.id
+    assert company.power("trap-row") == "poweredOn"
+    (alarm,) = alarms()
+    assert server.id in alarm["message"]
+    asked = {one["instance_uuid"] for one in controlplane.ask(PLACE, "operations")}
+    assert server.id not in asked, "no delete reached vCenter"
+    release(alarm["object"])
+    eventually(alarms, [], 60)
+    company.vcenter.govc("vm.destroy", "trap-row")
+    eventually(lambda: company.server("trap-row"), None, 60)
+
+
+def release(alarm: str) -> None:
+    """Release an alarm, as a person does."""
+    config = folder(PLACE) / "controlplane.conf"
+    subprocess.run(
+        [controlplane.PROGRAM, "quarantine", "--config-file", config, "--release", alarm],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def addressed(company: Company) -> Iterator[str]:
+    """A running server with an address that Neutron does not know."""
+    name = "trap-addressed"
+    company.make(name)
+    company.vcenter.govc(
+        "vm.customize", "-vm", name, "-type", "Linux", "-name", name, "-domain", "example.com",
+        "-ip", "10.0.9.9", "-netmask", "255.255.255.0", "-gateway", "10.0.9.254",
+    )  # fmt: skip
+    company.vcenter.govc("vm.power", "-on", name)
+    eventually(lambda: addresses(company, name), ["10.0.9.9"])
+    yield name
+    company.vcenter.govc("vm.destroy", name)
+    eventually(lambda: company.server(name), None, 60)
+
+
+def addresses(company: Company, name: str) -> list[str]:
+    server = company.server(name)
+    return [entry["addr"] for entry in server.addresses.get(NETWORK, [])] if server else []
+
+
+def test_addresses_of_an_adopted_machine_survive_a_start_and_a_reboot(
+    company: Company, addressed: str
+) -> None:
+    compute, server = company.openstack.compute, company.server(addressed)
+    compute.stop_server(server)
+    eventually(lambda: company.status(addressed), "SHUTOFF")
+    compute.start_server(server)
+    eventually(lambda: company.status(addressed), "ACTIVE")
+    eventually(lambda: addresses(company, addressed), ["10.0.9.9"], HEAL_SECONDS)
+    compute.reboot_server(server, "HARD")
+    eventually(lambda: company.status(addressed), "ACTIVE", 60)
+    eventually(lambda: addresses(company, addressed), ["10.0.9.9"], HEAL_SECONDS)
+
+
+def test_rename_in_openstack_does_not_last_because_it_reaches_no_driver(
+    company: Company, addressed: str
+) -> None:
+    server = company.server(addressed)
+    company.openstack.compute.update_server(server, name="only-in-openstack")
+    eventually(lambda: company.server(addressed) is not None, True, HEAL_SECONDS)
+    assert company.server(addressed).id == server.id
+
+
+ACTIONS: dict[str, dict[str, Any]] = {
+    "pause": {"pause": None},
+    "rescue": {"rescue": {}},
+    "shelve": {"shelve": None},
+    "migrate": {"migrate": None},
+    "live migration": {"os-migrateLive": {"host": None, "block_migration": "auto"}},
+    "resize": {"resize": {"flavorRef": "m1.medium"}},
+    "rebuild": {"rebuild": {"imageRef": TEMPLATE}},
+    "image": {"createImage": {"name": "trap-image"}},
+    "console": {"os-getConsoleOutput": {}},
+    "password": {"changePassword": {"adminPass": "trap"}},
+    "crash dump": {"trigger_crash_dump": None},
+    "backup": {"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1}},
+}
+
+
+def body_of(connection: openstack.connection.Connection, action: str) -> str:
+    """Return the request of an action, with the ids of this cloud in it."""
+    text = json.dumps(ACTIONS[action])
+    text = text.replace("m1.medium", connection.compute.find_flavor("m1.medium").id)
+    return text.replace(TEMPLATE, connection.image.find_image(TEMPLATE).id)
+
+
+@pytest.fixture(scope="module")
+def victim(company: Company) -> Iterator[str]:
+    """One running server for all actions that nobody offers."""
+    company.make("trap-actions", "-on=true")
+    eventually(lambda: company.status("trap-actions"), "ACTIVE")
+    yield "trap-actions"
+    company.vcenter.govc("vm.destroy", "trap-actions")
+    eventually(lambda: company.server("trap-actions"), None, 60)
+
+
+@pytest.fixture
+def healthy(company: Company, victim: str) -> Iterator[str]:
+    """The same server, whatever the test before left of it."""
+    yield victim
+    if company.status(victim) == "ERROR":
+        company.openstack.compute.reset_server_state(company.server(victim), "active")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_that_is_not_offered_changes_neither_server_nor_machine(
+    company: Company, healthy: str, action: str
+) -> None:
+    before, machine = company.server(healthy), machine_of(company, healthy)
+    company.openstack.compute.post(
+        f"/servers/{before.id}/action",
+        data=body_of(company.openstack, action),
+        headers={"Content-Type": "application/json"},
+    )
+    eventually(lambda: company.server(healthy).task_state, None, 60)
+    if action == "rescue":  # Nova's own doing, whatever a driver raises
+        eventually(lambda: company.status(healthy), "ERROR")
+    after = company.server(healthy)
+    expected = "ERROR" if action == "rescue" else "ACTIVE"
+    assert (after.status, after.compute_host) == (expected, before.compute_host)
+    assert after.flavor == before.flavor
+    assert machine_of(company, healthy) == machine
+    answer = company.openstack.placement.get(f"/allocations/{before.id}").json()
+    (resources,) = [entry["resources"] for entry in answer["allocations"].values()]
+    assert (resources["VCPU"], resources["MEMORY_MB"]) == (1, 512)
+
+
+def machine_of(company: Company, name: str) -> tuple[Any, ...]:
+    """Return what tells whether a virtual machine is the same as before."""
+    (found,) = company.vcenter.govc_json("vm.info", name)["virtualMachines"]
+    hardware = found["config"]["hardware"]
+    return (
+        found["self"]["value"],
+        found["config"]["instanceUuid"],
+        found["runtime"]["powerState"],
+        hardware["numCPU"],
+        hardware["memoryMB"],
+        len(hardware["device"]),
+        found["config"].get("files", {}).get("vmPathName"),
+    )
