@@ -102,6 +102,15 @@ class Daemon:
                 self._wait_gone(self.stop_seconds)
         self.pid_file.unlink(missing_ok=True)
 
+    def kill(self) -> None:
+        """End the process and what it started as a crash does: without a chance to tidy up."""
+        pid = self.pid
+        if pid is None:
+            raise ServerError(f"{self.name} is not running")
+        self._signal(pid, signal.SIGKILL)
+        if not self._wait_gone(self.stop_seconds):
+            raise ServerError(f"{self.name} outlived SIGKILL")
+
     def suspend(self) -> None:
         """Freeze the process: its connections stay open and nothing answers."""
         self.send(signal.SIGSTOP)

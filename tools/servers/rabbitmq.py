@@ -54,6 +54,10 @@ class RabbitMQ:
         self._node().stop()
         self._port_mapper().stop()
 
+    def kill(self) -> None:
+        """Let the node crash; its port mapper stays."""
+        self._node().kill()
+
     def answers(self) -> bool:
         """Whether a login works."""
         try:

@@ -43,6 +43,9 @@ class Port(IntEnum):
     BENCH_VCENTER = 60
     BENCH_GATEWAY = 61
     BENCH_ADMIN = 62
+    FAULTS_VCENTER = 70
+    FAULTS_GATEWAY = 71
+    FAULTS_ADMIN = 72
 
     @property
     def number(self) -> int:

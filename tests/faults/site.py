@@ -1,0 +1,172 @@
+"""The whole product between a simulated vCenter and the one-machine OpenStack, to be broken."""
+
+import functools
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy
+
+from tests.faults.vcenter import FIRST, PLACE, Seen, VCenter
+from tests.faults.waiting import eventually
+from tools.cloud.catalogue import connect
+from tools.cloud.cloud import Cloud
+from tools.cloud.layout import ADMIN
+from tools.demo import controlplane
+from tools.demo.deployment import Deployment
+from tools.servers.state import Port, folder
+
+DEPLOYMENT = Deployment(
+    PLACE, Port.FAULTS_GATEWAY, Port.FAULTS_ADMIN, "vsphere_gateway_faults", PLACE
+)
+PARITY_SECONDS = 180
+WORKER_SECONDS = 240
+SETTLE_SECONDS = 150
+CELL = "nova_cell1"
+SERVERS = sqlalchemy.text(
+    "SELECT uuid, display_name, vm_state, vcpus, memory_mb, host FROM instances"
+    " WHERE deleted = 0 AND host IN :hosts"
+).bindparams(sqlalchemy.bindparam("hosts", expanding=True))
+ADOPTED = sqlalchemy.text(
+    "SELECT COUNT(*) FROM instances WHERE deleted = 0 AND uuid IN :uuids"
+).bindparams(sqlalchemy.bindparam("uuids", expanding=True))
+STATUS = {"ACTIVE": "active", "SHUTOFF": "stopped", "SUSPENDED": "suspended"}
+
+
+class Site:
+    """One deployment, its vCenter and its OpenStack."""
+
+    def __init__(self, vcenter: VCenter, cloud: Cloud) -> None:
+        self.vcenter = vcenter
+        self.deployment = DEPLOYMENT
+        self._shown: Any = vcenter.simulator
+        """What the edge dials."""
+        self.mariadb = cloud.layout.mariadb
+        self.rabbitmq = cloud.layout.rabbitmq
+        self._layout = cloud.layout
+        self._cell = sqlalchemy.create_engine(
+            self.mariadb.url(CELL), isolation_level="AUTOCOMMIT", pool_pre_ping=True
+        )
+
+    def close(self) -> None:
+        """Hang up; stops nothing."""
+        self._cell.dispose()
+
+    @functools.cached_property
+    def openstack(self) -> Any:
+        """An administrator's connection to the project of the servers, once it is made."""
+        return connect(self._layout, ADMIN, DEPLOYMENT.project)
+
+    def ask(self, what: str) -> list[dict[str, Any]]:
+        """Return what `vsg-controlplane WHAT` says; nothing while it does not answer."""
+        return controlplane.ask(PLACE, what)
+
+    def edge(self) -> Mapping[str, Any]:
+        """Return what `vsg-controlplane edges` says of the edge; empty before it is known."""
+        edges = self.ask("edges")
+        return edges[0] if edges else {}
+
+    def clusters(self) -> dict[str, str]:
+        """Return the names of the managed clusters by compute host."""
+        return {
+            one["compute_host"]: one["name"]
+            for one in self.ask("clusters")
+            if one["state"] != "unmanaged"
+        }
+
+    def in_cell(self) -> list[Seen]:
+        """Return the servers of the managed clusters as Nova's cell database has them."""
+        clusters = self.clusters()
+        with self._cell.connect() as connection:
+            rows = connection.execute(SERVERS, {"hosts": list(clusters)}).all()
+        return sorted(Seen(*row[:5], cluster=clusters[row.host]) for row in rows)
+
+    def adopted(self, uuids: Sequence[str]) -> int:
+        """Return how many of these machines have a server in the cell database."""
+        with self._cell.connect() as connection:
+            return int(connection.execute(ADOPTED, {"uuids": uuids}).scalar_one())
+
+    def in_api(self) -> list[Seen]:
+        """Return the same as Nova's API shows it."""
+        clusters = self.clusters()
+        servers = [one for one in self.openstack.compute.servers() if one.compute_host in clusters]
+        return sorted(
+            Seen(
+                uuid=one.id,
+                name=one.name,
+                power=STATUS.get(one.status, one.status),
+                cpus=one.flavor["vcpus"],
+                memory_mb=one.flavor["ram"],
+                cluster=clusters[one.compute_host],
+            )
+            for one in servers
+        )
+
+    def differences(self) -> dict[str, list[Seen]]:
+        """Return what vCenter has and Nova's cell has not, and the other way round."""
+        truth, shown = self.vcenter.sees(), self.in_cell()
+        return {
+            "only in vCenter": sorted(set(truth) - set(shown)),
+            "only in OpenStack": sorted(set(shown) - set(truth)),
+        }
+
+    def assert_equal(self) -> None:
+        """Wait until nothing differs, and look by every way there is."""
+        nothing: dict[str, list[Seen]] = {"only in vCenter": [], "only in OpenStack": []}
+        eventually(self.differences, nothing, SETTLE_SECONDS, poll=1)
+        self.assert_verified()
+        assert self.in_api() == self.vcenter.sees()
+
+    def assert_verified(self) -> None:
+        """Have `vsg-controlplane verify` compare everything with what the edge reports."""
+        config = folder(PLACE) / "controlplane.conf"
+        command = [controlplane.PROGRAM, "verify", "--config-file", config, "--format", "json"]
+
+        def verify() -> tuple[int, Any]:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            found = json.loads(done.stdout)["differences"] if done.returncode < 3 else done.stderr
+            return done.returncode, found
+
+        eventually(verify, (0, []), SETTLE_SECONDS, poll=1)
+
+    def read_anew(self) -> None:
+        """Have vCenter end the edge's session: it logs in, reads all, and both sides compare."""
+        before = self._parity()
+        self.vcenter.end_other_sessions()
+        eventually(lambda: self._parity() > before, True, SETTLE_SECONDS)
+
+    def _parity(self) -> int:
+        return int(self.edge().get("parity_generation") or 0)
+
+    def assert_obeyed(self) -> None:
+        """Have OpenStack start and stop a virtual machine."""
+        server = self.openstack.compute.find_server(FIRST)
+        for action, power in (("start", "active"), ("stop", "stopped")):
+            getattr(self.openstack.compute, f"{action}_server")(server)
+            eventually(self._power_of_first, power, SETTLE_SECONDS)
+            eventually(lambda: self.openstack.compute.get_server(server).task_state, None)
+
+    def _power_of_first(self) -> str:
+        return next(one.power for one in self.vcenter.sees() if one.name == FIRST)
+
+    def configure(self, clusters: Sequence[str]) -> None:
+        """Have the site list clusters."""
+        self.deployment.configure(self._shown, clusters)
+
+    def see_through(self, fake: Any) -> None:
+        """Have the edge see the vCenter through a fake that stands before it."""
+        self._shown = fake
+        self.deployment.edge.stop()
+        self.configure(["*"])
+        self.deployment.edge.start()
+        self.deployment.wait_for_parity(PARITY_SECONDS)
+
+    def wait_until_served(self) -> None:
+        """Wait for parity and for the workers."""
+        self.deployment.wait_for_parity(PARITY_SECONDS)
+        self.deployment.wait_for_workers(WORKER_SECONDS)
+
+    def leave(self) -> None:
+        """Take all out of OpenStack again."""
+        self.deployment.leave(self._shown, PARITY_SECONDS)
