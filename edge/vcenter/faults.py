@@ -218,6 +218,11 @@ def _text(fault: vmodl.MethodFault) -> str:
     return f"{name}: {text}" if text and text != name else name
 
 
+def _session_expired(fault: vim.fault.NotAuthenticated) -> VCenterError:
+    text = f"vCenter has ended the session, or never knew it ({_text(fault)})"
+    return SessionExpiredError(text, fault_name(fault))
+
+
 def _permission_denied(fault: vim.fault.NoPermission) -> VCenterError:
     where, privilege = reference_text(fault.object), fault.privilegeId or ""
     return PermissionDeniedError(
@@ -252,7 +257,7 @@ def _plain(kind: type[VCenterError]) -> Callable[[vmodl.MethodFault], VCenterErr
 
 # The first match wins: what is more special stands first.
 _FAULTS: tuple[tuple[tuple[type, ...], Callable[[Any], VCenterError]], ...] = (
-    ((vim.fault.NotAuthenticated,), _plain(SessionExpiredError)),
+    ((vim.fault.NotAuthenticated,), _session_expired),
     ((vim.fault.InvalidLogin,), _plain(LoginRefusedError)),
     ((vim.fault.NoPermission,), _permission_denied),
     ((vmodl.fault.ManagedObjectNotFound,), _not_found),

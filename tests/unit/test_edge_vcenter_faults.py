@@ -49,7 +49,9 @@ def test_missing_privilege_is_named_with_its_object() -> None:
 
 def test_expired_session_is_no_missing_privilege() -> None:
     """NotAuthenticated is a kind of NoPermission in vSphere."""
-    assert isinstance(_soap_fault(fault_answer("NotAuthenticated")), faults.SessionExpiredError)
+    error = _soap_fault(fault_answer("NotAuthenticated"))
+    assert isinstance(error, faults.SessionExpiredError)
+    assert "ended the session" in str(error), "the fault's name alone tells an operator nothing"
 
 
 def test_expired_password_is_a_refused_login() -> None:
