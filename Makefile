@@ -10,7 +10,7 @@ EDGE_TESTS := tests/integration/link $(wildcard tests/integration/test_edge_*.py
 ARGS ?=
 
 .PHONY: help env lock proto lint format test test-unit test-edge test-placement \
-        test-integration test-end-to-end bench faults quickstart demo demo-env demo-down cloud-up cloud-down servers-down
+        test-integration test-end-to-end test-faults bench faults quickstart demo demo-env demo-down cloud-up cloud-down servers-down
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ format: env ## Format the code and sort the imports
 test: env ## Run all tests; installs and starts the servers and the cloud that they need
 	$(PYTHON) -m tools.servers install
 	@$(MAKE) --keep-going --no-print-directory test-unit test-edge test-placement \
-	    test-integration test-end-to-end
+	    test-integration test-end-to-end test-faults
 
 test-unit: env ## Run the tests that need no server
 	$(PYTHON) -m pytest tests/unit $(ARGS)
@@ -51,6 +51,9 @@ test-integration: env
 
 test-end-to-end: env
 	$(PYTHON) -m pytest tests/end_to_end $(ARGS)
+
+test-faults: env
+	$(PYTHON) -m pytest tests/faults -m brief --faults-seed 1 $(ARGS)
 
 bench: env ## Measure the first sync and the change latency
 	$(PYTHON) -m tools.bench $(ARGS)

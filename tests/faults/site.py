@@ -125,8 +125,7 @@ class Site:
 
         def verify() -> tuple[int, Any]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = json.loads(done.stdout)["differences"] if done.returncode < 3 else done.stderr
-            return done.returncode, found
+            return done.returncode, json.loads(done.stdout or "{}").get("differences", done.stderr)
 
         eventually(verify, (0, []), SETTLE_SECONDS, poll=1)
 

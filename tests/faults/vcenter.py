@@ -73,7 +73,7 @@ class VCenter:
     def restart(self) -> None:
         """Start it again after its end, with the machines that its flags name."""
         self.simulator.start()
-        del self.pools
+        self.__dict__.pop("pools", None)
         self.administrator.connect()
 
     def _build(self, files: Path, machines: int) -> None:
