@@ -118,25 +118,32 @@ class Site:
         self.assert_verified()
         assert self.in_api() == self.vcenter.sees()
 
-    def assert_verified(self) -> None:
-        """Have `vsg-controlplane verify` compare everything with what the edge reports."""
+    def assert_verified(self, excused: frozenset[str] = frozenset()) -> None:
+        """Have `vsg-controlplane verify` find nothing, and excuse only these virtual machines."""
+        eventually(self._verify, (0, [], excused), SETTLE_SECONDS, poll=1)
+
+    def _verify(self) -> tuple[int, Any, frozenset[str]]:
         config = folder(PLACE) / "controlplane.conf"
         command = [controlplane.PROGRAM, "verify", "--config-file", config, "--format", "json"]
-
-        def verify() -> tuple[int, Any]:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            return done.returncode, json.loads(done.stdout or "{}").get("differences", done.stderr)
-
-        eventually(verify, (0, []), SETTLE_SECONDS, poll=1)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not done.stdout:
+            return done.returncode, done.stderr, frozenset()
+        found = json.loads(done.stdout)
+        excused = [one["object"] for one in found["excused"]]
+        machines = frozenset(one for one in excused if one.startswith("VirtualMachine:"))
+        return done.returncode, found["differences"], machines
 
     def read_anew(self) -> None:
         """Have vCenter end the edge's session: it logs in, reads all, and both sides compare."""
         before = self._parity()
         self.vcenter.end_other_sessions()
-        eventually(lambda: self._parity() > before, True, SETTLE_SECONDS)
+        self._wait_for_parity_after(before)
 
-    def _parity(self) -> int:
-        return int(self.edge().get("parity_generation") or 0)
+    def _parity(self) -> str:
+        return str(self.edge().get("parity_at"))
+
+    def _wait_for_parity_after(self, before: str) -> None:
+        eventually(lambda: self._parity() in (before, "None"), False, PARITY_SECONDS)
 
     def assert_obeyed(self) -> None:
         """Have OpenStack start and stop a virtual machine."""
@@ -154,12 +161,12 @@ class Site:
         self.deployment.configure(self._shown, clusters)
 
     def see_through(self, fake: Any) -> None:
-        """Have the edge see the vCenter through a fake that stands before it."""
-        self._shown = fake
+        """Have the edge dial a fake that stands before the vCenter, or the vCenter itself."""
+        self._shown, before = fake, self._parity()
         self.deployment.edge.stop()
         self.configure(["*"])
         self.deployment.edge.start()
-        self.deployment.wait_for_parity(PARITY_SECONDS)
+        self._wait_for_parity_after(before)
 
     def wait_until_served(self) -> None:
         """Wait for parity and for the workers."""

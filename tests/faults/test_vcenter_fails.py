@@ -34,14 +34,12 @@ def state_of(site: Site) -> str:
     return str(site.edge().get("vcenter_state", ""))
 
 
-@pytest.mark.brief
 def test_session_that_vcenter_ends_is_begun_anew(site: Site) -> None:
     with nothing_leaves(site):
         for _ in range(3):
             site.read_anew()
 
 
-@pytest.mark.brief
 def test_refused_login_is_told_and_a_new_password_tried_at_once(site: Site) -> None:
     with nothing_leaves(site):
         site.vcenter.simulator.inject_fault("InvalidLogin", "Login")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pymysql
 import pytest
 
@@ -120,3 +121,21 @@ def test_a_process_that_dies_while_starting_is_reported_with_its_log(tmp_path: P
     daemon.start()
     with pytest.raises(ServerError, match="out of luck"):
         daemon.wait_ready(lambda: False, 10)
+
+
+def test_a_killed_process_is_gone_with_what_it_started_and_starts_again(tmp_path: Path) -> None:
+    daemon = Daemon("shell", tmp_path, ["sh", "-c", "trap '' TERM; sleep 300 & echo $! ; wait"])
+    daemon.start()
+    daemon.wait_ready(lambda: daemon.log.read_text().strip() != "", 10)
+    sleeper = int(daemon.log.read_text())
+    first = daemon.pid
+    daemon.kill()
+    assert daemon.pid is None
+    assert sleeper not in [
+        one.pid
+        for one in psutil.process_iter(["status"])
+        if one.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+    daemon.start()
+    assert daemon.pid not in (None, first)
+    daemon.kill()
