@@ -20,7 +20,7 @@ from tools.servers.vcsim import Vcsim
 
 ASKED = re.compile(rb'<obj type="VirtualMachine">([^<]+)</obj>')
 LISTED = ("objects", "objectSet")
-PASSED_ON = ("Content-Type", "Cookie", "SOAPAction", "vmware-api-session-id")
+PASSED_ON = ("Authorization", "Content-Type", "Cookie", "SOAPAction", "vmware-api-session-id")
 PASSED_BACK = ("Content-Type", "Set-Cookie")
 SECONDS = 120
 NO_PERMISSION = """\

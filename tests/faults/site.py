@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy
 
-from tests.faults.vcenter import FIRST, PLACE, Seen, VCenter
+from tests.faults.vcenter import CLUSTERS, FIRST, PLACE, Seen, VCenter
 from tests.faults.waiting import eventually
+from tools.bench.diagnostics import Observer
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
 from tools.cloud.layout import ADMIN
@@ -45,6 +46,7 @@ class Site:
         self.mariadb = cloud.layout.mariadb
         self.rabbitmq = cloud.layout.rabbitmq
         self._layout = cloud.layout
+        self._clusters: dict[str, str] = {}
         self._cell = sqlalchemy.create_engine(
             self.mariadb.url(CELL), isolation_level="AUTOCOMMIT", pool_pre_ping=True
         )
@@ -52,6 +54,11 @@ class Site:
     def close(self) -> None:
         """Hang up; stops nothing."""
         self._cell.dispose()
+        self._observer.close()
+
+    @functools.cached_property
+    def _observer(self) -> Observer:
+        return Observer(DEPLOYMENT)
 
     @functools.cached_property
     def openstack(self) -> Any:
@@ -68,12 +75,14 @@ class Site:
         return edges[0] if edges else {}
 
     def clusters(self) -> dict[str, str]:
-        """Return the names of the managed clusters by compute host."""
-        return {
-            one["compute_host"]: one["name"]
-            for one in self.ask("clusters")
-            if one["state"] != "unmanaged"
-        }
+        """Return the names of the managed clusters by compute host; neither changes here."""
+        if len(self._clusters) < len(CLUSTERS):
+            self._clusters = {
+                one["compute_host"]: one["name"]
+                for one in self.ask("clusters")
+                if one["state"] != "unmanaged"
+            }
+        return self._clusters
 
     def in_cell(self) -> list[Seen]:
         """Return the servers of the managed clusters as Nova's cell database has them."""
@@ -139,11 +148,13 @@ class Site:
         self.vcenter.end_other_sessions()
         self._wait_for_parity_after(before)
 
-    def _parity(self) -> str:
-        return str(self.edge().get("parity_at"))
+    def _parity(self) -> int:
+        """Return when there was parity, in nanoseconds; 0 before that."""
+        edge = self._observer.edge()
+        return edge.parity_at.ToNanoseconds() if edge is not None else 0
 
-    def _wait_for_parity_after(self, before: str) -> None:
-        eventually(lambda: self._parity() in (before, "None"), False, PARITY_SECONDS)
+    def _wait_for_parity_after(self, before: int) -> None:
+        eventually(lambda: self._parity() in (before, 0), False, PARITY_SECONDS)
 
     def assert_obeyed(self) -> None:
         """Have OpenStack start and stop a virtual machine."""

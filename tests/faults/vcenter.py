@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,9 @@ class VCenter:
         manager: Any = self.administrator.content.sessionManager
         mine = manager.currentSession.key
         manager.TerminateSession([one.key for one in manager.sessionList if one.key != mine])
+        # The simulator lets a wait that is under way go on until something changes.
+        machine = self.objects(vim.VirtualMachine)[0]
+        machine.ReconfigVM_Task(vim.vm.ConfigSpec(annotation=str(time.monotonic())))
 
     def sees(self) -> list[Seen]:
         """Return the truth, read by govc and so by no code of ours."""
