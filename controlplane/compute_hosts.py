@@ -55,11 +55,16 @@ class ComputeHosts:
         return status
 
     def remove(self, host: str) -> None:
-        """Take the host out of Nova and placement (``ComputeHostWriter.remove``)."""
+        """Take the host out of Nova and placement (``ComputeHostWriter.remove``).
+
+        Placement comes first: what fails, or is cut off, is done again for as long as there is a
+        row to find the provider by.
+        """
+        self._rows.require_empty(host)
         node = self._rows.node_uuid(host)
-        self._rows.remove(host)
         if node and self._providers:
-            self._providers.remove(node)
+            self._providers.remove(node, self._rows.ended(host))
+        self._rows.remove(host)
         log.info("compute host removed host=%s", host)
 
     def _follow(self, status: ServiceStatus) -> None:

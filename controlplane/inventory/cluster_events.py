@@ -77,8 +77,9 @@ class ClusterReporter:
 
     def _reconcile(self, row: ClusterRow) -> None:
         records = self._servers.allocations(row.compute_host)
+        ended = self._servers.ended(row.compute_host)
         done = functools.partial(self._allocated, row)
-        self._allocations.reconcile(row.compute_node_uuid, records, done)
+        self._allocations.reconcile(row.compute_node_uuid, records, ended, done)
 
     def _allocated(self, row: ClusterRow) -> None:
         """Called by the writer of allocations, in its own thread."""

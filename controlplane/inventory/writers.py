@@ -54,6 +54,9 @@ class ServerWriter(Protocol):
     def allocations(self, compute_host: str) -> list[AllocationRecord]:
         """What placement should hold for the adopted servers of one compute host."""
 
+    def ended(self, compute_host: str) -> frozenset[str]:
+        """UUIDs of the servers that ended on a compute host: placement should hold nothing."""
+
 
 class ImageWriter(Protocol):
     """Writes templates into Glance's database."""
@@ -105,9 +108,13 @@ class AllocationWriter(Protocol):
         self,
         provider_uuid: str,
         records: Sequence[AllocationRecord],
+        ended: Collection[str],
         done: Callable[[], None] | None = None,
     ) -> None:
-        """Queue a comparison of one provider's allocations with all that it should hold."""
+        """Queue a comparison of one provider's allocations with all that it should hold.
+
+        What it holds of ``ended`` servers is released: an earlier process may not have come to it.
+        """
 
     def release(self, consumer_uuids: Iterable[str]) -> None:
         """Queue the removal of the allocations of servers that are gone."""

@@ -7,7 +7,7 @@ hold with what it holds.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.inventory.records import AllocationRecord
@@ -56,9 +56,10 @@ class _Reconciliation:
     """A comparison of one provider that waits or is under way."""
 
     records: list[AllocationRecord]
+    ended: frozenset[str]
     latch: _Latch
     superseded: set[str] = field(default_factory=set)
-    """Consumers with a newer wish than ``records``."""
+    """Consumers with a newer wish than ``records`` and ``ended``."""
 
 
 @dataclass(slots=True)
@@ -111,10 +112,15 @@ class AllocationQueue:
             self._changed.notify_all()
 
     def reconcile(
-        self, provider_uuid: str, records: Sequence[AllocationRecord], done: Done | None = None
+        self,
+        provider_uuid: str,
+        records: Sequence[AllocationRecord],
+        ended: Collection[str],
+        done: Done | None = None,
     ) -> None:
         """Queue a comparison of a whole provider (``AllocationWriter.reconcile``)."""
-        reconciliation = _Reconciliation(list(records), _Latch(1, done or _nothing))
+        latch = _Latch(1, done or _nothing)
+        reconciliation = _Reconciliation(list(records), frozenset(ended), latch)
         with self._changed:
             self._reconciling.append(reconciliation)
             self._lane(provider_uuid).reconciliations.append(reconciliation)
@@ -203,14 +209,15 @@ class AllocationQueue:
 
     def _reconcile(self, provider: str, reconciliation: _Reconciliation) -> None:
         records, superseded = reconciliation.records, reconciliation.superseded
-        written = self._requests.reconcile(
-            provider, records, lambda record: record.consumer_uuid not in superseded
+        written, released = self._requests.reconcile(
+            provider, records, reconciliation.ended, lambda consumer: consumer not in superseded
         )
         log.info(
-            "allocations reconciled provider=%s servers=%d written=%d",
+            "allocations reconciled provider=%s servers=%d written=%d released=%d",
             provider,
             len(records),
             written,
+            released,
         )
         with self._changed:
             self._reconciling.remove(reconciliation)
@@ -257,7 +264,11 @@ class NoPlacement:
             done()
 
     def reconcile(
-        self, provider_uuid: str, records: Sequence[AllocationRecord], done: Done | None = None
+        self,
+        provider_uuid: str,
+        records: Sequence[AllocationRecord],
+        ended: Collection[str],
+        done: Done | None = None,
     ) -> None:
         """Settle at once."""
         if done:

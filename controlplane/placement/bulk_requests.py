@@ -42,8 +42,17 @@ class BulkRequests:
         """Write the allocations of one provider."""
         self._write(provider, records, self._generations(provider, records), wanted)
 
-    def reconcile(self, provider: str, records: Sequence[AllocationRecord], wanted: Wanted) -> int:
-        """Write those allocations that placement holds otherwise; return how many."""
+    def reconcile(
+        self,
+        provider: str,
+        records: Sequence[AllocationRecord],
+        ended: Collection[str],
+        latest: Callable[[str], bool],
+    ) -> tuple[int, int]:
+        """Write those allocations that placement holds otherwise, release those of ended servers.
+
+        Returns how many of each. ``latest`` is ``Wanted`` by consumer.
+        """
         stored = self._client.provider_allocations(provider)
         differing = [
             record
@@ -52,8 +61,11 @@ class BulkRequests:
         ]
         generations = {uuid: found["consumer_generation"] for uuid, found in stored.items()}
         for start in range(0, len(differing), BATCH):
-            self._write(provider, differing[start : start + BATCH], generations, wanted)
-        return len(differing)
+            part = differing[start : start + BATCH]
+            self._write(provider, part, generations, lambda record: latest(record.consumer_uuid))
+        leftover = sorted(stored.keys() & set(ended))
+        self.release(leftover, latest)
+        return len(differing), len(leftover)
 
     def release(self, consumers: Collection[str], unwanted: Callable[[str], bool]) -> None:
         """Delete the allocations of consumers, wherever they are.

@@ -6,7 +6,7 @@ what the driver reports too, so neither undoes the other.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from controlplane.inventory.records import AllocationRecord, ComputeHostRecord
@@ -54,8 +54,15 @@ class ResourceProviders:
 
         _repeat(work)
 
-    def remove(self, provider: str) -> None:
-        """Delete the provider; the allocations on it must be gone."""
+    def remove(self, provider: str, ended: Collection[str] = ()) -> None:
+        """Delete the provider, and what servers that have ended still hold on it.
+
+        Their release may wait in a queue, or have been lost with an earlier process.
+        """
+        if self._client.provider(provider) is None:
+            return
+        for consumer in self._client.provider_allocations(provider).keys() & set(ended):
+            self._client.delete_allocations(consumer)
         self._client.delete_provider(provider)
 
     def widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:

@@ -94,8 +94,10 @@ class Told:
         self,
         provider_uuid: str,
         records: Sequence[AllocationRecord],
+        ended: Collection[str],
         done: Callable[[], None] | None = None,
     ) -> None:
+        self.released += ended
         self.submit(records, done)
 
     def release(self, consumer_uuids: Iterable[str]) -> None:

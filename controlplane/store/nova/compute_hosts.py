@@ -79,18 +79,22 @@ class ComputeHostRows:
         with self._databases.cell.read() as connection:
             return connection.execute(statement).scalars().first()
 
+    def require_empty(self, host: str) -> None:
+        """Raise ``ValueError`` when servers are left on a host."""
+        with self._databases.cell.read() as connection:
+            _require_empty(connection, host)
+
+    def ended(self, host: str) -> frozenset[str]:
+        """Return the UUIDs of the servers that ended on a host, as far as Nova remembers them."""
+        with self._databases.cell.read() as connection:
+            return ended_servers(connection, host)
+
     def remove(self, host: str) -> None:
         """Remove the rows as Nova's `compute service delete` does. Raises ``ValueError``."""
         now = self._clock()
 
         def in_cell(connection: Connection) -> None:
-            left = connection.execute(
-                sqlalchemy.select(sqlalchemy.func.count())
-                .select_from(INSTANCES)
-                .where(INSTANCES.c.host == host, INSTANCES.c.deleted == 0)
-            ).scalar_one()
-            if left:
-                raise ValueError(f"{left} servers are left on compute host {host}")
+            _require_empty(connection, host)
             for table in (SERVICES, COMPUTE_NODES):
                 connection.execute(
                     table.update()
@@ -128,6 +132,24 @@ class ComputeHostRows:
             raise ValueError(
                 f"compute host {host} is mapped to another cell than {self._databases.cell_name}"
             )
+
+
+def ended_servers(connection: Connection, host: str) -> frozenset[str]:
+    """Return the UUIDs of a host's deleted servers; Nova has one row a UUID, living or deleted."""
+    statement = sqlalchemy.select(INSTANCES.c.uuid).where(
+        INSTANCES.c.host == host, INSTANCES.c.deleted != 0
+    )
+    return frozenset(connection.execute(statement).scalars())
+
+
+def _require_empty(connection: Connection, host: str) -> None:
+    left = connection.execute(
+        sqlalchemy.select(sqlalchemy.func.count())
+        .select_from(INSTANCES)
+        .where(INSTANCES.c.host == host, INSTANCES.c.deleted == 0)
+    ).scalar_one()
+    if left:
+        raise ValueError(f"{left} servers are left on compute host {host}")
 
 
 def _select_service(connection: Connection, host: str) -> RowMapping | None:

@@ -14,6 +14,7 @@ from controlplane.inventory.records import (
 from controlplane.store.clock import utc_now
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import SETTLED_STATES
+from controlplane.store.nova.compute_hosts import ended_servers
 from controlplane.store.nova.existing import ADOPTED_RESERVATION
 from controlplane.store.nova.removal import NovaDeletion, ServerRemoval
 from controlplane.store.nova.servers import ServerStore
@@ -48,6 +49,11 @@ class NovaServers:
     def unmanage(self, uuids: Sequence[str]) -> list[RemovalOutcome]:
         """Take servers out whose virtual machines live on (``ServerWriter.unmanage``)."""
         return self._removal.unmanage(uuids)
+
+    def ended(self, compute_host: str) -> frozenset[str]:
+        """UUIDs of the servers that ended on a host (``ServerWriter.ended``)."""
+        with self._databases.cell.read() as connection:
+            return ended_servers(connection, compute_host)
 
     def allocations(self, compute_host: str) -> list[AllocationRecord]:
         """What placement should hold for the adopted servers of a host.

@@ -1,12 +1,16 @@
 """Managed clusters as compute hosts that Nova accepts."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 import pytest
 from nova import exception, objects
 from nova.objects import service as nova_service
 
+from controlplane.compute_hosts import ComputeHosts
+from controlplane.placement.errors import PlacementRefusedError
+from controlplane.placement.providers import ResourceProviders
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
 from controlplane.store.nova.writer import NovaServers
@@ -124,6 +128,39 @@ def test_a_host_with_servers_is_not_removed(rows: ComputeHostRows, servers: Nova
     servers.delete([held.uuid])
     rows.remove(host.host)
     assert rows.node_uuid(host.host) is None
+
+
+def test_a_host_is_found_again_until_placement_has_let_its_provider_go(
+    rows: ComputeHostRows, servers: NovaServers
+) -> None:
+    class Refusing(ResourceProviders):
+        """Placement that refuses at first."""
+
+        removed: ClassVar[list[tuple[str, Collection[str]]]] = []
+
+        def __init__(self) -> None:
+            """There is no client."""
+
+        def remove(self, provider: str, ended: Collection[str] = ()) -> None:
+            self.removed.append((provider, ended))
+            if len(self.removed) == 1:
+                raise PlacementRefusedError("it has allocations")
+
+    host = new_host(18)
+    rows.provision(host)
+    held = record(compute_host=host.host, node=host.node, compute_node_uuid=host.node_uuid)
+    servers.apply([held])
+    hosts = ComputeHosts(rows, Refusing())
+    with pytest.raises(ValueError, match="1 servers"):
+        hosts.remove(host.host)
+    assert Refusing.removed == [], "what has servers keeps its provider"
+    servers.delete([held.uuid])
+    with pytest.raises(PlacementRefusedError):
+        hosts.remove(host.host)
+    assert rows.status(host.host) is not None
+    hosts.remove(host.host)
+    assert Refusing.removed == [(host.node_uuid, {held.uuid})] * 2
+    assert rows.status(host.host) is None
 
 
 def test_zone_of_an_adopted_server_is_that_of_its_aggregate(

@@ -1,5 +1,6 @@
 """A real placement service on MariaDB, without Keystone, on the loopback interface."""
 
+import dataclasses
 import socketserver
 import threading
 import uuid
@@ -11,7 +12,7 @@ import pytest
 from keystoneauth1 import adapter, session, token_endpoint
 from oslo_config import cfg
 
-from controlplane.inventory.records import ComputeHostRecord
+from controlplane.inventory.records import AllocationRecord, ComputeHostRecord
 from controlplane.placement.client import MICROVERSION, PlacementClient
 from controlplane.placement.providers import ResourceProviders
 from tests.conftest import Databases
@@ -92,3 +93,17 @@ def cluster(**changes: Any) -> ComputeHostRecord:
         "traits": frozenset({"CUSTOM_VSG_VCENTER_A"}),
     }
     return ComputeHostRecord(**{**fields, **changes})
+
+
+def allocation(host: ComputeHostRecord, **changes: object) -> AllocationRecord:
+    """What one server of a cluster holds."""
+    made = AllocationRecord(
+        consumer_uuid=str(uuid.uuid4()),
+        provider_uuid=host.node_uuid,
+        project_id="p" * 32,
+        user_id="u" * 32,
+        vcpus=1,
+        memory_mb=512,
+        disk_gb=10,
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]

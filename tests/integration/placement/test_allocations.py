@@ -12,7 +12,7 @@ from controlplane.inventory.records import AllocationRecord, ComputeHostRecord
 from controlplane.placement.allocations import AllocationQueue
 from controlplane.placement.client import PlacementClient, resources
 from controlplane.placement.providers import ResourceProviders
-from tests.integration.placement.conftest import client_for, cluster
+from tests.integration.placement.conftest import allocation, client_for, cluster
 
 SECONDS = 60
 
@@ -29,19 +29,6 @@ def host(providers: ResourceProviders) -> ComputeHostRecord:
     made = cluster()
     providers.provision(made, disabled=True)
     return made
-
-
-def allocation(host: ComputeHostRecord, **changes: object) -> AllocationRecord:
-    made = AllocationRecord(
-        consumer_uuid=str(uuid.uuid4()),
-        provider_uuid=host.node_uuid,
-        project_id="p" * 32,
-        user_id="u" * 32,
-        vcpus=1,
-        memory_mb=512,
-        disk_gb=10,
-    )
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
 def submit(queue: AllocationQueue, *records: AllocationRecord) -> None:
@@ -157,11 +144,25 @@ def test_reconciling_writes_only_what_differs(
     records[2] = dataclasses.replace(records[2], vcpus=2)
     missing = allocation(host)
     reconciled = threading.Event()
-    queue.reconcile(host.node_uuid, [*records, missing], reconciled.set)
+    queue.reconcile(host.node_uuid, [*records, missing], [], reconciled.set)
     assert reconciled.wait(SECONDS)
     after = client.provider_allocations(host.node_uuid)
     changed = {uuid for uuid, one in after.items() if before.get(uuid) != one}
     assert changed == {records[2].consumer_uuid, missing.consumer_uuid}
+
+
+def test_reconciling_releases_what_an_earlier_process_did_not_come_to_release(
+    queue: AllocationQueue, client: PlacementClient, host: ComputeHostRecord
+) -> None:
+    stays, novas = allocation(host), allocation(host)
+    ended = [allocation(host) for _ in range(15)]
+    submit(queue, stays, novas, *ended)
+    gone = [one.consumer_uuid for one in ended]
+    reconciled = threading.Event()
+    queue.reconcile(host.node_uuid, [stays], [*gone, str(uuid.uuid4())], reconciled.set)
+    assert reconciled.wait(SECONDS)
+    held_by = client.provider_allocations(host.node_uuid)
+    assert held_by.keys() == {stays.consumer_uuid, novas.consumer_uuid}
 
 
 def test_placement_away_delays_and_loses_nothing(

@@ -1,8 +1,11 @@
 """Resource providers of managed clusters on a real placement."""
 
+import pytest
+
 from controlplane.placement.client import PlacementClient
+from controlplane.placement.errors import PlacementRefusedError
 from controlplane.placement.providers import DISABLED_TRAIT, ResourceProviders
-from tests.integration.placement.conftest import cluster
+from tests.integration.placement.conftest import allocation, cluster
 
 
 def test_a_new_cluster_has_inventory_traits_and_is_kept_from_the_scheduler(
@@ -86,3 +89,17 @@ def test_a_removed_cluster_has_no_provider_and_comes_back_with_its_uuid(
     assert client.provider(record.node_uuid) is None
     providers.provision(record, disabled=True)
     assert client.provider(record.node_uuid) is not None
+
+
+def test_a_removed_cluster_takes_along_what_its_ended_servers_still_hold(
+    client: PlacementClient, providers: ResourceProviders
+) -> None:
+    record = cluster()
+    providers.provision(record, disabled=True)
+    ended, lives = allocation(record), allocation(record)
+    client.set_allocations([ended, lives], {})
+    with pytest.raises(PlacementRefusedError):
+        providers.remove(record.node_uuid, [ended.consumer_uuid])
+    assert list(client.provider_allocations(record.node_uuid)) == [lives.consumer_uuid]
+    providers.remove(record.node_uuid, [ended.consumer_uuid, lives.consumer_uuid])
+    assert client.provider(record.node_uuid) is None
