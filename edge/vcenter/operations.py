@@ -36,6 +36,8 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 READS: Final = frozenset({"get_state", "get_diagnostics"})
 """Those that change nothing; they never wait."""
+ALIVE_SECONDS: Final = 2.0
+"""How often vCenter is asked for a sign of life by what waits for its inventory."""
 
 
 class VCenterOperations:
@@ -45,6 +47,7 @@ class VCenterOperations:
         self, session: VCenterSession, collector: VCenterCollector, managed: Managed
     ) -> None:
         """``collector`` reads on the same session; it tells what is managed and what is not."""
+        self._session = session
         self._collector = collector
         self._watcher = PropertyWatcher(session)
         self._context = OperationContext(
@@ -72,9 +75,20 @@ class VCenterOperations:
             return action(self._context, operation, control)
         except faults.NotReadYetError:
             # Raised by the first look at the virtual machine, before anything was begun.
-            if name in READS or not self._collector.wait_until_read(control.remaining()):
+            if name in READS or not self._wait_until_read(control):
                 raise
             return action(self._context, operation, control)
+
+    def _wait_until_read(self, control: OperationControl) -> bool:
+        """Wait for the inventory, for as long as vCenter answers; False if that is no use.
+
+        Raises ``VCenterError`` when vCenter does not answer.
+        """
+        while self._session.is_logged_in and control.remaining():
+            self._session.verify_alive()
+            if self._collector.wait_until_read(min(ALIVE_SECONDS, control.remaining())):
+                return True
+        return False
 
     def close(self) -> None:
         """Stop waiting for tasks."""

@@ -16,6 +16,10 @@ from pyVmomi import vim, vmodl
 
 from edge.config import ManagedSettings
 from edge.vcenter import tasks, watcher
+from edge.vcenter.collector import VCenterCollector
+from edge.vcenter.control import OperationControl
+from edge.vcenter.faults import VCenterUnreachableError
+from edge.vcenter.operations import VCenterOperations
 from tests.integration.operations_site import PATIENCE, Site, fault_of
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import operations_pb2
@@ -329,3 +333,15 @@ def test_without_vcenter_an_operation_fails_at_once_and_says_so(short_lived: Sit
     assert result.status.code == code_pb2.UNAVAILABLE
     assert time.monotonic() - began < 5
     assert short_lived.simulator.password not in str(result)
+
+
+def test_without_vcenter_nobody_waits_for_its_inventory(short_lived: Site) -> None:
+    operation = short_lived.operation(short_lived.machine(), power_off=OFF)
+    unread = VCenterCollector(short_lived.session, short_lived.managed)
+    operations = VCenterOperations(short_lived.session, unread, short_lived.managed)
+    short_lived.simulator.stop()
+    began = time.monotonic()
+    with pytest.raises(VCenterUnreachableError):
+        operations.run(operation, OperationControl(time.monotonic() + PATIENCE))
+    assert time.monotonic() - began < 5
+    operations.close()
