@@ -81,7 +81,7 @@ def decide(
         return Decision(Step.WAIT)
     if server.vm_state != "error":
         return Decision(Step.WITHDRAW, f"the server is {server.vm_state} since, and not in error")
-    booted = stored.virtual_machine.booted_at.ToSeconds()
+    booted = stored.virtual_machine.booted_at.ToNanoseconds() / 1e9
     if booted > unix_time(row.created_at):
         return Decision(Step.WITHDRAW, "its virtual machine was started in vCenter since")
     return Decision(Step.ASK)

@@ -219,7 +219,7 @@ def test_machine_that_was_started_in_vcenter_since_is_kept(
 ) -> None:
     stored = scene.inventory.virtual_machine(SERVER)
     assert stored is not None
-    stored.virtual_machine.booted_at.FromSeconds(int(scene.clock.time()) + 10)
+    stored.virtual_machine.booted_at.FromNanoseconds(int((scene.clock.time() + 0.3) * 1e9))
     monkeypatch.setattr(scene.inventory, "virtual_machine", lambda _uuid: stored)
     scene.back()
     eventually(scene.states, ["failed"])
