@@ -9,7 +9,7 @@ import pytest
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
 from tools.cloud.layout import ADMIN
-from tools.demo import vcenter
+from tools.demo import controlplane, vcenter
 from tools.demo.deployment import Deployment
 from tools.servers.state import Port
 from tools.servers.vcsim import Vcsim
@@ -70,6 +70,17 @@ def eventually(look: Callable[[], Value], expected: Value, seconds: float = 30) 
         time.sleep(POLL_SECONDS)
 
 
+def _wait_until_up(openstack: Any) -> None:
+    """Wait for each worker's first report to Nova: until then its API deletes rows by itself."""
+    hosts = {one["compute_host"] for one in controlplane.ask(PLACE, "clusters")}
+
+    def up() -> set[str]:
+        services = openstack.compute.services(binary="nova-compute")
+        return hosts & {one.host for one in services if one.state == "up"}
+
+    eventually(up, hosts, WORKER_SECONDS)
+
+
 @pytest.fixture(scope="session")
 def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
     """The demo's company, freshly made, discovered and with its workers running."""
@@ -88,6 +99,7 @@ def company(cloud: Cloud, terminal: Callable[[str], None]) -> Iterator[Company]:
         deployment.start()
         deployment.wait_for_parity(PARITY_SECONDS)
         deployment.wait_for_workers(WORKER_SECONDS)
+        _wait_until_up(administrator)
         yield Company(simulator, deployment, connect(cloud.layout, ADMIN, PROJECT))
         deployment.leave(simulator, PARITY_SECONDS)
     finally:
