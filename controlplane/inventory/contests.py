@@ -65,10 +65,11 @@ class Contests:
                     return contest.newcomer
             return None
 
-    def close(self, newcomer: Place) -> None:
-        """A newcomer has its server, or is gone."""
+    def close(self, newcomer: Place) -> str | None:
+        """A newcomer has its server, or is gone; return the UUID that it had in common."""
         with self._lock:
-            self._contests.pop(newcomer, None)
+            contest = self._contests.pop(newcomer, None)
+        return None if contest is None else contest.server_uuid
 
     def unconfirmed(self, vcenter_uuid: str) -> list[Place]:
         """Return the places in one vCenter that its edge should confirm."""

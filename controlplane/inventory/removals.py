@@ -8,7 +8,7 @@ from controlplane.inventory.state import CLOSED, VCenterState
 from controlplane.store.clusters import ClusterState
 from controlplane.store.objects import Standing
 from controlplane.store.quarantine import AlarmKind
-from controlplane.store.servers import ServerRow
+from controlplane.store.servers import ServerRow, ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 _KEPT = {
@@ -48,7 +48,7 @@ def plan_removal(
         end_server(plan, bound, contests, delete=deleted, reason=reason)
         state.vanished(bound.cluster_uuid).back(key)
     if held is None or held.kind in MACHINE_KINDS:
-        _machine_gone(state, plan, key, contests)
+        _machine_gone(state, plan, key, bindings, contests, deleted=deleted)
     elif held.kind == inventory_pb2.OBJECT_KIND_CLUSTER:
         _cluster_gone(state, plan, key, deleted=deleted)
 
@@ -65,11 +65,36 @@ def end_server(
         plan.ended.append(EndedServer(row, delete, reason))
 
 
-def _machine_gone(state: VCenterState, plan: Plan, key: str, contests: Contests) -> None:
+def _machine_gone(
+    state: VCenterState,
+    plan: Plan,
+    key: str,
+    bindings: Bindings,
+    contests: Contests,
+    *,
+    deleted: bool,
+) -> None:
     place = (state.uuid, moref_of(key))
-    contests.close(place)
+    inheritance = contests.close(place)
+    if inheritance is not None:
+        _lapse(plan, inheritance, bindings, contests, deleted=deleted)
     if place[1] in state.images:
         plan.images_gone.add(place[1])
+
+
+def _lapse(
+    plan: Plan, server_uuid: str, bindings: Bindings, contests: Contests, *, deleted: bool
+) -> None:
+    """End a server that was handed on to a virtual machine that has gone before it took it."""
+    handed_on = [row for row in plan.handed_on if row.uuid == server_uuid]
+    for row in handed_on:
+        plan.handed_on.remove(row)
+    known = bindings.get(server_uuid)
+    if not handed_on and known is not None and known.state is ServerState.UNMANAGED:
+        handed_on = [known]
+    for row in handed_on:
+        reason = "its virtual machine is gone, and so is the other with its UUID"
+        end_server(plan, row, contests, delete=deleted, reason=reason)
 
 
 def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -> None:

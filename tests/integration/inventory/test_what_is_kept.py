@@ -15,6 +15,7 @@ from tests.fakes.site import Site
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
+DELETED = link_pb2.REMOVAL_REASON_DELETED
 UNCONFIRMED = link_pb2.REMOVAL_REASON_UNCONFIRMED
 
 
@@ -148,6 +149,34 @@ def test_newcomer_inherits_the_server_when_the_first_is_gone(
     assert machine is not None
     assert machine.reference.value == "vm-copy"
     assert ("instance.delete.end", first) not in [(k.value, u) for k, u in stage.told.said]
+
+
+@pytest.mark.parametrize("end", [DELETED, link_pb2.REMOVAL_REASON_UNMANAGED])
+@pytest.mark.parametrize("first_goes_first", [True, False])
+def test_server_ends_when_the_heir_goes_together_with_the_first(
+    stage: Stage, site: Site, edge: FeedEdge, first_goes_first: bool, end: int
+) -> None:
+    first = site.instance_uuid("vm-1")
+    edge.changes(site.add_machine("vm-copy", instance_uuid=first))
+    gone = [site.remove("VirtualMachine:vm-1"), site.remove("VirtualMachine:vm-copy", end)]
+
+    edge.changes(*(gone if first_goes_first else reversed(gone)))
+
+    assert first not in stage.servers_of(site)
+    assert edge.synchronise() == 0
+
+
+def test_server_ends_when_the_heir_goes_before_it_could_take_it(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    first = site.instance_uuid("vm-1")
+    edge.changes(site.add_machine("vm-copy", instance_uuid=first))
+    edge.send_batch(link_pb2.LANE_CHANGES, [], [site.remove("VirtualMachine:vm-1")])
+
+    edge.changes(site.remove("VirtualMachine:vm-copy"))
+
+    stage.eventually(lambda: first not in stage.servers_of(site), "end of the server")
+    assert edge.synchronise() == 0
 
 
 def test_machine_moved_to_another_vcenter_keeps_its_server(
