@@ -41,16 +41,20 @@ def make_site(
     terminal: Callable[[str], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> MakeSite:
-    """Makes sites: `with make_site(machines=300) as site:`; more keywords are vcsim's flags."""
+    """Makes sites: `with make_site(300) as site:`; more keywords are vcsim's flags."""
     numbers = iter(range(request.config.getoption(OPTION) * 100, 2**62))
 
     @contextmanager
-    def make(machines: int, **flags: str | int | float) -> Iterator[Site]:
+    def make(
+        machines: int, in_first: int | None = None, **flags: str | int | float
+    ) -> Iterator[Site]:
         DEPLOYMENT.stop()
         terminal(f"making a vCenter with {machines} virtual machines")
         vcenter = VCenter(next(numbers), **flags)
         try:
-            vcenter.start(tmp_path_factory.mktemp("vcenter"), machines)
+            half = machines // 2
+            files = tmp_path_factory.mktemp("vcenter")
+            vcenter.start(files, machines, half if in_first is None else in_first)
             site = Site(vcenter, cloud)
             yield site
             site.leave()

@@ -12,6 +12,8 @@ from tests.faults.victims import VICTIMS, Victim
 pytestmark = pytest.mark.cloud
 
 MACHINES = 300
+FEW = 10
+"""In the cluster that is there already, so that the other's sync has a middle too."""
 SLOW = {"method_delay": "RetrievePropertiesEx:300"}
 """The edge reads 100 machines a call and sends them on: so there is a middle to be hit."""
 POLL_SECONDS = 0.01
@@ -37,7 +39,7 @@ def test_first_sync_survives_the_kill_of(name: str, make_site: MakeSite) -> None
 def test_first_sync_of_a_second_cluster_survives_the_kill_of_the_firsts_worker(
     make_site: MakeSite,
 ) -> None:
-    with make_site(MACHINES, **SLOW) as site:
+    with make_site(MACHINES, in_first=FEW, **SLOW) as site:
         site.configure([CLUSTERS[0]])
         site.deployment.start()
         site.wait_until_served()

@@ -62,14 +62,14 @@ class VCenter:
         self._seed = seed
         self.administrator: VCenterSession
 
-    def start(self, files: Path, machines: int) -> None:
-        """Start afresh, with so many virtual machines spread over the clusters."""
+    def start(self, files: Path, machines: int, in_first: int) -> None:
+        """Start afresh, with so many virtual machines, so many of them in the first cluster."""
         self.simulator.stop()
         self.simulator.start()
         self.administrator = VCenterSession(vcenter_settings(self.simulator, files))
         self.administrator.connect()
         if machines:
-            self._build(files, machines)
+            self._build(files, machines, in_first)
 
     def restart(self) -> None:
         """Start it again after its end, with the machines that its flags name."""
@@ -77,7 +77,7 @@ class VCenter:
         self.__dict__.pop("pools", None)
         self.administrator.connect()
 
-    def _build(self, files: Path, machines: int) -> None:
+    def _build(self, files: Path, machines: int, in_first: int) -> None:
         # The simulator makes a machine's UUIDs of its path, and so of the datastore's name.
         hosts = self.simulator.govc("find", "/", "-type", "h").split()
         self.simulator.govc(
@@ -91,7 +91,7 @@ class VCenter:
         )
         first = self.machine(FIRST)
         for number in range(1, machines):
-            self.clone(first, f"machine-{number}", CLUSTERS[number % len(CLUSTERS)])
+            self.clone(first, f"machine-{number}", CLUSTERS[number >= in_first])
         eventually(lambda: len(self.objects(vim.VirtualMachine)), machines, BUILD_SECONDS)
 
     def stop(self) -> None:

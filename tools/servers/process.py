@@ -25,6 +25,19 @@ def _start_time(pid: int) -> str | None:
     return None if state in "ZX" else fields[18]
 
 
+def _group_lives(leader: int) -> bool:
+    """Whether any process of a group is there; what has ended holds no port any more."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = file.read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, group, *_ = text.rpartition(")")[2].split()
+        if int(group) == leader and state not in "ZX":
+            return True
+    return False
+
+
 @dataclass
 class Daemon:
     """One background process in a session of its own, with a log file and a pid file."""
@@ -108,8 +121,11 @@ class Daemon:
         if pid is None:
             raise ServerError(f"{self.name} is not running")
         self._signal(pid, signal.SIGKILL)
-        if not self._wait_gone(self.stop_seconds):
-            raise ServerError(f"{self.name} outlived SIGKILL")
+        deadline = time.monotonic() + self.stop_seconds
+        while _group_lives(pid):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} outlived SIGKILL")
+            time.sleep(POLL_SECONDS)
 
     def suspend(self) -> None:
         """Freeze the process: its connections stay open and nothing answers."""
