@@ -2,17 +2,28 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import amqp
 
 from tools.servers import packages
-from tools.servers.process import Daemon
-from tools.servers.state import LOOPBACK, Port, ServerError, folder, password, require_free
+from tools.servers.process import POLL_SECONDS, Daemon
+from tools.servers.state import (
+    LOOPBACK,
+    Port,
+    ServerError,
+    folder,
+    password,
+    port_is_free,
+    require_free,
+)
 
 NAME = "rabbitmq"
 USER = "vsg"
 START_SECONDS = 90
+END_SECONDS = 60
+NODE_PORTS = (Port.RABBITMQ, Port.RABBITMQ_DISTRIBUTION)
 CONFIGURATION = """\
 listeners.tcp.local = 127.0.0.1:{port}
 default_user = {user}
@@ -43,7 +54,7 @@ class RabbitMQ:
         node = self._node()
         if node.pid is None:
             self._start_port_mapper()
-            for port in (Port.RABBITMQ, Port.RABBITMQ_DISTRIBUTION):
+            for port in NODE_PORTS:
                 require_free(port, "RabbitMQ")
             self._write_configuration()
             node.start()
@@ -55,8 +66,16 @@ class RabbitMQ:
         self._port_mapper().stop()
 
     def kill(self) -> None:
-        """Let the node crash; its port mapper stays."""
+        """Let the node crash; its port mapper stays.
+
+        Returns when it can be started again: its threads end after its process seems to have.
+        """
         self._node().kill()
+        deadline = time.monotonic() + END_SECONDS
+        while not all(port_is_free(port.number) for port in NODE_PORTS):
+            if time.monotonic() > deadline:
+                raise ServerError(f"RabbitMQ holds its ports {END_SECONDS} s after its end")
+            time.sleep(POLL_SECONDS)
 
     def answers(self) -> bool:
         """Whether a login works."""
