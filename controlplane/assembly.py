@@ -136,7 +136,7 @@ class ControlPlane:
         self._ending.callback(ledger.stop)
         postponed.start()
         self._ending.callback(postponed.stop)
-        servicer = ComputeBridgeServicer(ledger, queries, dispatcher, supervisor.worker_called)
+        servicer = ComputeBridgeServicer(ledger, queries, dispatcher, supervisor.worker_started)
         self._start_bridge(servicer, socket)
         self._ending.callback(gateway.drain, "the control plane stops")
         supervisor.start()

@@ -110,9 +110,11 @@ class Bridge:
             self._ask(lambda: self._stub.ListInstances(request, timeout=QUERY_SECONDS)).instances
         )
 
-    def resources(self) -> compute_pb2.GetClusterResourcesResponse:
-        """Return totals and usage of this compute host."""
-        request = compute_pb2.GetClusterResourcesRequest(compute_host=self.compute_host)
+    def resources(self, *, started: bool = False) -> compute_pb2.GetClusterResourcesResponse:
+        """Return totals and usage of this compute host; tell whether Nova's start is over."""
+        request = compute_pb2.GetClusterResourcesRequest(
+            compute_host=self.compute_host, started=started
+        )
         return self._ask(lambda: self._stub.GetClusterResources(request, timeout=QUERY_SECONDS))
 
     def template(self, image_id: str) -> compute_pb2.GetTemplateResponse:

@@ -67,8 +67,11 @@ class GatewayDriver(driver.ComputeDriver):
     # Resources
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
-        """Return the one node. Raises ``VirtDriverNotReady`` before the first parity."""
-        return [self._resources().hypervisor_hostname]
+        """Return the one node. Raises ``VirtDriverNotReady`` before the first parity.
+
+        First asked when Nova has taken up its instances (nova/service.py:start, pre_start_hook).
+        """
+        return [self._resources(started=True).hypervisor_hostname]
 
     def get_nodenames_by_uuid(self, refresh: bool = False) -> dict[str, str]:
         """Return the one node by UUID. Raises ``VirtDriverNotReady``."""
@@ -106,9 +109,9 @@ class GatewayDriver(driver.ComputeDriver):
             "instance": instance.uuid,
         }
 
-    def _resources(self) -> compute_pb2.GetClusterResourcesResponse:
+    def _resources(self, *, started: bool = False) -> compute_pb2.GetClusterResourcesResponse:
         try:
-            found = self._bridge.resources()
+            found = self._bridge.resources(started=started)
         except BridgeUnavailable as error:
             LOG.warning("resources are not known: %s", error)
             raise exception.VirtDriverNotReady() from error

@@ -130,11 +130,11 @@ class Supervisor:
         host = self._hosts.get(cluster_uuid)
         return host.worker.status() if host else WorkerStatus("stopped", 0)
 
-    def worker_called(self, compute_host: str) -> None:
-        """A worker has asked the control plane something: it is past its imports."""
+    def worker_started(self, compute_host: str) -> None:
+        """A worker has taken up its servers: the next one may start."""
         for host in list(self._hosts.values()):
             if host.row.compute_host == compute_host and host.worker.starting:
-                self._post(host.worker.called)
+                self._post(host.worker.has_started)
 
     # Events, in the supervisor's thread
 

@@ -19,13 +19,17 @@ LONGEST_DELAY = 120.0
 """Seconds between attempts to start a worker that ends by itself."""
 PROVEN_SECONDS = 300.0
 """A worker that ran this long begins again with the first delay."""
-START_SECONDS = 120.0
-"""A worker that has not called the control plane by then gives its place in the queue away."""
+START_SECONDS = 600.0
+"""A worker that has not taken up its servers by then gives its place in the queue away."""
 KILL_SECONDS = SHUTDOWN_SECONDS + 15.0
 
 
 class StartQueue(Protocol):
-    """Lets few workers start at a time: each takes 8 seconds of a processor."""
+    """Lets few workers start at a time.
+
+    Each takes seconds of a processor, and the conductor's time to load its servers: ten that load
+    1,000 each at once wait until their requests time out, and begin again.
+    """
 
     def may_start(self) -> bool:
         """Tell whether one more may begin now."""
@@ -67,7 +71,7 @@ class Worker:
 
     @property
     def starting(self) -> bool:
-        """A process runs and has not called the control plane yet."""
+        """A process runs and has not taken up its servers yet."""
         return self._state == "starting"
 
     def status(self) -> WorkerStatus:
@@ -90,7 +94,7 @@ class Worker:
         """Bring the process nearer to what is wanted."""
         if self._process is not None:
             if self.starting and now - self._times.started > START_SECONDS:
-                self._state, self._message = "running", "has not called the control plane yet"
+                self._state, self._message = "running", "has not taken up its servers yet"
             if not self.wanted or self._stale:
                 self._end(now)
         elif self.wanted and now >= self._times.retry and queue.may_start():
@@ -112,8 +116,8 @@ class Worker:
             return self._times.started + START_SECONDS if self.starting else inf
         return self._times.retry if self.wanted and self._times.retry > now else inf
 
-    def called(self) -> None:
-        """The worker has called the control plane: it is past its imports."""
+    def has_started(self) -> None:
+        """The worker has taken up its servers."""
         if self.starting:
             self._state, self._message = "running", ""
             log.info("worker runs %s", self._context())

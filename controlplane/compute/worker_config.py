@@ -20,6 +20,9 @@ Section = Mapping[str, str | int]
 
 LOG_SIZE_MB = 20
 LOG_FILES = 5
+RESPONSE_SECONDS = 180
+"""How long a conductor may take to answer: 1,000 servers take one that is busy more than Nova's own
+60 seconds, after which the worker ends."""
 SHUTDOWN_SECONDS = 60
 """Seconds that Nova gives its running tasks and its threads when a worker stops."""
 
@@ -86,6 +89,8 @@ def _sections(settings: WorkerSettings) -> dict[str, Section]:
             **bus,
             **_VCENTER_IS_THE_TRUTH,
             "update_resources_interval": 600,
+            # A start loads every server of the host in one answer of the conductor's.
+            "rpc_response_timeout": RESPONSE_SECONDS,
             "graceful_shutdown_timeout": SHUTDOWN_SECONDS,
             "manager_shutdown_timeout": SHUTDOWN_SECONDS - 20,
             **_logging(directory / "worker.log"),

@@ -37,14 +37,14 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         ledger: Ledger,
         inventory: ComputeInventory,
         dispatcher: EdgeDispatcher,
-        called: Callable[[str], None] = lambda compute_host: None,
+        started: Callable[[str], None] = lambda compute_host: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``called`` is told which worker has asked for its resources, its first question."""
+        """``started`` is told which worker has taken up its servers."""
         self._ledger = ledger
         self._inventory = inventory
         self._dispatcher = dispatcher
-        self._called = called
+        self._started = started
         self._now = now
 
     def Execute(
@@ -95,7 +95,8 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         self, request: compute_pb2.GetClusterResourcesRequest, context: grpc.ServicerContext
     ) -> compute_pb2.GetClusterResourcesResponse:
         """Totals and usage of one cluster."""
-        self._called(request.compute_host)
+        if request.started:
+            self._started(request.compute_host)
         try:
             cluster = self._inventory.cluster(request.compute_host)
             found = self._inventory.resources(request.compute_host)

@@ -37,7 +37,9 @@ def main() -> int:
         return 1
     finally:
         figures.show(console, measured)
-    figures.write(PAGE, measured, datetime.datetime.now(datetime.UTC), scenario.NOTES)
+    now = datetime.datetime.now(datetime.UTC)
+    every = figures.with_other_sizes(measured, folder("bench"), f"{now:%Y-%m-%d}")
+    figures.write(PAGE, every, now, scenario.NOTES)
     console.print(f"written to {PAGE.relative_to(CHECKOUT)}")
     return 0
 

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ PLOTTED = (
     ("control plane resident at the end", "MiB"),
 )
 """What is drawn against size, and its unit."""
+STORED = "figures.json"
 HEADINGS = ("VMs", "what", "ours", "peer", "peer's", "ratio")
 
 
@@ -58,6 +60,20 @@ def show(console: Console, figures: Sequence[Figure]) -> None:
     for figure in figures:
         table.add_row(*figure.cells())
     console.print(table)
+
+
+def with_other_sizes(figures: Sequence[Figure], place: Path, today: str) -> list[Figure]:
+    """Return ``figures`` with those that other runs of the same day measured at other sizes.
+
+    Keeps all of them in ``place`` for the next run.
+    """
+    file = place / STORED
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    sizes = {figure.size for figure in figures}
+    others = [Figure(**one) for one in stored.get(today, []) if one["size"] not in sizes]
+    every = sorted([*others, *figures], key=lambda one: one.size)
+    file.write_text(json.dumps({today: [dataclasses.asdict(one) for one in every]}))
+    return every
 
 
 def write(page: Path, figures: Sequence[Figure], now: datetime.datetime, notes: str) -> None:

@@ -227,16 +227,20 @@ class GetClusterResourcesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPUTE_HOST_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
     compute_host: _builtins.str
     """The compute host of the worker."""
+    started: _builtins.bool
+    """Nova has taken up its servers: the worker's start is over, and another may begin."""
     def __init__(
         self,
         *,
         compute_host: _builtins.str = ...,
+        started: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_host", b"compute_host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_host", b"compute_host", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -96,7 +96,7 @@ class Site:
         ledger.start()
         server = bridge_server(16)
         servicer = ComputeBridgeServicer(
-            ledger, self.inventory, self.edge, self.supervisor.worker_called
+            ledger, self.inventory, self.edge, self.supervisor.worker_started
         )
         compute_pb2_grpc.add_ComputeBridgeServicer_to_server(servicer, server)
         listen_on_socket(server, self._folder / "bridge.sock")

@@ -53,7 +53,7 @@ def test_worker_starts_and_runs_once_it_has_called(stage: Stage) -> None:
     stage.complete(row)
     eventually(lambda: pid_of(stage))
     assert stage.supervisor.worker_status(row.uuid).state == "starting"
-    stage.supervisor.worker_called("c1-1a2b3c4d")
+    stage.supervisor.worker_started("c1-1a2b3c4d")
     eventually(lambda: stage.supervisor.worker_status(row.uuid).state == "running")
 
 
@@ -156,7 +156,7 @@ def test_workers_start_one_after_another(stage: Stage) -> None:
     assert sum(bool(pid_of(stage, number)) for number in (1, 2, 3)) == 1
     eventually(
         lambda: (
-            [stage.supervisor.worker_called(row.compute_host) for row in rows]
+            [stage.supervisor.worker_started(row.compute_host) for row in rows]
             and all(pid_of(stage, number) for number in (1, 2, 3))
         )
     )
