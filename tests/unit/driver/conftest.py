@@ -45,6 +45,8 @@ class ControlPlane:
         self, database: Database, socket: Path, edge: ScriptedEdge, inventory: ScriptedInventory
     ) -> None:
         self.history = OperationHistory(database)
+        self.started: list[str] = []
+        """Compute hosts whose workers have taken up their servers."""
         self.socket = socket
         self._database = database
         self._edge = edge
@@ -57,7 +59,9 @@ class ControlPlane:
         self._edge.events = self.ledger
         self.ledger.start()
         self._server = bridge_server(8)
-        servicer = ComputeBridgeServicer(self.ledger, self._inventory, self._edge)
+        servicer = ComputeBridgeServicer(
+            self.ledger, self._inventory, self._edge, self.started.append
+        )
         compute_pb2_grpc.add_ComputeBridgeServicer_to_server(servicer, self._server)
         listen_on_socket(self._server, self.socket)
         self._server.start()

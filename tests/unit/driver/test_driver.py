@@ -56,6 +56,17 @@ def test_machine_runs_on_when_powering_off_is_only_a_step_of_what_is_not_offered
     assert edge.received == []
 
 
+def test_the_next_worker_waits_until_this_one_has_taken_up_its_servers(
+    driver: GatewayDriver, control_plane: ControlPlane
+) -> None:
+    """In nova-compute's order: the node's identity, its instances, then the first audit."""
+    driver.get_nodenames_by_uuid()
+    driver.list_instance_uuids()
+    assert control_plane.started == []
+    driver.get_available_nodes()
+    assert control_plane.started == [HOST]
+
+
 def test_state_right_after_an_operation_is_the_one_it_ended_with(
     driver: GatewayDriver, edge: ScriptedEdge, instance: Any
 ) -> None:
