@@ -65,6 +65,10 @@ NOTES = """\
 def measure(size: int, vcenter: Vcsim, storm_seconds: float, steps: Steps) -> Iterator[Figure]:
     """Measure at one size; leaves nothing in OpenStack. Raises ``ServerError``."""
     DEPLOYMENT.stop()
+    if _left_servers():
+        with steps.step("taking out what a run that was broken off has left"):
+            DEPLOYMENT.leave(vcenter, PARITY_SECONDS)
+            DEPLOYMENT.stop()
     DEPLOYMENT.configure(vcenter, [ALL])
     DEPLOYMENT.control_plane.start()
     observer = Observer(DEPLOYMENT)
@@ -217,6 +221,11 @@ def _edge_start_to_parity(observer: Observer) -> float:
     DEPLOYMENT.edge.start()
     edge = observer.wait_for_parity(before, PARITY_SECONDS)
     return (edge.parity_at.ToNanoseconds() - before) / 1e9
+
+
+def _left_servers() -> int:
+    with latency.cell() as rows:
+        return rows.servers("dc0-c%")
 
 
 def _wait_for_servers(host_pattern: str, count: int) -> None:

@@ -2,18 +2,19 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pyVim.connect import Disconnect, SmartConnect
-from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 
+from tools.servers.state import ServerError
 from tools.servers.vcsim import Vcsim
 
 DATACENTER = "DC0"
 TOLD_SECONDS = 30
+ENDED = ("success", "error")
 
 
 class Administrator:
@@ -56,34 +57,53 @@ class Administrator:
         return machine.ReconfigVM_Task(vim.vm.ConfigSpec(numCPUs=processors))
 
     def finish(self, task: Any) -> None:
-        """Wait for a task's end on the PropertyCollector."""
-        WaitForTask(task, si=self._session)
+        """Wait for a task's end on the PropertyCollector.
+
+        Not by pyVim's ``WaitForTask``, which cannot read what the simulator says of running tasks.
+        """
+        with self._watching(task, vim.Task, "info.state") as told:
+            while told() not in ENDED:
+                continue
 
     def seconds_until_told(self, machine: Any, state: str, begin: Any) -> float:
         """Begin a power change; return the seconds until a bare WaitForUpdatesEx tells it.
 
         The filter is on that one virtual machine and one property: the least that vCenter can do.
         """
+        with self._watching(machine, vim.VirtualMachine, "runtime.powerState") as told:
+            told()
+            started = time.monotonic()
+            begin(machine)
+            while told() != state:
+                continue
+            return time.monotonic() - started
+
+    @contextmanager
+    def _watching(self, target: Any, kind: type, path: str) -> Iterator[Callable[[], str]]:
+        """Give a function that waits for news of one property, at first for its present value."""
         collector: Any = self._content.propertyCollector.CreatePropertyCollector()
+        query: Any = vmodl.query.PropertyCollector
+        options = query.WaitOptions(maxWaitSeconds=TOLD_SECONDS)
+        version = ""
+
+        def told() -> str:
+            nonlocal version
+            answer = collector.WaitForUpdatesEx(version, options)
+            if answer is None:
+                raise ServerError(f"vCenter tells nothing of {target} in {TOLD_SECONDS} s")
+            version = answer.version
+            (change,) = answer.filterSet[0].objectSet[0].changeSet[-1:]
+            return str(change.val)
+
         try:
-            query: Any = vmodl.query.PropertyCollector
             collector.CreateFilter(
                 query.FilterSpec(
-                    objectSet=[query.ObjectSpec(obj=machine)],
-                    propSet=[
-                        query.PropertySpec(type=vim.VirtualMachine, pathSet=["runtime.powerState"])
-                    ],
+                    objectSet=[query.ObjectSpec(obj=target)],
+                    propSet=[query.PropertySpec(type=kind, pathSet=[path])],
                 ),
                 False,
             )
-            options = query.WaitOptions(maxWaitSeconds=TOLD_SECONDS)
-            answer = collector.WaitForUpdatesEx("", options)
-            started = time.monotonic()
-            begin(machine)
-            while True:
-                answer = collector.WaitForUpdatesEx(answer.version, options)
-                if state in str(answer.filterSet):
-                    return time.monotonic() - started
+            yield told
         finally:
             collector.DestroyPropertyCollector()
 
