@@ -103,7 +103,10 @@ def wait_until_empty(place: str, seconds: float, *processes: Daemon) -> None:
     """
 
     def empty(clusters: list[dict[str, Any]]) -> bool:
-        return all(each["state"] == "unmanaged" and not each["servers"] for each in clusters)
+        # None at all is the answer of a control plane that has not begun to listen.
+        return bool(clusters) and all(
+            each["state"] == "unmanaged" and not each["servers"] for each in clusters
+        )
 
     _wait(place, "clusters", empty, seconds, processes)
 
