@@ -22,7 +22,7 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 def alive(pid: int) -> bool:
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before the open, or before the read
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
 
