@@ -24,6 +24,7 @@ from edge.operations.executor import OperationExecutor
 from edge.supervisor import Supervisor
 from edge.tasks import Tasks
 from edge.vcenter.collector import VCenterCollector
+from edge.vcenter.configuration_cache import ConfigurationCache
 from edge.vcenter.operations import ACTIONS, VCenterOperations
 from edge.vcenter.session import VCenterSession
 from edge.version import software_version
@@ -137,7 +138,8 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     limits = OutboxLimits(content_bytes=config.limits.outbox_bytes)
     session = VCenterSession(config.vcenter)
     scope = ManagedScope(config.managed)
-    collector = VCenterCollector(session, scope, own_uuid)
+    cache = ConfigurationCache(config.edge.cache_directory)
+    collector = VCenterCollector(session, scope, own_uuid, cache)
     inventory = Inventory(limits)
     health = Health(inventory)
     operations = VCenterOperations(session, collector, scope)

@@ -50,6 +50,8 @@ class EdgeSettings:
 
     bundle: Path
     """The directory that `vsg-certs stamp` wrote: authority, address, certificate and key."""
+    cache_directory: Path | None = None
+    """Where configurations that were read are kept across restarts; None keeps nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,12 +164,13 @@ class EdgeConfig:
 def load_config(file: Path, environment: Mapping[str, str] = os.environ) -> EdgeConfig:
     """Read and check ``file``.
 
-    ``environment`` gives ``CREDENTIALS_DIRECTORY``, which systemd sets (systemd.exec(5)).
+    ``environment`` gives ``CREDENTIALS_DIRECTORY`` and ``CACHE_DIRECTORY``, which systemd sets
+    (systemd.exec(5)).
     Raises ``ConfigError`` with every problem found.
     """
     tables = Tables(file, read_toml(file))
     config = EdgeConfig(
-        edge=_edge(tables.table("edge")),
+        edge=_edge(tables.table("edge"), environment),
         vcenter=_vcenter(tables.table("vcenter"), environment),
         managed=_managed(tables.table("managed")),
         control_plane=_control_plane(tables.table("control_plane")),
@@ -179,11 +182,14 @@ def load_config(file: Path, environment: Mapping[str, str] = os.environ) -> Edge
     return config
 
 
-def _edge(table: Table) -> EdgeSettings:
+def _edge(table: Table, environment: Mapping[str, str]) -> EdgeSettings:
     bundle = table.path("bundle", "the directory that `vsg-certs stamp` wrote")
     if table.has("bundle") and not bundle.is_dir():
         table.problem("bundle", f"{bundle} is no directory, expected what `vsg-certs stamp` wrote")
-    return EdgeSettings(bundle=bundle)
+    if table.has("cache_directory"):
+        return EdgeSettings(bundle, table.path("cache_directory", "a directory of the edge's own"))
+    given = environment.get("CACHE_DIRECTORY")
+    return EdgeSettings(bundle, Path(given) if given else None)
 
 
 def _vcenter(table: Table, environment: Mapping[str, str]) -> VCenterSettings:

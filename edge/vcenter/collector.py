@@ -15,10 +15,11 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from edge.interfaces import CollectorUpdate, Managed
-from edge.log import CLUSTER, COUNT, OBJECTS, SECONDS, VCENTER, fields
+from edge.log import CLUSTER, COUNT, OBJECTS, RECALLED, SECONDS, VCENTER, fields
 from edge.vcenter import faults
 from edge.vcenter.attributes import AttributeReader, Attributes
 from edge.vcenter.collection import Collection, mark_last
+from edge.vcenter.configuration_cache import ConfigurationCache
 from edge.vcenter.feed import Feed
 from edge.vcenter.fresh_state import FreshStates
 from edge.vcenter.full_read import FullRead
@@ -46,13 +47,18 @@ class VCenterCollector:
         session: VCenterSession,
         managed: Managed,
         machine_uuid: str = "",
+        cache: ConfigurationCache | None = None,
         audit_seconds: float = AUDIT_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``machine_uuid`` is the SMBIOS UUID of the machine that the edge runs on."""
+        """``machine_uuid`` is the SMBIOS UUID of the machine that the edge runs on.
+
+        Without a ``cache`` everything comes from vCenter.
+        """
         self._session = session
         self._managed = managed
         self._machine_uuid = machine_uuid
+        self._cache = cache or ConfigurationCache(None)
         self._audit_seconds = audit_seconds
         self._monotonic = monotonic
         self._reader = ObjectReader(session)
@@ -73,12 +79,23 @@ class VCenterCollector:
             stack.callback(attributes.close)
             picture = self._new_picture()
             reads = PlannedReads(picture, self._reader, self._lock)
-            yield from self._read_everything(picture, reads, attributes.read(), stop)
+            cached = self._cache.load(self._session.vcenter().instance_uuid)
+            read = FullRead(picture, PropertyReader(self._session), reads, cached, self._lock)
+            yield from self._read_everything(picture, read, attributes.read(), stop)
             if stop.is_set():
                 return
+
+            def keep() -> None:
+                with self._lock:
+                    self._cache.store(picture.machines.cacheable())
+
             watch = stack.enter_context(PropertyWatch(self._session))
             feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
-            collection = Collection(picture, feed, self._reader, reads, self._rescoped, self._lock)
+            keep()
+            stack.callback(keep)
+            collection = Collection(
+                picture, feed, self._reader, reads, self._rescoped, read.recalled, keep, self._lock
+            )
             while not stop.is_set():
                 yield from collection.follow()
 
@@ -133,7 +150,7 @@ class VCenterCollector:
     def _read_everything(
         self,
         picture: Picture,
-        reads: PlannedReads,
+        read: FullRead,
         attributes: Attributes,
         stop: threading.Event,
     ) -> Iterator[CollectorUpdate]:
@@ -141,7 +158,6 @@ class VCenterCollector:
         picture.presenter.attribute_names = attributes.names
         picture.presenter.tags = attributes.tags
         vcenter = CollectorUpdate([present_vcenter(self._session.vcenter())])
-        read = FullRead(picture, PropertyReader(self._session), reads, self._lock)
         for update in mark_last(itertools.chain([vcenter], read.updates()), full_read=True):
             if update.complete:
                 # An answer without a session is empty; it must not pass for an empty inventory.
@@ -154,11 +170,13 @@ class VCenterCollector:
             if stop.is_set():
                 return
         _log_scope(picture.topology)
-        seconds = round(self._monotonic() - started, 3)
-        host = self._session.settings.host
-        log.info(
-            "inventory read", extra=fields({VCENTER: host, OBJECTS: objects, SECONDS: seconds})
-        )
+        facts = {
+            VCENTER: self._session.settings.host,
+            OBJECTS: objects,
+            RECALLED: len(read.recalled),
+            SECONDS: round(self._monotonic() - started, 3),
+        }
+        log.info("inventory read", extra=fields(facts))
 
     def _new_picture(self) -> Picture:
         settings = self._session.settings

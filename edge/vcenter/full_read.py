@@ -1,23 +1,26 @@
 """Everything of a vCenter, read once: the structure, where each virtual machine is, then itself.
 
+What the cache has of a virtual machine whose configuration is still the same is not read again:
+then all that the watch would tell of it is read instead of where it is.
+
 The watch is made afterwards and compared with it (``collection``): made before, vCenter would tell
 everything twice, and the first objects would be told only when it has computed all of them.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.answers import parse_objects
+from edge.vcenter.configuration_cache import CachedConfiguration
 from edge.vcenter.picture import Picture
 from edge.vcenter.planned_reads import PlannedReads
 from edge.vcenter.property_collector import PropertyReader
 from edge.vcenter.property_specs import PLACE_PATHS, STRUCTURE, VIRTUAL_MACHINE, spec_of
-from edge.vcenter.references import type_name_of
+from edge.vcenter.references import Key, type_name_of
 
 _STRUCTURE_PATHS: Final = {spec.type: spec.watched for spec in STRUCTURE}
-_MACHINES: Final = {VIRTUAL_MACHINE.type: PLACE_PATHS}
 
 
 class FullRead:
@@ -28,12 +31,16 @@ class FullRead:
         picture: Picture,
         properties: PropertyReader,
         reads: PlannedReads,
+        cached: Mapping[Key, CachedConfiguration],
         lock: threading.Lock,
     ) -> None:
         self._picture = picture
         self._properties = properties
         self._reads = reads
+        self._cached = cached
         self._lock = lock
+        self.recalled: list[Key] = []
+        """Virtual machines whose configuration came from the cache."""
 
     def updates(self) -> Iterator[CollectorUpdate]:
         """Yield all that is managed: structure first, then virtual machines in batches.
@@ -42,7 +49,8 @@ class FullRead:
         """
         for body in self._properties.read_all(_STRUCTURE_PATHS):
             self._take_structure(body)
-        for body in self._properties.read_all(_MACHINES):
+        paths = VIRTUAL_MACHINE.watched if self._cached else PLACE_PATHS
+        for body in self._properties.read_all({VIRTUAL_MACHINE.type: paths}):
             self._take_places(body)
         with self._lock:
             plan = self._picture.plan()
@@ -59,4 +67,8 @@ class FullRead:
     def _take_places(self, body: bytes) -> None:
         with self._lock:
             for found in parse_objects(body):
-                self._picture.place(found)
+                cached = self._cached.get(found.key)
+                if cached is None:
+                    self._picture.place(found)
+                elif self._picture.recall(found, cached):
+                    self.recalled.append(found.key)

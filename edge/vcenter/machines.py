@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from edge.vcenter import values
 from edge.vcenter.answers import Element, ObjectProperties
+from edge.vcenter.configuration_cache import CachedConfiguration
 from edge.vcenter.parser import UnreadablePropertyError, apply_full_read, apply_properties
-from edge.vcenter.property_specs import CHANGE_VERSION
+from edge.vcenter.property_specs import CHANGE_VERSION, VIRTUAL_MACHINE
 from edge.vcenter.references import Key, make_key
 from vsphere_gateway.v1 import inventory_pb2
 
@@ -85,6 +88,38 @@ class MachineRegister:
     def place(self, found: ObjectProperties) -> None:
         """Take where one is, before anything else is known of it."""
         _place(self._machines.setdefault(found.key, Machine()), found.values)
+
+    def recall(self, found: ObjectProperties, cached: CachedConfiguration) -> bool:
+        """Take what is watched of one, and its configuration from the cache.
+
+        Tells whether that was possible: its configuration must be the same and its power too.
+        """
+        machine = self._machines.setdefault(found.key, Machine())
+        _place(machine, found.values)
+        if machine.change_version != cached.change_version:
+            return False
+        try:
+            body = inventory_pb2.VirtualMachine.FromString(cached.state)
+            power_state = body.power_state
+            apply_full_read(found.key, body, found.values, VIRTUAL_MACHINE.watched, found.missing)
+        except (DecodeError, UnreadablePropertyError):
+            return False
+        if body.power_state != power_state:
+            return False
+        machine.state, machine.detailed = body.SerializeToString(), True
+        return True
+
+    def cacheable(self) -> Iterator[tuple[Key, CachedConfiguration]]:
+        """Yield the configurations that are known and complete."""
+        for key, machine in self._machines.items():
+            if (
+                machine.managed
+                and machine.detailed
+                and machine.change_version
+                and not machine.devices_due
+                and not machine.problem
+            ):
+                yield key, CachedConfiguration(machine.change_version, machine.state)
 
     def announce(self, found: ObjectProperties) -> bool:
         """Take what the watch says: everything watched of a new one, changes of a known one.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.answers import ObjectProperties
+from edge.vcenter.configuration_cache import CachedConfiguration
 from edge.vcenter.machines import Machine, MachineRegister
 from edge.vcenter.parser import (
     UnreadablePropertyError,
@@ -70,6 +71,14 @@ class Picture:
         """Take where a virtual machine is: the next plan says whether it is to be read."""
         self.machines.place(found)
         self._touched.add(found.key)
+
+    def recall(self, found: ObjectProperties, cached: CachedConfiguration) -> bool:
+        """Take what is watched of a virtual machine, and the rest from the cache.
+
+        False if it has changed since: the next plan says whether it is to be read.
+        """
+        self._touched.add(found.key)
+        return self.machines.recall(found, cached)
 
     def read(self, found: ObjectProperties, asked: Sequence[str]) -> None:
         """Take what a read of the paths ``asked`` returned."""

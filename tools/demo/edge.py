@@ -14,6 +14,7 @@ START_SECONDS = 30
 CONFIG = """\
 [edge]
 bundle = "{bundle}"
+cache_directory = "cache"
 
 [vcenter]
 host = "{vcenter.host}"
