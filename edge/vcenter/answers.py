@@ -96,6 +96,13 @@ def returned_reference(body: bytes) -> Key:
     return make_key(returned.get("type", ""), returned.text)
 
 
+def references_in(element: Element | None) -> Iterator[Key]:
+    """Yield the references in an ArrayOfManagedObjectReference; None has none."""
+    for reference in element if element is not None else ():
+        if reference.text:
+            yield make_key(reference.get("type", ""), reference.text)
+
+
 def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
     """Yield what RetrievePropertiesEx (or its continuation) returned.
 

@@ -1,7 +1,8 @@
 """Everything of a vCenter, read once: the structure, where each virtual machine is, then itself.
 
-What the cache has of a virtual machine whose configuration is still the same is not read again:
-then all that the watch would tell of it is read instead of where it is.
+Where every host is managed nobody need ask where the virtual machines are: they are read whole at
+once, and that shows it. What the cache has of one whose configuration is still the same is not read
+again: then all that the watch would tell of it is read instead of where it is.
 
 The watch is made afterwards and compared with it (``collection``): made before, vCenter would tell
 everything twice, and the first objects would be told only when it has computed all of them.
@@ -49,6 +50,15 @@ class FullRead:
         """
         for body in self._properties.read_all(_STRUCTURE_PATHS):
             self._take_structure(body)
+        with self._lock:
+            whole = not self._cached and self._picture.is_all_managed()
+        if whole:
+            machines = self._properties.list_all(VIRTUAL_MACHINE.type)
+            yield from self._reads.read_unplaced(machines)
+        else:
+            yield from self._read_placed()
+
+    def _read_placed(self) -> Iterator[CollectorUpdate]:
         paths = VIRTUAL_MACHINE.watched if self._cached else PLACE_PATHS
         for body in self._properties.read_all({VIRTUAL_MACHINE.type: paths}):
             self._take_places(body)

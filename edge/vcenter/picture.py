@@ -177,6 +177,11 @@ class Picture:
                 self._present(update, key, machine)
         return update
 
+    def is_all_managed(self) -> bool:
+        """Tell whether every host that vCenter has shown belongs to a managed cluster."""
+        self._refresh()
+        return self.topology.is_all_managed
+
     def is_managed(self, machine: Machine) -> bool | None:
         """Tell whether a virtual machine is managed; None while nobody can know."""
         managed = self.topology.managed

@@ -35,6 +35,28 @@ class PlannedReads:
         """Read everything of virtual machines, and yield it in batches. Raises likewise."""
         yield from self._read_and_present(keys, VIRTUAL_MACHINE.all_paths)
 
+    def read_unplaced(self, keys: Sequence[Key]) -> Iterator[CollectorUpdate]:
+        """Read everything of virtual machines of which nobody knows yet where they are.
+
+        What is managed is yielded in batches, each after the structure that it makes needed.
+        Raises likewise.
+        """
+        yield from self._carry_out_present()
+        paths, waiting = VIRTUAL_MACHINE.all_paths, 0
+        for found in self._reader.read(keys, paths, VIRTUAL_MACHINE.type):
+            with self._lock:
+                self._picture.read(found, paths)
+            waiting += 1
+            if waiting == OBJECTS_AT_ONCE:
+                yield from self._carry_out_present()
+                waiting = 0
+        yield from self._carry_out_present()
+
+    def _carry_out_present(self) -> Iterator[CollectorUpdate]:
+        with self._lock:
+            plan = self._picture.plan()
+        return self.carry_out(plan)
+
     def _read_and_present(
         self, keys: Sequence[Key], paths: Sequence[str]
     ) -> Iterator[CollectorUpdate]:

@@ -6,15 +6,20 @@ Source: vSphere Web Services API, PropertyCollector and ViewManager.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
 from edge.log import ERROR, NAME, OBJECT, fields
 from edge.vcenter import faults
-from edge.vcenter.answers import continuation_token, returned_reference
-from edge.vcenter.property_specs import TYPE_SPECS, VIEW_TYPES, TypeSpec
+from edge.vcenter.answers import (
+    continuation_token,
+    parse_objects,
+    references_in,
+    returned_reference,
+)
+from edge.vcenter.property_specs import TYPE_SPECS, TypeSpec, view_types
 from edge.vcenter.references import Key
 from edge.vcenter.session import CALL_DEADLINE_SECONDS, WAIT_MARGIN_SECONDS, VCenterSession
 
@@ -68,11 +73,24 @@ class PropertyReader:
         The view is made afresh: the watch's own may miss what came later (vcsim's misses hosts).
         Raises likewise.
         """
-        view = self._create_view()
+        view = self._create_view(paths)
         try:
             sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
             root = f"<objectSet>{_object('obj', self._session.root_folder)}</objectSet>"
             yield from self._retrieve(f"<specSet>{sets}{root}{_through(view)}</specSet>")
+        finally:
+            self._free("DestroyView", view)
+
+    def list_all(self, type_name: str) -> list[Key]:
+        """Return the keys of all objects of a type that vCenter shows. Raises likewise."""
+        view = self._create_view([type_name])
+        try:
+            return [
+                key
+                for body in self.read([view], ["view"], "ContainerView")
+                for found in parse_objects(body)
+                for key in references_in(found.values.get("view"))
+            ]
         finally:
             self._free("DestroyView", view)
 
@@ -86,8 +104,8 @@ class PropertyReader:
             )
             yield body
 
-    def _create_view(self) -> Key:
-        types = "".join(f"<type>{name}</type>" for name in VIEW_TYPES)
+    def _create_view(self, wanted: Iterable[str]) -> Key:
+        types = "".join(f"<type>{name}</type>" for name in view_types(wanted))
         container = _object("container", self._session.root_folder)
         return returned_reference(
             self._call(
@@ -128,7 +146,7 @@ class PropertyWatch(PropertyReader):
         self._collector: Key = ""
         self._view: Key = ""
         try:
-            self._view = self._create_view()
+            self._view = self._create_view(spec.type for spec in TYPE_SPECS)
             self._collector = returned_reference(self._call("CreatePropertyCollector", _COLLECTOR))
             self._create_filter()
         except faults.VCenterError:

@@ -7,6 +7,7 @@ they change. Every path is as narrow as the field that it fills.
 """
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 CHANGE_VERSION: Final = "config.changeVersion"
@@ -143,11 +144,6 @@ STRUCTURE: Final = (
 
 TYPE_SPECS: Final = (*STRUCTURE, VIRTUAL_MACHINE)
 
-VIEW_TYPES: Final = tuple(
-    spec.type for spec in TYPE_SPECS if spec.type != "DistributedVirtualPortgroup"
-)
-"""For CreateContainerView; a port group is a Network."""
-
 PLACE_PATHS: Final = ("parent", "resourcePool", "datastore", "runtime.host", "config.template")
 """What says of a virtual machine whether it is managed."""
 
@@ -169,3 +165,10 @@ _BY_TYPE: Final = {name: spec for spec in TYPE_SPECS for name in (spec.type, *sp
 def spec_of(type_name: str) -> TypeSpec | None:
     """Return the spec that covers a reference's type, None for a type that is not read."""
     return _BY_TYPE.get(type_name)
+
+
+def view_types(wanted: Iterable[str]) -> Iterator[str]:
+    """Yield the types to name in CreateContainerView: there, a port group is a Network."""
+    for name in wanted:
+        if name != "DistributedVirtualPortgroup":
+            yield name

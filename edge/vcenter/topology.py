@@ -100,6 +100,15 @@ class Topology:
                 managed.portgroups[network.portgroup_key] = key
         self.managed = managed
 
+    @property
+    def is_all_managed(self) -> bool:
+        """Every host belongs to a managed cluster, as of the last ``refresh``."""
+        return all(
+            key in self.managed.hosts
+            for key, state in self._objects.items()
+            if state.HasField("host")
+        )
+
     def owner_of(self, pool: Key, host: Key) -> Key:
         """Return the compute resource of a virtual machine's resource pool, else of its host.
 
