@@ -109,7 +109,8 @@ class ConfigurationCache:
         log.debug("configurations kept", extra=fields({COUNT: len(changed)}))
 
     def _open(self) -> sqlite3.Connection:
-        self._file.touch(mode=0o600)
+        if not self._file.exists():
+            self._file.touch(mode=0o600)
         connection = sqlite3.connect(self._file, timeout=_LOCKED_SECONDS)
         connection.execute(_TABLE)
         return connection
@@ -126,7 +127,10 @@ class ConfigurationCache:
             extra=fields({NAME: self._file, ERROR: error}),
         )
         self._directory, self._stored = None, {}
-        if isinstance(error, sqlite3.DatabaseError):
+        # A full disk or a locked file is an OperationalError.
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        ):
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
 

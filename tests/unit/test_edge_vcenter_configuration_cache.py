@@ -100,7 +100,7 @@ def test_failed_write_leaves_what_was_there(
 
     class FullDisk(sqlite3.Connection):
         def executemany(self, *given: object) -> sqlite3.Cursor:
-            raise OSError(28, "No space left on device")
+            raise sqlite3.OperationalError("database or disk is full")
 
     cache = ConfigurationCache(tmp_path)
     cache.load(VCENTER)
@@ -110,7 +110,7 @@ def test_failed_write_leaves_what_was_there(
     )
     cache.store({})
     monkeypatch.undo()
-    assert "No space left" in caplog.text
+    assert "not usable" in caplog.text
     assert load(tmp_path) == MACHINES
 
 
