@@ -114,7 +114,7 @@ class TaskRunner:
         kind = OperationCancelledError if control.cancelled else DeadlinePassedError
         end = control.now() + self._cancel(task)
         # What vCenter does not let be cancelled may have ended just now.
-        watch.update(read_properties(self._session, task, watch.paths))
+        watch.refresh(lambda: read_properties(self._session, task, watch.paths))
         while (state := watch.values().get("info.state")) not in _ENDED:
             if not watch.wait(max(0.0, end - control.now())):
                 raise kind(f"the operation was {why}, but vCenter still runs {task._moId}")

@@ -5,6 +5,7 @@ WaitForUpdatesEx for them all (vSphere Web Services API, PropertyCollector). A f
 session that it was made in: then all are made again, and the watches go on.
 """
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -44,6 +45,8 @@ class Watch:
         self._close = close
         self._lock = threading.Lock()
         self._values: dict[str, Any] = {}
+        self._told = 0
+        """Grows with everything that the watch tells."""
         self._error: faults.VCenterError | None = None
 
     def __enter__(self) -> Self:
@@ -74,10 +77,24 @@ class Watch:
         return self.changed.wait(timeout)
 
     def update(self, values: dict[str, Any], error: faults.VCenterError | None = None) -> None:
-        """Take new values, or the error that ends the watch."""
+        """Take new values that the watch tells, or the error that ends it."""
         with self._lock:
+            self._told += 1
             self._values.update(values)
             self._error = self._error or error
+        self.changed.set()
+
+    def refresh(self, read: Callable[[], dict[str, Any]]) -> None:
+        """Take what ``read`` returns; what the watch tells meanwhile may be newer, and stays.
+
+        Raises what ``read`` raises.
+        """
+        with self._lock:
+            before = self._told
+        values = read()
+        with self._lock:
+            overtaken = self._told != before
+            self._values = values | self._values if overtaken else self._values | values
         self.changed.set()
 
 
@@ -109,7 +126,7 @@ class PropertyWatcher:
         try:
             # A filter made while another thread waits may be reported late (by vcsim not before
             # something else changes): the first values are read, not awaited.
-            watch.update(read_properties(self._session, target, watch.paths))
+            watch.refresh(lambda: read_properties(self._session, target, watch.paths))
         except faults.VCenterError:
             self._end(watch)
             raise
@@ -242,8 +259,9 @@ class PropertyWatcher:
         with self._condition:
             watches = list(self._filters.values())
         for watch in watches:
+            read = functools.partial(read_properties, self._session, watch.target, watch.paths)
             try:
-                watch.update(read_properties(self._session, watch.target, watch.paths))
+                watch.refresh(read)
             except faults.ManagedObjectNotFoundError as error:
                 watch.update({}, error)
                 self._end(watch)
