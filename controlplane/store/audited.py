@@ -77,6 +77,11 @@ class OwnAudited:
             )
             return {row[0]: _held(row) for row in connection.execute(query).tuples()}
 
+    def bodies(self, vcenter_uuid: str, references: Collection[str]) -> dict[str, bytes]:
+        """Return what is stored of some objects, serialised."""
+        with self._database.read() as connection:
+            return objects.bodies(connection, vcenter_uuid, references)
+
     def every_object(self, vcenter_uuid: str) -> Iterator[HeldObject]:
         """Yield what is held of a vCenter."""
         with self._database.read() as connection:

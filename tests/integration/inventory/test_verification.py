@@ -243,6 +243,21 @@ def test_what_is_held_differently_is_named(stage: Stage, site: Site) -> None:
     assert fields(stage, site) == {("own", "Folder:group-web", "objects")}
 
 
+def test_free_space_is_not_compared_and_all_else_of_a_datastore_is(
+    stage: Stage, site: Site
+) -> None:
+    key = "Datastore:datastore-1"
+    site.change(key, lambda one: setattr(one.datastore, "free_bytes", 1))
+    assert stage.look(site).differences == []
+    site.change(key, lambda one: setattr(one.datastore, "shared", False))
+    assert fields(stage, site) == {("own", key, "objects.content_hash")}
+    site.change(key, lambda one: setattr(one.datastore, "shared", True))
+    assert stage.look(site).differences == []
+    altered = objects.update().where(objects.c.reference == key).values(content_hash=bytes(16))
+    execute(stage, "own", altered)
+    assert fields(stage, site) == {("own", key, "objects.content_hash")}
+
+
 def test_what_vcenter_has_and_nobody_told_is_named(stage: Stage, site: Site) -> None:
     site.add_machine("vm-new")
     assert fields(stage, site) == {("own", "VirtualMachine:vm-new", "objects")}
