@@ -120,6 +120,15 @@ class VCenterState:
                 return True
         return False
 
+    def mounting(self, datastore: str) -> list[str]:
+        """Return the keys of the clusters that mount a datastore."""
+        bodies = ((key, self.topology.get(key)) for key in self.clusters)
+        return [
+            key
+            for key, body in bodies
+            if body is not None and datastore in map(key_of, body.datastores)
+        ]
+
     def host_uuids(self, key: str) -> tuple[str, ...]:
         """Return the hardware UUIDs of a cluster's hosts as far as they are known, sorted."""
         body = self.topology.get(key)

@@ -32,6 +32,16 @@ def meet(
         if cluster in state.clusters:
             state.touch(cluster, clock)
             _doubt(state, plan, cluster)
+    elif kind == inventory_pb2.OBJECT_KIND_DATASTORE and _usable(known) != _usable(one.datastore):
+        for cluster in state.mounting(key):
+            state.touch(cluster, clock)
+
+
+def _usable(datastore: inventory_pb2.Datastore | None) -> int:
+    """Return what of a datastore counts in a cluster's totals, in bytes."""
+    if datastore is None or not datastore.accessible or datastore.in_maintenance_mode:
+        return 0
+    return datastore.capacity_bytes
 
 
 def _meet_cluster(

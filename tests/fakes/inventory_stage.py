@@ -38,7 +38,7 @@ from controlplane.store.nova.audited import NovaAudited
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
-from controlplane.store.nova.tables import INSTANCES
+from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 from controlplane.store.nova.writer import NovaServers
 from controlplane.verification.findings import Findings
 from controlplane.verification.readers import Readers
@@ -63,6 +63,7 @@ class Told:
         self.released: list[str] = []
         self.projects: list[str] = []
         self.provision: Callable[[str], None] = lambda _uuid: None
+        self.dismiss: Callable[[str], None] = lambda _uuid: None
 
     def cluster_found(self, cluster_uuid: str) -> None:
         self.clusters.append(("found", cluster_uuid))
@@ -76,6 +77,7 @@ class Told:
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
         self.clusters.append(("gone", cluster_uuid))
+        self.dismiss(cluster_uuid)
 
     def adopted(self, project_ids: Collection[str]) -> None:
         self.projects += sorted(project_ids)
@@ -128,6 +130,7 @@ class Stage:
         self.inventory: Inventory
         self._clock = Clock()
         self.told.provision = self._provision
+        self.told.dismiss = self._dismiss
         migration.upgrade(self.own)
 
     def start(self) -> None:
@@ -191,6 +194,12 @@ class Stage:
             query = sqlalchemy.select(INSTANCES).where(INSTANCES.c.uuid == uuid)
             return dict(connection.execute(query).mappings().one())
 
+    def node(self, compute_host: str) -> Mapping[str, Any]:
+        """Return the row of a compute host's node."""
+        with self.nova.cell.read() as connection:
+            query = sqlalchemy.select(COMPUTE_NODES).where(COMPUTE_NODES.c.host == compute_host)
+            return dict(connection.execute(query).mappings().one())
+
     def change_row(self, uuid: str, **values: Any) -> None:
         """Write columns of a server's row, as Nova would."""
         self.nova.cell.run(
@@ -236,8 +245,7 @@ class Stage:
         assert row is not None
         found = self.queries.resources(row.compute_host)
         assert found is not None
-        hosts = ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))
-        hosts.provision(_host_record(row, found))
+        self._hosts().provision(_host_record(row, found))
         now = moment(time.time())
         self.own.run(
             lambda connection: clusters.set_state(
@@ -249,6 +257,16 @@ class Stage:
                 among=(ClusterState.NEW,),
             )
         )
+
+    def _dismiss(self, cluster_uuid: str) -> None:
+        """Do what the supervisor does once the worker of a cluster that left has ended."""
+        with self.own.read() as connection:
+            row = clusters.get(connection, cluster_uuid)
+        assert row is not None
+        self._hosts().remove(row.compute_host)
+
+    def _hosts(self) -> ComputeHosts:
+        return ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))
 
 
 def audit_of(site: Site, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:

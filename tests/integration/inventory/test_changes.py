@@ -262,6 +262,37 @@ def test_host_in_maintenance_lowers_the_totals(stage: Stage, site: Site, edge: F
     assert stage.told.clusters.count(("found", row.uuid)) == found + 1
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "disk_gb"),
+    [
+        ("capacity_bytes", 20_000 * GIB, 20_000),
+        ("accessible", False, 0),
+        ("in_maintenance_mode", True, 0),
+    ],
+)
+def test_datastore_that_changes_changes_the_totals_of_all_that_mount_it(
+    stage: Stage, site: Site, edge: FeedEdge, field: str, value: object, disk_gb: int
+) -> None:
+    edge.changes(site.change("Datastore:datastore-1", lambda o: setattr(o.datastore, field, value)))
+
+    assert [stage.node(row.compute_host)["local_gb"] for row in stage.clusters(site)] == [
+        disk_gb, disk_gb,
+    ]  # fmt: skip
+
+
+def test_free_space_tells_nobody_that_a_cluster_changed(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    def found() -> int:
+        return sum(kind == "found" for kind, _ in stage.told.clusters)
+
+    before = found()
+    edge.changes(
+        site.change("Datastore:datastore-1", lambda o: setattr(o.datastore, "free_bytes", GIB))
+    )
+    assert found() == before
+
+
 def test_template_that_no_managed_cluster_mounts_has_no_image(
     stage: Stage, site: Site, edge: FeedEdge
 ) -> None:
