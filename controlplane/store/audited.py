@@ -121,4 +121,4 @@ _HELD = select(
 
 
 def _held(row: tuple[str, int, bytes, int, str]) -> HeldObject:
-    return HeldObject(row[0], row[1], row[2], Standing(row[3]), row[4])
+    return HeldObject(row[0], row[1], bytes(row[2]), Standing(row[3]), row[4])

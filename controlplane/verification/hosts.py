@@ -1,4 +1,4 @@
-"""A managed cluster's rows in Nova and its provider in placement. Pure."""
+"""A cluster's rows in Nova and its provider in placement. Pure."""
 
 from collections.abc import Mapping
 
@@ -25,6 +25,30 @@ def compare_host(
         findings.compare(subject, Place.NOVA_CELL, "compute_nodes.hypervisor_hostname", name, found)
     cells = [row["cell_id"] for row in rows.mappings]
     findings.compare(subject, Place.NOVA_API, "host_mappings.cell_id", [cell_id], cells)
+
+
+def compare_totals(
+    findings: Findings, subject: Subject, totals: Mapping[str, int], rows: HostRows
+) -> None:
+    """Compare what Nova says that a cluster has with what it has; what is used Nova counts."""
+    for node in rows.nodes[:1]:
+        for name, value in totals.items():
+            findings.compare(subject, Place.NOVA_CELL, f"compute_nodes.{name}", value, node[name])
+
+
+def compare_former_host(
+    findings: Findings, subject: Subject, rows: HostRows, provider: Provider | None
+) -> None:
+    """Compare that Nova and placement know nothing of a cluster that left management."""
+    kinds = {
+        "services": (Place.NOVA_CELL, rows.services),
+        "compute_nodes": (Place.NOVA_CELL, rows.nodes),
+        "host_mappings": (Place.NOVA_API, rows.mappings),
+    }
+    for name, (place, found) in kinds.items():
+        findings.compare(subject, place, f"{name} rows", 0, len(found))
+    if provider is not None:
+        findings.differ(subject, Place.PLACEMENT, "resource_provider", "", provider.name)
 
 
 def compare_provider(

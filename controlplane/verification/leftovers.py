@@ -1,33 +1,51 @@
 """What is held, bound or written although vCenter shows nothing that it stands for."""
 
+import time
+from collections.abc import Callable
+
 from controlplane.inventory.references import machine_key, reference_of
 from controlplane.store.audited import HeldObject
-from controlplane.store.clusters import ClusterState
+from controlplane.store.clock import moment
+from controlplane.store.clusters import ClusterRow, ClusterState
 from controlplane.store.nova.audited import Row
 from controlplane.store.objects import Standing
 from controlplane.store.servers import ServerRow, ServerState
 from controlplane.verification.findings import Place
 from controlplane.verification.hosts import (
     compare_allocation,
+    compare_former_host,
     compare_host,
     compare_provider,
+    compare_totals,
     is_adopted,
     is_settled,
 )
 from controlplane.verification.readers import Readers
 from controlplane.verification.surroundings import KEPT, Surroundings
+from controlplane.verification.totals import parts, totals
+
+LEAVING_SECONDS = 300.0
+"""So long after a cluster left may its worker still end, and its compute host still be there."""
 
 
 class LeftoverComparison:
     """Looks from the other side, when everything that vCenter shows has been compared."""
 
-    def __init__(self, readers: Readers, around: Surroundings) -> None:
-        """``around`` has seen the whole vCenter."""
+    def __init__(
+        self,
+        readers: Readers,
+        around: Surroundings,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """``around`` has seen the whole vCenter; ``wall`` is Unix time in seconds."""
         self._readers = readers
         self._around = around
+        self._wall = wall
         self._findings = around.findings
         self._kept: set[str] = set()
         self._bound: dict[str, ServerRow] = {}
+        self._emptying: set[str] = set()
+        """UUIDs of clusters with servers that have to go when Nova has ended with them."""
 
     def run(self) -> None:
         """Compare everything. Raises ``StoreError`` or ``PlacementError``."""
@@ -72,6 +90,7 @@ class LeftoverComparison:
             found = rows.get(row.uuid)
             task = found.instance["task_state"] if found else None
             if task is not None:
+                self._emptying.add(row.cluster_uuid)
                 self._findings.excuse(subject, f"its server has to go when Nova has ended: {task}")
             else:
                 state = row.state.value
@@ -96,10 +115,11 @@ class LeftoverComparison:
             if key.startswith("ClusterComputeResource:") and key not in around.unreadable:
                 self._compare_cluster(key)
         for key, row in around.clusters.items():
-            if key not in around.seen and row.state is not ClusterState.UNMANAGED:
+            if key not in around.seen and row.state is ClusterState.UNMANAGED:
+                self._compare_former(key, row)
+            elif key not in around.seen and key not in self._kept:
                 subject = around.subject(key, row.name)
-                if key not in self._kept:
-                    self._findings.differ(subject, Place.OWN, "clusters", "", row.state.value)
+                self._findings.differ(subject, Place.OWN, "clusters", "", row.state.value)
             self._compare_servers_on(key)
 
     def _compare_cluster(self, key: str) -> None:
@@ -117,6 +137,32 @@ class LeftoverComparison:
         self._findings.count(Place.NOVA_CELL, "compute_host")
         hosts, cell_id = around.hosts[row.compute_host], self._readers.nova.cell_id
         compare_host(self._findings, subject, row, hosts, cell_id)
+        unsure = parts(around.topology, key) - around.agreed
+        if unsure:
+            reason = f"its totals are not compared: {', '.join(sorted(unsure))} may be others here"
+            self._findings.excuse(subject, reason)
+        else:
+            compare_totals(self._findings, subject, totals(around.topology, key), hosts)
+
+    def _compare_former(self, key: str, row: ClusterRow) -> None:
+        """Compare that a cluster that left is no compute host any more, or will soon be none."""
+        subject, hosts = self._around.subject(key, row.name), self._around.hosts[row.compute_host]
+        placement = self._readers.placement
+        provider = placement.provider(row.compute_node_uuid) if placement else None
+        self._findings.count(Place.NOVA_CELL, "former_compute_host")
+        if not self._leaves(row):
+            compare_former_host(self._findings, subject, hosts, provider)
+            return
+        for service in hosts.services:
+            disabled = bool(service["disabled"])
+            self._findings.compare(subject, Place.NOVA_CELL, "services.disabled", True, disabled)
+        if hosts.services:
+            self._findings.excuse(subject, "it left management: its compute host goes soon")
+
+    def _leaves(self, row: ClusterRow) -> bool:
+        """Tell whether a cluster's worker, or Nova with its servers, may not have ended yet."""
+        since = moment(self._wall()) - row.updated_at
+        return row.uuid in self._emptying or since.total_seconds() < LEAVING_SECONDS
 
     def _compare_servers_on(self, key: str) -> None:
         """Compare the servers of a compute host with the bindings, and with placement."""

@@ -106,8 +106,10 @@ class MachineComparison:
         self._findings.count(Place.OWN, kind)
         compare = self._findings.compare
         compare(subject, Place.OWN, "objects.kind", kind, BODY_BY_KIND.get(row.kind, row.kind))
-        if key not in self._measured:
-            compare(subject, Place.OWN, HELD_FIELD, one.content_hash, bytes(row.content_hash))
+        if row.content_hash == one.content_hash or key in self._measured:
+            self._around.agreed.add(key)
+        else:
+            compare(subject, Place.OWN, HELD_FIELD, one.content_hash, row.content_hash)
         if row.standing is Standing.WAITING:
             return self._waits(subject, kind, body)
         if row.standing is not Standing.APPLIED:

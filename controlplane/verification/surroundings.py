@@ -29,6 +29,8 @@ class Surroundings:
         """Keys of what vCenter shows."""
         self.unreadable: set[str] = set()
         """Keys of what vCenter shows and the edge could not read."""
+        self.agreed: set[str] = set()
+        """Keys of what is held as vCenter shows it."""
         self.machines: set[str] = set()
         """Keys of virtual machines that vCenter shows."""
         self.templates: set[str] = set()

@@ -154,7 +154,7 @@ def look(readers: Readers, vcenter_uuid: str, audits: Audits, clock: Clock) -> F
     machines = MachineComparison(readers, around, clock.wall)
     for batch in audits(vcenter_uuid):
         machines.take(batch)
-    LeftoverComparison(readers, around).run()
+    LeftoverComparison(readers, around, clock.wall).run()
     return findings
 
 

@@ -35,6 +35,9 @@ SERVER_COLUMNS = (
     "instance_type_id", "root_device_name", "disable_terminate", "image_ref", "reservation_id",
     "launched_at",
 )  # fmt: skip
+NODE_COLUMNS = (
+    "id", "host", "uuid", "hypervisor_hostname", "vcpus", "memory_mb", "local_gb", "deleted",
+)  # fmt: skip
 _CELL = {
     "extra": (INSTANCE_EXTRA, ("flavor",)),
     "info_caches": (INFO_CACHES, ("network_info",)),
@@ -114,12 +117,11 @@ class NovaAudited:
         """Return what there is of some compute hosts."""
         found = {name: HostRows() for name in names}
         with self._databases.cell.read() as connection:
-            columns = ("id", "host", "binary", "deleted")
+            columns = ("id", "host", "binary", "disabled", "deleted")
             for row in _select(connection, SERVICES, columns, "host", names):
                 if not row["deleted"] and row["binary"] == "nova-compute":
                     found[row["host"]].services.append(row)
-            fields = ("id", "host", "uuid", "hypervisor_hostname", "deleted")
-            for row in _select(connection, COMPUTE_NODES, fields, "host", names):
+            for row in _select(connection, COMPUTE_NODES, NODE_COLUMNS, "host", names):
                 if not row["deleted"]:
                     found[row["host"]].nodes.append(row)
         with self._databases.api.read() as connection:

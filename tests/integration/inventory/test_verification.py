@@ -1,12 +1,15 @@
 """Verification of a real pipeline's rows: it finds nothing, and every row that is tampered with."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy
 
+from controlplane.store.clock import moment
 from controlplane.store.glance.tables import IMAGES, LOCATIONS, PROPERTIES
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
@@ -233,6 +236,95 @@ def test_rows_of_a_compute_host_that_are_tampered_with_are_named(stage: Stage, s
         ("nova-api", cluster, "host_mappings.cell_id"),
         ("own", cluster, "clusters.name"),
     }
+
+
+@pytest.mark.parametrize("name", ["vcpus", "memory_mb", "local_gb"])
+def test_total_of_a_compute_node_that_is_tampered_with_is_named(
+    stage: Stage, site: Site, name: str
+) -> None:
+    host = next(row.compute_host for row in stage.clusters(site) if row.moref == "domain-c1")
+    altered = COMPUTE_NODES.update().where(COMPUTE_NODES.c.host == host).values({name: 4711})
+    execute(stage, "nova-cell", altered)
+    cluster = "ClusterComputeResource:domain-c1"
+    assert fields(stage, site) == {("nova-cell", cluster, f"compute_nodes.{name}")}
+
+
+def test_totals_count_what_is_usable_now(stage: Stage, site: Site) -> None:
+    edge = stage.edge(site, epoch=2)
+    edge.synchronise()
+    edge.changes(
+        site.change("HostSystem:host-1-1", lambda one: setattr(one.host, "powered_on", False)),
+        site.change("Datastore:datastore-1", lambda one: setattr(one.datastore, "accessible", 0)),
+    )
+    found = stage.look(site)
+    assert found.differences == []
+    assert found.excuses == []
+
+
+def test_totals_are_not_compared_while_a_part_of_the_cluster_is_held_otherwise(
+    stage: Stage, site: Site
+) -> None:
+    key = "Datastore:datastore-1"
+    site.change(key, lambda one: setattr(one.datastore, "capacity_bytes", 1 << 40))
+    found = stage.look(site)
+    assert {one.subject.object for one in found.differences} == {key}
+    assert {one.subject.object for one in found.excuses} == {
+        "ClusterComputeResource:domain-c1", "ClusterComputeResource:domain-c2",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def former(stage: Stage, site: Site) -> str:
+    """The compute host of a cluster that left management long ago."""
+    edge = stage.edge(site, epoch=2)
+    edge.synchronise()
+    row = next(row for row in stage.clusters(site) if row.moref == "domain-c2")
+    gone = [CLUSTER_2, *(f"VirtualMachine:vm-{number}" for number in (4, 5, 6))]
+    edge.changes(*(site.remove(key, link_pb2.REMOVAL_REASON_UNMANAGED) for key in gone))
+    long_ago = clusters.update().where(clusters.c.uuid == row.uuid)
+    execute(stage, "own", long_ago.values(updated_at=row.created_at - timedelta(hours=1)))
+    return row.compute_host
+
+
+CLUSTER_2 = "ClusterComputeResource:domain-c2"
+
+
+def test_cluster_that_left_is_no_compute_host(stage: Stage, site: Site, former: str) -> None:
+    found = stage.look(site)
+    assert found.differences == []
+    assert found.excuses == []
+    assert found.counts[Place.NOVA_CELL, "former_compute_host"] == 1
+    alive = {"deleted": 0, "disabled": True}
+    service = SERVICES.update().where(SERVICES.c.host == former)
+    execute(stage, "nova-cell", service.values(alive))
+    assert fields(stage, site) == {("nova-cell", CLUSTER_2, "services rows")}
+    execute(stage, "nova-cell", service.values(deleted=4711))
+    node = COMPUTE_NODES.update().where(COMPUTE_NODES.c.host == former)
+    execute(stage, "nova-cell", node.values(deleted=0))
+    assert fields(stage, site) == {("nova-cell", CLUSTER_2, "compute_nodes rows")}
+    execute(stage, "nova-cell", node.values(deleted=4711))
+    mapping = HOST_MAPPINGS.insert().values(host=former, cell_id=stage.nova.cell_id)
+    execute(stage, "nova-api", mapping)
+    assert fields(stage, site) == {("nova-api", CLUSTER_2, "host_mappings rows")}
+
+
+def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(
+    stage: Stage, site: Site, former: str
+) -> None:
+    execute(
+        stage,
+        "own",
+        clusters.update()
+        .where(clusters.c.compute_host == former)
+        .values(updated_at=moment(time.time())),
+    )
+    service = SERVICES.update().where(SERVICES.c.host == former)
+    execute(stage, "nova-cell", service.values(deleted=0, disabled=True))
+    found = stage.look(site)
+    assert found.differences == []
+    assert [one.subject.object for one in found.excuses] == [CLUSTER_2]
+    execute(stage, "nova-cell", service.values(disabled=False))
+    assert fields(stage, site) == {("nova-cell", CLUSTER_2, "services.disabled")}
 
 
 def test_what_is_held_differently_is_named(stage: Stage, site: Site) -> None:

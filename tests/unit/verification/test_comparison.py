@@ -26,8 +26,10 @@ from controlplane.store.nova.audited import HostRows, ServerRows
 from controlplane.verification.findings import Findings, Place, Subject
 from controlplane.verification.hosts import (
     compare_allocation,
+    compare_former_host,
     compare_host,
     compare_provider,
+    compare_totals,
 )
 from controlplane.verification.images import compare_image
 from controlplane.verification.servers import ExpectedServer, compare_server
@@ -355,6 +357,38 @@ def test_each_row_of_a_compute_host_that_differs_is_named_alone(
 ) -> None:
     findings = Findings()
     compare_host(findings, SUBJECT, CLUSTER, rows, 1)
+    assert {one.field for one in findings.differences} == fields
+
+
+TOTALS = {"vcpus": 96, "memory_mb": 4096, "local_gb": 100}
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_each_total_of_a_compute_node_that_differs_is_named_alone(name: str) -> None:
+    findings = Findings()
+    compare_totals(findings, SUBJECT, TOTALS, HostRows([], [cast(Any, TOTALS)], []))
+    assert findings.differences == []
+    compare_totals(findings, SUBJECT, TOTALS, HostRows([], [cast(Any, {**TOTALS, name: 1})], []))
+    assert [(one.field, one.found) for one in findings.differences] == [
+        (f"compute_nodes.{name}", "1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "provider", "fields"),
+    [
+        (HostRows(), False, set()),
+        (HostRows(services=[SERVICE]), False, {"services rows"}),
+        (HostRows(nodes=[NODE]), False, {"compute_nodes rows"}),
+        (HostRows(mappings=[SERVICE]), False, {"host_mappings rows"}),
+        (HostRows(), True, {"resource_provider"}),
+    ],
+)
+def test_each_row_of_a_host_that_should_be_gone_is_named_alone(
+    rows: HostRows, provider: bool, fields: set[str]
+) -> None:
+    findings = Findings()
+    compare_former_host(findings, SUBJECT, rows, PROVIDER if provider else None)
     assert {one.field for one in findings.differences} == fields
 
 
