@@ -200,7 +200,9 @@ class ControlPlane:
         self, database: Database, backend: Backend, history: OperationHistory, audits: Audits
     ) -> Verification:
         own = OwnAudited(database)
-        readers = Readers(own, backend.nova, backend.glance, backend.placement, history)
+        readers = Readers(
+            own, backend.nova, backend.glance, backend.placement, history, self._adoption
+        )
         return Verification(Verifier(readers, audits.read, self._clock), self._clock)
 
     def _start_admin(

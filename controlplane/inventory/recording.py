@@ -6,8 +6,14 @@ from dataclasses import replace
 from controlplane.clock import Clock
 from controlplane.inventory.holdings import Held
 from controlplane.inventory.identity import Bindings
-from controlplane.inventory.plan import EndedServer, Plan, PlannedServer, Trouble
-from controlplane.inventory.records import ImageChange, RemovalChange, ServerChange, ServerOutcome
+from controlplane.inventory.plan import EndedServer, Plan, PlannedImage, PlannedServer, Trouble
+from controlplane.inventory.records import (
+    ImageChange,
+    ImageOutcome,
+    RemovalChange,
+    ServerChange,
+    ServerOutcome,
+)
 from controlplane.inventory.references import moref_of
 from controlplane.inventory.state import VCenterState
 from controlplane.store import servers
@@ -108,22 +114,26 @@ class Recorder:
 
 def _settle_images(state: VCenterState, plan: Plan, rows: UnitRows) -> None:
     for planned, outcome in zip(plan.images, plan.image_outcomes or (), strict=True):
-        record = planned.record
         if outcome.change is ImageChange.REFUSED:
             _refuse(plan, planned.key, outcome.reason)
-        elif outcome.change is not ImageChange.NONE or moref_of(planned.key) not in state.images:
-            rows.images.append(
-                ImageRow(
-                    id=record.id,
-                    vcenter_uuid=plan.vcenter_uuid,
-                    moref=moref_of(planned.key),
-                    name=record.name,
-                    owner=record.owner,
-                    visibility=record.visibility,
-                    state="active",
-                    created_at=plan.now,
-                )
-            )
+        elif outcome.change is ImageChange.CREATED or moref_of(planned.key) not in state.images:
+            rows.images.append(_image(plan, planned, outcome))
+        elif outcome.change is ImageChange.UPDATED:
+            rows.images_changed.append(_image(plan, planned, outcome))
+
+
+def _image(plan: Plan, planned: PlannedImage, outcome: ImageOutcome) -> ImageRow:
+    record = planned.record
+    return ImageRow(
+        id=record.id,
+        vcenter_uuid=plan.vcenter_uuid,
+        moref=moref_of(planned.key),
+        name=record.name,
+        owner=outcome.owner or record.owner,
+        visibility=outcome.visibility or record.visibility,
+        state="active",
+        created_at=plan.now,
+    )
 
 
 def _refuse(plan: Plan, key: str, reason: str) -> None:

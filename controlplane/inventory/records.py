@@ -282,6 +282,10 @@ class ImageOutcome:
     id: str
     change: ImageChange
     reason: str = ""
+    owner: str = ""
+    """As Glance has it: OpenStack's, once the image is there."""
+    visibility: str = ""
+    """The same."""
 
 
 @dataclass(frozen=True, slots=True)

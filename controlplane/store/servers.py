@@ -182,6 +182,11 @@ def write_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
     upsert(connection, images, [asdict(row) for row in rows], changing)
 
 
+def rename_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
+    """Update the names of images; owner and visibility stay what was decided about them."""
+    upsert(connection, images, [asdict(row) for row in rows], ["name"])
+
+
 def every_image(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
     """Return active images by name."""
     query = select(images).where(images.c.state == "active").order_by(images.c.name, images.c.id)

@@ -24,6 +24,8 @@ class UnitRows:
     """Objects to forget."""
     servers: list[ServerRow] = field(default_factory=list)
     images: list[ImageRow] = field(default_factory=list)
+    images_changed: list[ImageRow] = field(default_factory=list)
+    """Whose they are, and who sees them, was decided when they came."""
     images_gone: list[str] = field(default_factory=list)
     quarantine: list[QuarantineRow] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
@@ -38,6 +40,7 @@ class UnitRows:
                 self.gone,
                 self.servers,
                 self.images,
+                self.images_changed,
                 self.images_gone,
                 self.quarantine,
                 self.released,
@@ -49,6 +52,7 @@ def write(connection: Connection, vcenter_uuid: str, rows: UnitRows, now: dateti
     """Write all of it; the objects with their content hashes come last."""
     servers.write(connection, rows.servers)
     servers.write_images(connection, rows.images)
+    servers.rename_images(connection, rows.images_changed)
     servers.remove_images(connection, rows.images_gone, now)
     quarantine.put(connection, rows.quarantine)
     quarantine.release(connection, vcenter_uuid, rows.released)

@@ -1,5 +1,7 @@
 """One image's rows in Glance against its template. Pure."""
 
+from collections.abc import Set
+
 from controlplane.inventory.records import ImageRecord
 from controlplane.store.glance.audited import ImageRows
 from controlplane.verification.findings import Findings, Place, Subject
@@ -25,7 +27,7 @@ def compare_image(
     *,
     with_locations: bool,
 ) -> None:
-    """Compare what is vCenter's; owner, visibility and members are OpenStack's."""
+    """Compare what is vCenter's, and who has and sees the image."""
     if rows is None or rows.image["deleted"]:
         found = "" if rows is None else "deleted"
         findings.differ(subject, Place.GLANCE, "images", record.id, found)
@@ -40,13 +42,27 @@ def compare_image(
         "container_format": "bare",
         "status": "active",
         "protected": True,
+        "owner": record.owner,
+        "visibility": record.visibility,
     }
     for name, value in wanted.items():
         findings.compare(subject, Place.GLANCE, f"images.{name}", value, rows.image[name])
     _compare_properties(findings, subject, record, rows.properties)
+    _compare_members(findings, subject, record.members, rows.members)
     if with_locations:
         ours = [value for value in rows.locations if value.startswith(LOCATION)]
         findings.compare(subject, Place.GLANCE, "image_locations", [record.location], ours)
+
+
+def _compare_members(
+    findings: Findings, subject: Subject, wanted: Set[str], found: Set[str]
+) -> None:
+    """Nobody to whom the rules give an image may miss it; its owner may give it to more."""
+    for project in sorted(wanted - found):
+        findings.differ(subject, Place.GLANCE, "image_members", project, "")
+    more = ", ".join(sorted(found - wanted))
+    if more:
+        findings.excuse(subject, f"OpenStack shares its image with more projects: {more}")
 
 
 def _compare_properties(

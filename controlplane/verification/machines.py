@@ -270,8 +270,11 @@ class MachineComparison:
             )
 
     def _image(self, one: inventory_pb2.InventoryObject, image: ImageRow) -> ImageRecord:
-        decision = ImageDecision(image.id, image.owner, image.visibility)
+        topology = self._around.topology
+        path = topology.folder_path(one.template.folder)
+        owner, members = self._readers.rules.image_access(one.template, path)
+        if owner != image.owner:  # decided when the rules, or its folder, were others
+            members = frozenset()
+        decision = ImageDecision(image.id, image.owner, image.visibility, members)
         now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
-        return mapping.image_record(
-            one.template, one.reference, decision, self._around.topology, now
-        )
+        return mapping.image_record(one.template, one.reference, decision, topology, now)

@@ -1,8 +1,9 @@
-"""What is read to be compared."""
+"""What is read to be compared, and the provider's choices."""
 
 from dataclasses import dataclass
 
 from controlplane.interfaces import RecordedDeletes
+from controlplane.inventory.adoption import Adoption
 from controlplane.placement.audited import PlacementAudited
 from controlplane.store.audited import OwnAudited
 from controlplane.store.glance.audited import GlanceAudited
@@ -19,3 +20,5 @@ class Readers:
     placement: PlacementAudited | None
     """None where no placement runs."""
     deletes: RecordedDeletes
+    rules: Adoption
+    """Whose things are."""

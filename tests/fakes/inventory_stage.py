@@ -174,6 +174,7 @@ class Stage:
             GlanceAudited(self.glance),
             None,
             self.history,
+            self.adoption,
         )
         return look(readers, site.vcenter_uuid, lambda _: audit_of(site, hidden), self._clock)
 

@@ -8,12 +8,12 @@ from sqlalchemy.engine import RowMapping
 
 from controlplane.store import bulk
 from controlplane.store.database import Database
-from controlplane.store.glance.tables import IMAGES, LOCATIONS, PROPERTIES
+from controlplane.store.glance.tables import IMAGES, LOCATIONS, MEMBERS, PROPERTIES
 
 VCENTER_PROPERTY = "vsphere_vcenter"
 _IMAGE_COLUMNS = (
     "id", "name", "size", "virtual_size", "min_disk", "min_ram", "disk_format",
-    "container_format", "status", "protected", "deleted",
+    "container_format", "status", "protected", "deleted", "owner", "visibility",
 )  # fmt: skip
 
 
@@ -25,6 +25,8 @@ class ImageRows:
     properties: dict[str, str] = field(default_factory=dict)
     locations: list[str] = field(default_factory=list)
     """Active ones."""
+    members: set[str] = field(default_factory=set)
+    """Projects that it is shared with."""
 
 
 class GlanceAudited:
@@ -50,6 +52,10 @@ class GlanceAudited:
                 for row in bulk.select_in(connection, LOCATIONS, columns, "image_id", some):
                     if not row["deleted"] and row["status"] == "active":
                         found[row["image_id"]].locations.append(row["value"])
+                names = ("image_id", "member", "deleted")
+                for row in bulk.select_in(connection, MEMBERS, names, "image_id", some):
+                    if not row["deleted"]:
+                        found[row["image_id"]].members.add(row["member"])
         return found
 
     def of_vcenter(self, vcenter_uuid: str) -> set[str]:

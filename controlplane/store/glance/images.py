@@ -117,7 +117,7 @@ class GlanceImages:
                 _create(writes, record, now)
             else:
                 _update(writes, record, known, now)
-            outcomes.append(ImageOutcome(record.id, _change(known, writes.count > before)))
+            outcomes.append(_outcome(record, known, written=writes.count > before))
         writes.flush(connection)
         return outcomes
 
@@ -233,10 +233,13 @@ def _insert_members(
     )
 
 
-def _change(known: _Stored | None, written: bool) -> ImageChange:
+def _outcome(record: ImageRecord, known: _Stored | None, *, written: bool) -> ImageOutcome:
     if known is None or (written and known.columns["deleted"]):
-        return ImageChange.CREATED
-    return ImageChange.UPDATED if written else ImageChange.NONE
+        owner, visibility = record.owner, record.visibility
+        return ImageOutcome(record.id, ImageChange.CREATED, "", owner, visibility)
+    change = ImageChange.UPDATED if written else ImageChange.NONE
+    owner, visibility = known.columns["owner"] or "", known.columns["visibility"]
+    return ImageOutcome(record.id, change, "", owner, visibility)
 
 
 def _refuse(record: ImageRecord, reason: str) -> ImageOutcome:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from controlplane.store.clock import moment
-from controlplane.store.glance.tables import IMAGES, LOCATIONS, PROPERTIES
+from controlplane.store.glance.tables import IMAGES, LOCATIONS, MEMBERS, PROPERTIES
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     COMPUTE_NODES,
@@ -201,18 +201,21 @@ def test_every_row_of_a_server_that_is_tampered_with_is_named(
 def test_rows_of_an_image_that_are_tampered_with_are_named(stage: Stage, site: Site) -> None:
     (image,) = stage.images_of(site)
     template = "VirtualMachine:vm-2"
-    for name, value in {"name": "altered", "size": 1, "min_disk": 1, "protected": False}.items():
+    altered = {"name": "altered", "size": 1, "min_disk": 1, "protected": False}
+    for name, value in (altered | {"owner": "f" * 32, "visibility": "private"}).items():
         execute(
             stage, "glance", IMAGES.update().where(IMAGES.c.id == image.id).values({name: value})
         )
         assert ("glance", template, f"images.{name}") in fields(stage, site)
     moref = (PROPERTIES.c.image_id == image.id) & (PROPERTIES.c.name == "vsphere_moref")
     execute(stage, "glance", PROPERTIES.update().where(moref).values(value="vm-0"))
+    execute(stage, "glance", MEMBERS.delete().where(MEMBERS.c.image_id == image.id))
     execute(stage, "glance", LOCATIONS.delete().where(LOCATIONS.c.image_id == image.id))
     execute(stage, "own", images.update().where(images.c.id == image.id).values(name="altered"))
     found = fields(stage, site)
     assert ("glance", template, "image_properties.vsphere_moref") in found
     assert ("glance", template, "image_locations") in found
+    assert ("glance", template, "image_members") in found
     assert ("own", template, "images.name") in found
     execute(stage, "own", images.delete().where(images.c.id == image.id))
     found = fields(stage, site)
@@ -401,8 +404,24 @@ def test_what_openstack_owns_is_not_compared(stage: Stage, site: Site) -> None:
     stage.change_row(uuid, key_name="mine", locked=True, locked_by="admin", hostname="x")
     execute(stage, "nova-cell", METADATA.insert().values(instance_uuid=uuid, key="mine", value="1"))
     (image,) = stage.images_of(site)
-    shared = IMAGES.update().where(IMAGES.c.id == image.id).values(visibility="public", owner="me")
-    execute(stage, "glance", shared)
+    friend = {"image_id": image.id, "member": "f" * 32, "can_share": False, "status": "pending"}
+    now = {"created_at": moment(time.time()), "deleted": False}
+    execute(stage, "glance", MEMBERS.insert().values(**friend, **now))
+    assert stage.look(site).differences == []
+
+
+def test_image_is_compared_with_what_was_decided_when_it_came(stage: Stage, site: Site) -> None:
+    edge = stage.edge(site, epoch=2)
+    edge.synchronise()
+    (before,) = stage.images_of(site)
+    edge.changes(site.add_folder("group-shop", "shop", "group-v1"))
+
+    def move(one: inventory_pb2.InventoryObject) -> None:
+        one.template.folder.value, one.template.name = "group-shop", "moved"
+
+    edge.changes(site.change("VirtualMachine:vm-2", move))
+    (after,) = stage.images_of(site)
+    assert (after.name, after.owner) == ("moved", before.owner)
     assert stage.look(site).differences == []
 
 

@@ -275,8 +275,8 @@ def test_interface_of_a_neutron_port_is_neutrons_and_covers_its_adapter() -> Non
 
 
 IMAGE = ImageRecord(
-    id="image", name="template", owner="project", visibility="shared", members=frozenset(),
-    size_bytes=40 << 30, min_disk_gb=40, min_ram_mb=0, location="vsphere://vcenter/folder/a",
+    id="image", name="template", owner="project", visibility="shared",
+    members=frozenset({"friend"}), size_bytes=40 << 30, min_disk_gb=40, min_ram_mb=0, location="vsphere://vcenter/folder/a",
     properties={"vsphere_moref": "vm-1", "hypervisor_type": "vmware"}, created_at=THEN,
 )  # fmt: skip
 
@@ -285,10 +285,11 @@ def image_rows() -> ImageRows:
     columns: Any = {
         "id": "image", "name": "template", "size": 40 << 30, "virtual_size": 40 << 30,
         "min_disk": 40, "min_ram": 0, "disk_format": "vmdk", "container_format": "bare",
-        "status": "active", "protected": True, "deleted": False,
+        "status": "active", "protected": True, "deleted": False, "owner": "project",
+        "visibility": "shared",
     }  # fmt: skip
     properties = {**IMAGE.properties, "users": "own"}
-    return ImageRows(columns, properties, [IMAGE.location, "http://elsewhere"])
+    return ImageRows(columns, properties, [IMAGE.location, "http://elsewhere"], {"friend"})
 
 
 def image_fields(rows: ImageRows | None) -> set[str]:
@@ -306,7 +307,7 @@ def test_image_as_it_should_be_differs_in_nothing() -> None:
     [
         ("name", "x"), ("size", 1), ("virtual_size", 1), ("min_disk", 1), ("min_ram", 1),
         ("disk_format", "raw"), ("container_format", "ova"), ("status", "queued"),
-        ("protected", False),
+        ("protected", False), ("owner", "x"), ("owner", None), ("visibility", "public"),
     ],
 )  # fmt: skip
 def test_each_column_of_an_image_that_differs_is_named_alone(name: str, value: object) -> None:
@@ -325,6 +326,17 @@ def test_properties_and_locations_of_an_image_are_compared() -> None:
         "image_properties.vsphere_moref", "image_properties.vmware_ostype",
         "image_properties.hypervisor_type", "image_locations",
     }  # fmt: skip
+
+
+def test_project_that_the_rules_name_must_be_a_member_and_others_may_be() -> None:
+    rows = image_rows()
+    rows.members.clear()
+    assert image_fields(rows) == {"image_members"}
+    rows.members.update({"friend", "another"})
+    findings = Findings()
+    compare_image(findings, SUBJECT, IMAGE, rows, with_locations=True)
+    assert findings.differences == []
+    assert ["another" in one.reason for one in findings.excuses] == [True]
 
 
 CLUSTER = ClusterRow(

@@ -60,7 +60,7 @@ class Looks:
         return findings
 
     def verify(self, wanted: Callable[[], bool] = lambda: True) -> list[Verdict]:
-        readers = Readers(*cast(Any, (self.own, None, None, None, None)))
+        readers = Readers(*cast(Any, (self.own, None, None, None, None, None)))
         judge = Verifier(readers, lambda _: [], Clock(), sleep=self.slept.append)
         return list(judge.verify(wanted))
 
