@@ -5,9 +5,13 @@ its server: the newcomer inherits it as soon as the first is confirmed gone.
 """
 
 import threading
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from controlplane.inventory.identity import Place
+
+Claim = tuple[Place, str]
+"""A newcomer and the server whose UUID it has."""
 
 
 @dataclass(slots=True)
@@ -57,19 +61,35 @@ class Contests:
         contest = self._contests.get(newcomer)
         return contest is not None and contest.is_settled()
 
-    def heir(self, server_uuid: str) -> Place | None:
+    def heir(self, server_uuid: str, renounced: Collection[Claim] = ()) -> Place | None:
         """Return the newcomer that inherits a server whose first owner is gone."""
-        with self._lock:
-            for contest in self._contests.values():
-                if contest.server_uuid == server_uuid:
-                    return contest.newcomer
-            return None
+        claimants = self.claimants(server_uuid)
+        return next((one for one in claimants if (one, server_uuid) not in renounced), None)
 
-    def close(self, newcomer: Place) -> str | None:
-        """A newcomer has its server, or is gone; return the UUID that it had in common."""
+    def claimants(self, server_uuid: str) -> list[Place]:
+        """Return the newcomers that have a server's UUID, who came first first."""
         with self._lock:
-            contest = self._contests.pop(newcomer, None)
+            contests = self._contests.values()
+            return [one.newcomer for one in contests if one.server_uuid == server_uuid]
+
+    def claimed(self, newcomer: Place) -> str | None:
+        """Return the UUID that a newcomer has in common with a server."""
+        contest = self._contests.get(newcomer)
         return None if contest is None else contest.server_uuid
+
+    def close(self, claims: Iterable[Claim]) -> None:
+        """Newcomers have the server, or want it no more, and that is committed."""
+        with self._lock:
+            for newcomer, server_uuid in claims:
+                contest = self._contests.get(newcomer)
+                if contest is not None and contest.server_uuid == server_uuid:
+                    del self._contests[newcomer]
+
+    def forget(self, vcenter_uuid: str) -> None:
+        """Know nothing of the newcomers of a vCenter any more."""
+        with self._lock:
+            for newcomer in [place for place in self._contests if place[0] == vcenter_uuid]:
+                del self._contests[newcomer]
 
     def unconfirmed(self, vcenter_uuid: str) -> list[Place]:
         """Return the places in one vCenter that its edge should confirm."""

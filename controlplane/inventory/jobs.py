@@ -24,7 +24,7 @@ from controlplane.store import edges, objects
 from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.objects import Standing
-from controlplane.store.servers import ENDING, ServerState
+from controlplane.store.servers import ENDING, ServerRow, ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Jobs:
     def resume(self) -> None:
         """Go on with what an earlier process left open."""
         self.dirty.soon(self.state.holdings.keys({Standing.QUARANTINED, Standing.WAITING}))
-        for one in ENDING:
+        for one in (*ENDING, ServerState.HANDED_ON):
             rows = self.shared.pipeline.bindings.with_state(one)
             self.ending.soon(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
 
@@ -129,11 +129,17 @@ class Jobs:
         ended = [
             EndedServer(row, row.state is ServerState.REMOVING, row.removed_reason)
             for row in rows
-            if row is not None and row.state in ENDING
+            if row is not None and self._has_to_go(row)
         ]
         if ended:
             plan = self.shared.pipeline.end(self.state, ended, self.patience(None))
             self._follow(plan, None)
+
+    def _has_to_go(self, row: ServerRow) -> bool:
+        """Tell whether a server is to end: one that was handed on only if nobody takes it."""
+        if row.state is ServerState.HANDED_ON:
+            return self.shared.pipeline.contests.heir(row.uuid) is None
+        return row.state in ENDING
 
     def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> None:
         """Take objects as removed, as a person decided."""

@@ -129,6 +129,7 @@ class Pipeline:
             plan.removal_outcomes = self._end_servers(plan.ended)
         rows = self._recorder.record(state, plan)
         self._recorder.remember(state, plan, rows)
+        self.contests.close(plan.uncontested)
 
     def _write_servers(self, state: VCenterState, plan: Plan) -> list[ServerOutcome]:
         records = [planned.record for planned in plan.servers]

@@ -109,6 +109,9 @@ class Plan:
     """Not held: nacked, and in quarantine."""
     repeated: dict[str, int] = field(default_factory=dict)
     """Held already in this state: key and revision."""
+    uncontested: set[tuple[tuple[str, str], str]] = field(default_factory=set)
+    """Newcomers, by vCenter and moref, that have the server whose UUID they have, or want it no
+    more."""
     contested: set[str] = field(default_factory=set)
     """vCenters that are to confirm who has an instance UUID."""
     revisit: set[str] = field(default_factory=set)

@@ -27,7 +27,7 @@ from controlplane.inventory.references import (
     machine_of,
     moref_of,
 )
-from controlplane.inventory.removals import end_server, plan_removal
+from controlplane.inventory.removals import end_server, plan_removal, renounce
 from controlplane.inventory.state import VCenterState
 from controlplane.inventory.surroundings import meet
 from controlplane.store.clock import moment
@@ -166,6 +166,7 @@ class Planner:
         bound = self._bindings.at((state.uuid, moref))
         if bound is not None:
             end_server(plan, bound, self._contests, delete=False, reason="converted to a template")
+        self._renounce(plan, (state.uuid, moref))
         if not state.mounts(template):
             if moref in state.images:
                 plan.images_gone.add(moref)
@@ -189,6 +190,7 @@ class Planner:
         if never and not (bound is not None and bound.origin == Origin.CREATED.value):
             if bound is not None:
                 end_server(plan, bound, self._contests, delete=False, reason=never)
+            self._renounce(plan, place)
             return Standing.APPLIED
         cluster = state.open_cluster(key_of(machine.cluster))
         if cluster is None:
@@ -239,9 +241,21 @@ class Planner:
         if identity.found is Identified.DUPLICATE:
             self._contest(plan, key, one, place, identity.server)
             return Standing.QUARANTINED
-        self._contests.close(place)
+        if self._contests.claimed(place) != identity.uuid:
+            self._renounce(plan, place)
+        if identity.found is Identified.FREE and identity.server is not None:
+            self._take(plan, place, identity.uuid)
         plan.servers.append(self._server(state, plan, key, one, cluster, identity))
         return Standing.APPLIED
+
+    def _renounce(self, plan: Plan, place: Place) -> None:
+        """A virtual machine wants no other's server any more, if ever it did."""
+        renounce(plan, place, self._bindings, self._contests)
+
+    def _take(self, plan: Plan, place: Place, server_uuid: str) -> None:
+        """A virtual machine takes a server up; who else has its UUID contests with that one."""
+        plan.uncontested.add((place, server_uuid))
+        plan.elsewhere.update(set(self._contests.claimants(server_uuid)) - {place})
 
     def _server(
         self,
@@ -288,6 +302,8 @@ class Planner:
             plan.postponed.add(key)
             who = "another virtual machine"
         else:
+            if self._contests.claimed(place) != first.uuid:
+                self._renounce(plan, place)
             owner = (first.vcenter_uuid, first.moref)
             who = f"{first.name} ({first.moref} of vCenter {first.vcenter_uuid})"
             if self._contests.open(place, owner, first.uuid):

@@ -106,7 +106,7 @@ class Recorder:
         rows.servers += [_ended(plan, one, removals[one.row.uuid]) for one in plan.ended]
         for row in plan.handed_on:
             reason = "its virtual machine is gone; another with its UUID takes over"
-            rows.servers.append(_end(plan, row, ServerState.UNMANAGED, reason))
+            rows.servers.append(_end(plan, row, ServerState.HANDED_ON, reason))
         _settle_objects(state, plan, rows)
         _settle_quarantine(state, plan, rows)
         return rows

@@ -1,7 +1,7 @@
 """What follows when an edge no longer reports an object: only a confirmed end ends anything."""
 
 from controlplane.inventory.contests import Contests
-from controlplane.inventory.identity import Bindings
+from controlplane.inventory.identity import Bindings, Place
 from controlplane.inventory.plan import EndedServer, Plan
 from controlplane.inventory.references import MACHINE_KINDS, key_of, machine_key, moref_of
 from controlplane.inventory.state import CLOSED, VCenterState
@@ -57,12 +57,34 @@ def end_server(
     plan: Plan, row: ServerRow, contests: Contests, *, delete: bool, reason: str
 ) -> None:
     """End a server, or hand it on to the virtual machine that waits for its UUID."""
-    heir = contests.heir(row.uuid)
+    heir = contests.heir(row.uuid, plan.uncontested)
     if heir is not None and heir != (row.vcenter_uuid, row.moref):
         plan.handed_on.append(row)
         plan.elsewhere.add(heir)
     else:
         plan.ended.append(EndedServer(row, delete, reason))
+
+
+def renounce(
+    plan: Plan, place: Place, bindings: Bindings, contests: Contests, *, delete: bool = False
+) -> None:
+    """A virtual machine is gone, or wants the UUID no more for which it waited.
+
+    A server that was handed on to it ends, unless there is another heir.
+    """
+    server_uuid = contests.claimed(place)
+    if server_uuid is None:
+        return
+    plan.uncontested.add((place, server_uuid))
+    handed_on = [row for row in plan.handed_on if row.uuid == server_uuid]
+    for row in handed_on:
+        plan.handed_on.remove(row)
+    known = bindings.get(server_uuid)
+    if not handed_on and known is not None and known.state is ServerState.HANDED_ON:
+        handed_on = [known]
+    for row in handed_on:
+        reason = "its virtual machine is gone, and the other with its UUID does not take over"
+        end_server(plan, row, contests, delete=delete, reason=reason)
 
 
 def _machine_gone(
@@ -75,26 +97,9 @@ def _machine_gone(
     deleted: bool,
 ) -> None:
     place = (state.uuid, moref_of(key))
-    inheritance = contests.close(place)
-    if inheritance is not None:
-        _lapse(plan, inheritance, bindings, contests, deleted=deleted)
+    renounce(plan, place, bindings, contests, delete=deleted)
     if place[1] in state.images:
         plan.images_gone.add(place[1])
-
-
-def _lapse(
-    plan: Plan, server_uuid: str, bindings: Bindings, contests: Contests, *, deleted: bool
-) -> None:
-    """End a server that was handed on to a virtual machine that has gone before it took it."""
-    handed_on = [row for row in plan.handed_on if row.uuid == server_uuid]
-    for row in handed_on:
-        plan.handed_on.remove(row)
-    known = bindings.get(server_uuid)
-    if not handed_on and known is not None and known.state is ServerState.UNMANAGED:
-        handed_on = [known]
-    for row in handed_on:
-        reason = "its virtual machine is gone, and so is the other with its UUID"
-        end_server(plan, row, contests, delete=deleted, reason=reason)
 
 
 def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -> None:

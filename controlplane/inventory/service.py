@@ -16,6 +16,7 @@ from controlplane.inventory.identity import Place
 from controlplane.inventory.jobs import Shared
 from controlplane.inventory.lag import Lags
 from controlplane.inventory.pipeline import Pipeline, Writers
+from controlplane.inventory.reopening import reopen
 from controlplane.inventory.state import VCenterState
 from controlplane.inventory.worker import Worker
 from controlplane.log import keyed
@@ -68,7 +69,8 @@ class Inventory:
         with self._database.read() as connection:
             rows = servers.every(connection, states=None)
             vcenters = edges.every_vcenter(connection)
-        self._pipeline.bindings.load(rows)
+            self._pipeline.bindings.load(rows)
+            reopen(connection, self._pipeline.bindings, self._pipeline.contests)
         for vcenter in vcenters:
             self._worker(vcenter.uuid)
         active = sum(row.state is ServerState.ACTIVE for row in rows)
@@ -148,7 +150,9 @@ class Inventory:
                 before.stop(UNIT_SECONDS)
             with self._database.read() as connection:
                 rows = servers.every(connection, vcenter_uuid=vcenter_uuid, states=None)
-            self._pipeline.bindings.load(rows)
+                self._pipeline.bindings.load(rows)
+                self._pipeline.contests.forget(vcenter_uuid)
+                reopen(connection, self._pipeline.bindings, self._pipeline.contests, vcenter_uuid)
             self._workers[vcenter_uuid] = self._started(vcenter_uuid)
 
     def _revisit(self, places: Iterable[Place]) -> None:

@@ -15,6 +15,7 @@ from controlplane.store.quarantine import AlarmRow, QuarantineRow
 from controlplane.store.schema import objects as objects_table
 from controlplane.store.schema import servers as servers_table
 from controlplane.store.servers import ENDING, ImageRow, ServerRow, ServerState
+from vsphere_gateway.v1 import inventory_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ class OwnAudited:
         """Return every vCenter with its last parity."""
         with self._database.read() as connection:
             return edges.every_vcenter(connection)
+
+    def unsettled_machines(self) -> list[inventory_pb2.VirtualMachine]:
+        """Return the virtual machines of all vCenters that are held and not applied."""
+        with self._database.read() as connection:
+            bodies = [body for _, body in objects.unsettled_machines(connection)]
+        return [inventory_pb2.InventoryObject.FromString(one).virtual_machine for one in bodies]
 
     def counts(self) -> dict[str, int]:
         """Return how many objects are held of each vCenter."""
@@ -105,8 +112,8 @@ class OwnAudited:
         return found
 
     def every_server(self, vcenter_uuid: str) -> list[ServerRow]:
-        """Return the servers of a vCenter that are active or have to go."""
-        states = (ServerState.ACTIVE, *ENDING)
+        """Return the servers of a vCenter that are active, handed on or have to go."""
+        states = (ServerState.ACTIVE, ServerState.HANDED_ON, *ENDING)
         with self._database.read() as connection:
             return servers.every(connection, vcenter_uuid=vcenter_uuid, states=states)
 

@@ -15,14 +15,14 @@ from controlplane.store.errors import SchemaError
 FOLDER = Path(__file__).with_name("migrations")
 
 
-def upgrade(database: Database) -> None:
+def upgrade(database: Database, revision: str = "head") -> None:
     """Run every migration that the database lacks. Running it again does nothing.
 
     Raises ``StoreError``.
     """
     try:
         with database.engine.begin() as connection:
-            command.upgrade(_config(connection), "head")
+            command.upgrade(_config(connection), revision)
     except SQLAlchemyError as error:
         raise translate(error) from error
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
 
-from controlplane.store.schema import objects
+from controlplane.store.schema import objects, quarantine
 from controlplane.store.upsert import upsert
+from vsphere_gateway.v1 import inventory_pb2
 
 
 class Standing(IntEnum):
@@ -31,6 +32,8 @@ class Standing(IntEnum):
 
 REPORTED = (Standing.APPLIED, Standing.WAITING, Standing.QUARANTINED)
 """What the edge reports too, and what counts in digests."""
+_SETTLED = (Standing.APPLIED, Standing.REFUSED)
+"""Nothing is still to follow from such an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,29 @@ def bodies_of_kinds(
     )
     for row in connection.execute(query):
         yield row.body
+
+
+def unsettled_machines(
+    connection: Connection, vcenter_uuid: str | None = None
+) -> list[tuple[str, bytes]]:
+    """Return virtual machines that are held and not applied, of one vCenter or all.
+
+    Each with its vCenter; those that came into quarantine first come first.
+    """
+    waits = and_(
+        quarantine.c.vcenter_uuid == objects.c.vcenter_uuid,
+        quarantine.c.reference == objects.c.reference,
+    )
+    query = (
+        select(objects.c.vcenter_uuid, objects.c.body)
+        .select_from(objects.outerjoin(quarantine, waits))
+        .where(objects.c.kind == inventory_pb2.OBJECT_KIND_VIRTUAL_MACHINE)
+        .where(objects.c.standing.not_in([int(one) for one in _SETTLED]))
+        .order_by(quarantine.c.since.is_(None), quarantine.c.since, objects.c.reference)
+    )
+    if vcenter_uuid is not None:
+        query = query.where(objects.c.vcenter_uuid == vcenter_uuid)
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def members(connection: Connection, kind: int) -> dict[tuple[str, str], int]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from controlplane.inventory.identity import canonical
 from controlplane.inventory.references import machine_key, reference_of
 from controlplane.store.audited import HeldObject
 from controlplane.store.clock import moment
@@ -85,6 +86,7 @@ class LeftoverComparison:
 
     def _compare_ending(self, ending: list[ServerRow]) -> None:
         rows = self._readers.nova.servers([row.uuid for row in ending])
+        wanted = self._claimed() if ending else set()
         for row in ending:
             subject = self._around.subject(machine_key(row.moref), row.name)
             found = rows.get(row.uuid)
@@ -92,9 +94,16 @@ class LeftoverComparison:
             if task is not None:
                 self._emptying.add(row.cluster_uuid)
                 self._findings.excuse(subject, f"its server has to go when Nova has ended: {task}")
+            elif row.state is ServerState.HANDED_ON and row.instance_uuid in wanted:
+                reason = "it is gone; its server is kept for another that has its UUID and waits"
+                self._findings.excuse(subject, reason)
             else:
                 state = row.state.value
                 self._findings.differ(subject, Place.OWN, "servers.state", "ended", state)
+
+    def _claimed(self) -> set[str]:
+        """Return the instance UUIDs of virtual machines that wait for a server."""
+        return {canonical(one.instance_uuid) for one in self._readers.own.unsettled_machines()}
 
     def _compare_images(self) -> None:
         around = self._around

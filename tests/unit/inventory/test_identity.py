@@ -121,7 +121,7 @@ def test_contest_is_settled_when_both_are_confirmed() -> None:
 
     assert contests.settled(THERE)
     assert contests.heir(UUID) == THERE
-    contests.close(THERE)
+    contests.close([(THERE, UUID)])
     assert contests.heir(UUID) is None
 
 
