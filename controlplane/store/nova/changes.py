@@ -129,6 +129,8 @@ def _compare(
     _metadata(plan, existing, now)
     if settled and plan.origin is Origin.ADOPTED:
         _devices(plan, existing, now)
+    elif settled and not revive:
+        _created_devices(plan, existing, now)
     if revive:
         _revive(plan, existing, now)
     return not settled and hardware_differs
@@ -269,13 +271,31 @@ def _devices(plan: Plan, existing: Existing, now: datetime) -> None:
             plan.writes.inserts[BLOCK_DEVICES].append(wanted)
             continue
         changed = {name: wanted[name] for name in _DEVICE_FIELDS}
-        if _differs(stored, changed):
+        if stored["deleted"] or _differs(stored, changed):
             plan.writes.updates[BLOCK_DEVICES].append(_alive(stored, now, **changed))
     plan.writes.deletes[BLOCK_DEVICES].extend(
         row["id"]
         for uuid, row in existing.devices.items()
         if row["destination_type"] == "local" and uuid not in ours and not row["deleted"]
     )
+
+
+def _created_devices(plan: Plan, existing: Existing, now: datetime) -> None:
+    """Restore the local disks of a server of Nova's own that has lost its root disk.
+
+    Nova deletes that of no server that lives on, so it was about to delete the server: with it went
+    what was deleted then or later. What it deleted earlier stays deleted.
+    """
+    local = [row for row in existing.devices.values() if row["destination_type"] == "local"]
+    gone = [row for row in local if row["deleted"] and row["deleted_at"]]
+    lost = [row["deleted_at"] for row in gone if row["boot_index"] == 0]
+    has_root = any(
+        row["boot_index"] == 0 for row in existing.devices.values() if not row["deleted"]
+    )
+    if lost and not has_root:
+        plan.writes.updates[BLOCK_DEVICES].extend(
+            _alive(row, now) for row in gone if row["deleted_at"] >= max(lost)
+        )
 
 
 _DEVICE_FIELDS = ("device_name", "volume_size", "boot_index", "disk_bus")

@@ -92,7 +92,8 @@ class Existing:
 def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
     """Lock the instance rows in the order of their UUIDs and return them with their children.
 
-    Of a deleted server the children are those that were deleted with it.
+    Of a deleted server the children are those that were deleted with it; of a living one those that
+    live, and local disks that Nova has deleted.
     """
     rows = connection.execute(_LOCK, {"uuids": sorted(uuids)}).mappings().all()
     servers = {row["uuid"]: Existing(row) for row in rows}
@@ -122,8 +123,13 @@ _ALL_CHILDREN = {
     .order_by(table.c.id)
     for table, columns in _CHILDREN.items()
 }
+_LOCAL_OR_LIVING = (BLOCK_DEVICES.c.deleted == 0) | (BLOCK_DEVICES.c.destination_type == "local")
 _LIVING_CHILDREN = {
-    table: _ALL_CHILDREN[table].where(table.c.deleted == 0)
+    table: _ALL_CHILDREN[table].where(
+        # An API that ends in the middle of a local delete leaves a living server whose block
+        # devices are deleted; their UUIDs are unique, so that they cannot be written anew.
+        _LOCAL_OR_LIVING if table is BLOCK_DEVICES else table.c.deleted == 0
+    )
     for table in _CHILDREN
     # Compared never, revived only.
     if table is not SYSTEM_METADATA
@@ -145,7 +151,8 @@ def _children(
 
 def _belongs(table: Table, child: RowMapping, server: RowMapping) -> bool:
     if not server["deleted"]:
-        return not child["deleted"]
+        local = table is BLOCK_DEVICES and child["destination_type"] == "local"
+        return local or not child["deleted"]
     if table is BLOCK_DEVICES:
         # Nova's API marks them before the instance, with calls of other services in between, and
         # their UUIDs are unique: each is the same disk's still.

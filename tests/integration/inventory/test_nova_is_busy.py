@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.store import operations, quarantine
 from controlplane.store.clock import moment
-from controlplane.store.nova.tables import INSTANCES
+from controlplane.store.nova.tables import BLOCK_DEVICES, INSTANCES
 from controlplane.store.operations import OperationRow, OperationState
 from tests.fakes.feed_edge import FeedEdge
 from tests.fakes.inventory_stage import Stage
@@ -67,6 +67,23 @@ def test_server_that_nova_deleted_locally_is_restored_when_its_machine_lives(
 
     stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(2e9)))
     stage.eventually(lambda: stage.alarms(site) == [], "end of the alarm")
+
+
+def test_server_whose_disks_nova_deleted_before_its_api_ended_has_them_back(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    server = site.instance_uuid("vm-1")
+    gone = BLOCK_DEVICES.update().where(BLOCK_DEVICES.c.instance_uuid == server)
+    values = {"deleted": BLOCK_DEVICES.c.id, "deleted_at": moment(2e9)}
+    stage.nova.cell.run(lambda connection: connection.execute(gone.values(values)))
+    (difference,) = stage.look(site).differences
+    assert difference.field == "block_device_mapping /dev/sda"
+
+    edge.changes(site.change_machine("vm-1", lambda m: setattr(m, "name", "renamed")))
+
+    assert edge.nacks == {}
+    assert stage.quarantined(site) == {}
+    assert stage.look(site).differences == []
 
 
 def test_late_change_does_not_bring_back_what_the_ledger_says_is_destroyed(

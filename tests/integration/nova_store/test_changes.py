@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from controlplane.inventory.records import Announced, Origin, Policy, Power, Ser
 from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.tables import BLOCK_DEVICES
 from controlplane.store.nova.writer import NovaServers
 from tests.integration.nova_store.conftest import compute_host
-from tests.integration.nova_store.samples import PROJECT, USER, machine, record
+from tests.integration.nova_store.samples import GIB, PROJECT, USER, machine, record
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 
@@ -141,6 +143,97 @@ def test_a_disk_that_comes_back_with_the_same_key_is_shown_again(
     assert outcome.change is ServerChange.UPDATED, outcome.reason
     devices = objects.BlockDeviceMappingList.get_by_instance_uuid(nova, with_two.uuid)
     assert len(devices) == 2
+
+
+def forget_disks(nova: Any, uuid: str) -> None:
+    """Do what Nova's API has done when it ends in the middle of a local delete."""
+    for device in objects.BlockDeviceMappingList.get_by_instance_uuid(nova, uuid):
+        device.destroy()
+
+
+def disks_of(nova: Any, uuid: str) -> list[tuple[str, int]]:
+    devices = objects.BlockDeviceMappingList.get_by_instance_uuid(nova, uuid)
+    return sorted((device.device_name, device.volume_size) for device in devices)
+
+
+def test_disks_that_an_unfinished_local_delete_took_from_a_living_server_come_back(
+    servers: NovaServers, nova: Any
+) -> None:
+    made = machine()
+    servers.apply([record(made)])
+    forget_disks(nova, made.instance_uuid)
+    (outcome,) = servers.apply([record(made)])
+    assert outcome.change is ServerChange.UPDATED, outcome.reason
+    assert disks_of(nova, made.instance_uuid) == [("/dev/sda", 40), ("/dev/sdb", 100)]
+    assert servers.apply([record(made)])[0].change is ServerChange.NONE
+
+
+def test_disks_that_a_living_server_lost_come_back_as_they_are_in_vcenter(
+    servers: NovaServers, nova: Any
+) -> None:
+    made = machine()
+    servers.apply([record(made)])
+    forget_disks(nova, made.instance_uuid)
+    made.disks[0].capacity_bytes = 80 * GIB
+    del made.disks[1]
+    assert servers.apply([record(made)])[0].change is ServerChange.UPDATED
+    assert disks_of(nova, made.instance_uuid) == [("/dev/sda", 80)]
+    assert servers.apply([record(made)])[0].change is ServerChange.NONE
+
+
+def test_volumes_that_were_detached_stay_detached(servers: NovaServers, nova: Any) -> None:
+    made = machine()
+    servers.apply([record(made)])
+    attached = objects.BlockDeviceMapping(
+        nova, instance_uuid=made.instance_uuid, source_type="volume", destination_type="volume",
+        volume_id="5d1a0f5e-0000-4000-8000-000000000002", device_name="/dev/sdz", boot_index=None,
+    )  # fmt: skip
+    attached.create()
+    attached.destroy()
+    assert servers.apply([record(made)])[0].change is ServerChange.NONE
+
+
+def created_disk(nova: Any, uuid: str, name: str, boot_index: int | None) -> Any:
+    """A disk of a server that OpenStack created."""
+    disk = objects.BlockDeviceMapping(
+        nova, instance_uuid=uuid, source_type="image" if boot_index == 0 else "blank",
+        destination_type="local", device_name=name, volume_size=1, boot_index=boot_index,
+    )  # fmt: skip
+    disk.create()
+    return disk
+
+
+def test_disks_that_a_created_server_lost_come_back_and_no_older_ones(
+    servers: NovaServers, databases: NovaDatabases, nova: Any
+) -> None:
+    made = machine(name="mine")
+    uuid = made.instance_uuid
+    created_server(nova, uuid)
+    created_disk(nova, uuid, "/dev/old", None).destroy()
+    earlier = BLOCK_DEVICES.update().where(BLOCK_DEVICES.c.instance_uuid == uuid)
+    with databases.cell.engine.begin() as connection:
+        connection.execute(earlier.values(deleted_at=datetime(2020, 1, 1)))  # noqa: DTZ001
+    for name, boot_index in (("/dev/sda", 0), ("/dev/sdb", None)):
+        created_disk(nova, uuid, name, boot_index)
+    servers.apply([record(made)])
+    assert disks_of(nova, uuid) == [("/dev/sda", 1), ("/dev/sdb", 1)]
+    forget_disks(nova, uuid)
+    assert servers.apply([record(made)])[0].change is ServerChange.UPDATED
+    assert disks_of(nova, uuid) == [("/dev/sda", 1), ("/dev/sdb", 1)]
+    assert servers.apply([record(made)])[0].change is ServerChange.NONE
+
+
+def test_a_disk_that_a_created_server_lost_alone_stays_lost(
+    servers: NovaServers, nova: Any
+) -> None:
+    made = machine(name="mine")
+    uuid = made.instance_uuid
+    created_server(nova, uuid)
+    created_disk(nova, uuid, "/dev/sda", 0)
+    created_disk(nova, uuid, "/dev/sdb", None).destroy()
+    servers.apply([record(made)])
+    assert servers.apply([record(made)])[0].change is ServerChange.NONE
+    assert disks_of(nova, uuid) == [("/dev/sda", 1)]
 
 
 def test_a_move_to_another_cluster_changes_the_host_and_nothing_else(
