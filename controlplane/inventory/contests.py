@@ -45,12 +45,18 @@ class Contests:
             self._contests[newcomer] = Contest(newcomer, first, server_uuid)
             return True
 
-    def confirmed(self, place: Place) -> list[Place]:
-        """Note that vCenter still has a virtual machine; return newcomers that are settled now."""
+    def confirmed(self, place: Place, instance_uuid: str) -> list[Place]:
+        """Note that vCenter still has a virtual machine; return newcomers that are settled now.
+
+        With another instance UUID it confirms nothing: references of a vCenter that was restored
+        from a backup name other virtual machines.
+        """
         with self._lock:
             settled = []
             for contest in self._contests.values():
-                if place in (contest.newcomer, contest.first) and not contest.is_settled():
+                is_meant = contest.server_uuid == instance_uuid
+                is_party = place in (contest.newcomer, contest.first)
+                if is_meant and is_party and not contest.is_settled():
                     contest.confirmed.add(place)
                     if contest.is_settled():
                         settled.append(contest.newcomer)

@@ -106,7 +106,8 @@ class Planner:
         if fresh is Freshness.SAME:
             plan.repeated[key] = one.revision
         if fresh is not Freshness.STALE and kind_of(one) in MACHINE_KINDS:
-            plan.elsewhere.update(self._contests.confirmed((state.uuid, moref_of(key))))
+            place, uuid = (state.uuid, moref_of(key)), canonical(machine_of(one).instance_uuid)
+            plan.elsewhere.update(self._contests.confirmed(place, uuid))
         return fresh is Freshness.NEW
 
     def _hold(

@@ -151,6 +151,32 @@ def test_newcomer_inherits_the_server_when_the_first_is_gone(
     assert ("instance.delete.end", first) not in [(k.value, u) for k, u in stage.told.said]
 
 
+def test_reference_that_names_another_machine_now_does_not_confirm_the_first(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    """As after a vCenter's restore: who has the UUID elsewhere is the first, not a second one."""
+    first = site.instance_uuid("vm-1")
+    identifier = stage.row(first)["id"]
+    edge.changes(site.add_machine("vm-9", instance_uuid=first))
+
+    def rename(machine: inventory_pb2.VirtualMachine) -> None:
+        machine.instance_uuid, machine.folder.value = str(uuid.uuid4()), "group-later"
+
+    edge.changes(site.change_machine("vm-1", rename))  # waits for its folder
+    edge.wait_asked()
+    edge.answer()
+    edge.changes(site.add_folder("group-later", "later", "group-v1"))
+
+    def moref() -> str:
+        machine = stage.queries.virtual_machine(first)
+        return "" if machine is None else machine.reference.value
+
+    stage.eventually(lambda: moref() == "vm-9", "inheritance")
+    assert stage.row(first)["id"] == identifier
+    assert stage.row(first)["deleted"] == 0
+    assert derived_uuid((site.vcenter_uuid, "vm-9")) not in stage.servers_of(site)
+
+
 @pytest.mark.parametrize("end", [DELETED, link_pb2.REMOVAL_REASON_UNMANAGED])
 @pytest.mark.parametrize("first_goes_first", [True, False])
 def test_server_ends_when_the_heir_goes_together_with_the_first(

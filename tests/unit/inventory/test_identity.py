@@ -114,10 +114,12 @@ def test_contest_is_settled_when_both_are_confirmed() -> None:
     assert contests.open(THERE, HERE, UUID)
     assert not contests.open(THERE, HERE, UUID)
 
-    assert contests.confirmed(THERE) == []
+    assert contests.confirmed(THERE, UUID) == []
     assert not contests.settled(THERE)
     assert contests.unconfirmed("vcenter-1") == [HERE]
-    assert contests.confirmed(HERE) == [THERE]
+    assert contests.confirmed(HERE, "another") == []
+    assert not contests.settled(THERE)
+    assert contests.confirmed(HERE, UUID) == [THERE]
 
     assert contests.settled(THERE)
     assert contests.heir(UUID) == THERE
