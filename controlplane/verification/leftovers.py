@@ -158,6 +158,8 @@ class LeftoverComparison:
         subject, hosts = self._around.subject(key, row.name), self._around.hosts[row.compute_host]
         placement = self._readers.placement
         provider = placement.provider(row.compute_node_uuid) if placement else None
+        if self._has_servers(row):  # a compute host goes after its last server
+            return
         self._findings.count(Place.NOVA_CELL, "former_compute_host")
         if not self._leaves(row):
             compare_former_host(self._findings, subject, hosts, provider)
@@ -167,6 +169,11 @@ class LeftoverComparison:
             self._findings.compare(subject, Place.NOVA_CELL, "services.disabled", True, disabled)
         if hosts.services:
             self._findings.excuse(subject, "it left management: its compute host goes soon")
+
+    def _has_servers(self, cluster: ClusterRow) -> bool:
+        """Tell whether servers of a cluster are still there: hidden ones are kept."""
+        servers = (row for row in self._bound.values() if row.cluster_uuid == cluster.uuid)
+        return any(row.state is ServerState.ACTIVE for row in servers)
 
     def _leaves(self, row: ClusterRow) -> bool:
         """Tell whether a cluster's worker, or Nova with its servers, may not have ended yet."""

@@ -311,6 +311,19 @@ def test_cluster_that_left_is_no_compute_host(stage: Stage, site: Site, former: 
     assert fields(stage, site) == {("nova-api", CLUSTER_2, "host_mappings rows")}
 
 
+def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_is_kept(
+    stage: Stage, site: Site
+) -> None:
+    edge = stage.edge(site, epoch=2)
+    edge.synchronise()
+    edge.changes(site.remove("VirtualMachine:vm-4", link_pb2.REMOVAL_REASON_HIDDEN))
+    gone = [CLUSTER_2, "VirtualMachine:vm-5", "VirtualMachine:vm-6"]
+    edge.changes(*(site.remove(key, link_pb2.REMOVAL_REASON_UNMANAGED) for key in gone))
+    found = stage.look(site)
+    assert found.differences == []
+    assert [one.subject.object for one in found.excuses] == ["VirtualMachine:vm-4"]
+
+
 def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(
     stage: Stage, site: Site, former: str
 ) -> None:
