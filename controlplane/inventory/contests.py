@@ -9,7 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from controlplane.inventory.identity import Place
+from controlplane.store.servers import ServerState
 
+CONTESTED = (ServerState.ACTIVE, ServerState.HANDED_ON)
+"""States of a server that a newcomer may wait for."""
 Claim = tuple[Place, str]
 """A newcomer and the server whose UUID it has."""
 

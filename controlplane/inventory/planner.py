@@ -7,7 +7,7 @@ edge sends again if the unit comes to nothing.
 from controlplane.clock import Clock
 from controlplane.inventory import mapping
 from controlplane.inventory.adoption import Adoption, machine_policy, never_adopted
-from controlplane.inventory.contests import Contests
+from controlplane.inventory.contests import CONTESTED, Contests
 from controlplane.inventory.holdings import Freshness
 from controlplane.inventory.identity import (
     Bindings,
@@ -27,7 +27,7 @@ from controlplane.inventory.references import (
     machine_of,
     moref_of,
 )
-from controlplane.inventory.removals import end_server, plan_removal, renounce
+from controlplane.inventory.removals import end_server, in_doubt, plan_removal, renounce
 from controlplane.inventory.state import VCenterState
 from controlplane.inventory.surroundings import meet
 from controlplane.store.clock import moment
@@ -165,6 +165,8 @@ class Planner:
     ) -> Standing:
         template, moref = one.template, moref_of(key)
         bound = self._bindings.at((state.uuid, moref))
+        if in_doubt(state, bound):
+            return Standing.WAITING
         if bound is not None:
             end_server(plan, bound, self._contests, delete=False, reason="converted to a template")
         self._renounce(plan, (state.uuid, moref))
@@ -188,6 +190,10 @@ class Planner:
         machine = one.virtual_machine
         place = (state.uuid, moref_of(key))
         bound, never = self._bindings.at(place), never_adopted(machine)
+        uuid = canonical(machine.instance_uuid)
+        if bound is not None and in_doubt(state, bound) and (never or bound.instance_uuid != uuid):
+            self._claim(place, uuid)  # another's reference: it is not taken from a stopped cluster
+            return Standing.WAITING
         if never and not (bound is not None and bound.origin == Origin.CREATED.value):
             if bound is not None:
                 end_server(plan, bound, self._contests, delete=False, reason=never)
@@ -197,13 +203,24 @@ class Planner:
         if cluster is None:
             wanted = [key_of(machine.cluster)]
             state.waiting.want(key, wanted, self._clock.monotonic())
+            if state.is_stopped(wanted[0]):
+                self._claim(place, uuid)
             return Standing.WAITING
         if self._waits(state, plan, key, machine):
+            self._claim(place, uuid)
             return Standing.WAITING
-        identity = self._bindings.identify(
-            place, canonical(machine.instance_uuid), derive=self._contests.settled(place)
-        )
+        derive = self._contests.settled(place)
+        identity = self._bindings.identify(place, uuid, derive=derive)
         return self._identified(state, plan, key, one, cluster, identity)
+
+    def _claim(self, place: Place, instance_uuid: str) -> None:
+        """Keep the server of a virtual machine that waits, should it be another's until now."""
+        server = self._bindings.get(instance_uuid)
+        if server is None or server.state not in CONTESTED:
+            return
+        owner = (server.vcenter_uuid, server.moref)
+        if owner != place or server.state is ServerState.HANDED_ON:
+            self._contests.open(place, owner, server.uuid)
 
     def _waits(
         self, state: VCenterState, plan: Plan, key: str, machine: inventory_pb2.VirtualMachine

@@ -33,7 +33,7 @@ def plan_removal(
     held = state.holdings.get(key)
     bound = bindings.at((state.uuid, moref_of(key))) if key == machine_key(moref_of(key)) else None
     standing = _KEPT.get(removal.reason)
-    if standing is None and _in_doubt(state, bound):
+    if standing is None and in_doubt(state, bound):
         standing = Standing.UNCONFIRMED
     if standing is not None:
         if held is not None:
@@ -112,7 +112,7 @@ def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -
         plan.revisit.update(templates)
 
 
-def _in_doubt(state: VCenterState, bound: ServerRow | None) -> bool:
+def in_doubt(state: VCenterState, bound: ServerRow | None) -> bool:
     """Tell whether the server's cluster is stopped: then nothing of it ends."""
     managed = None if bound is None else state.by_uuid(bound.cluster_uuid)
     return managed is not None and managed.row.state is ClusterState.ALARM

@@ -1,13 +1,10 @@
 """Contests that another process left open: told from what is held, not kept for themselves."""
 
-from controlplane.inventory.contests import Contests
+from controlplane.inventory.contests import CONTESTED, Contests
 from controlplane.inventory.identity import Bindings, canonical
 from controlplane.store import objects
 from controlplane.store.database import Connection
-from controlplane.store.servers import ServerState
 from vsphere_gateway.v1 import inventory_pb2
-
-_CONTESTED = (ServerState.ACTIVE, ServerState.HANDED_ON)
 
 
 def reopen(
@@ -25,6 +22,6 @@ def reopen(
         one = inventory_pb2.InventoryObject.FromString(body)
         place = (uuid, one.reference.value)
         server = bindings.get(canonical(one.virtual_machine.instance_uuid))
-        if server is None or server.state not in _CONTESTED or bindings.at(place) is not None:
+        if server is None or server.state not in CONTESTED or bindings.at(place) is not None:
             continue
         contests.open(place, (server.vcenter_uuid, server.moref), server.uuid)

@@ -101,6 +101,11 @@ class VCenterState:
         managed = self.clusters.get(key)
         return None if managed is None or managed.row.state in CLOSED else managed.row
 
+    def is_stopped(self, key: str) -> bool:
+        """Tell whether a cluster is stopped by an alarm."""
+        managed = self.clusters.get(key)
+        return managed is not None and managed.row.state is ClusterState.ALARM
+
     def open_clusters(self) -> list[ClusterRow]:
         """Return every cluster whose virtual machines become servers."""
         return [one.row for one in self.clusters.values() if one.row.state not in CLOSED]

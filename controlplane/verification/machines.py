@@ -126,11 +126,20 @@ class MachineComparison:
             self._findings.excuse(subject, reason)
         elif cluster is not None and cluster.state is ClusterState.ALARM:
             self._findings.excuse(subject, f"its cluster is stopped: {cluster.state_reason}")
+        elif self._is_of_stopped(subject):
+            reason = "its reference is that of a server whose cluster is stopped by an alarm"
+            self._findings.excuse(subject, reason)
         elif kind == "template" and not self._around.mounts(machine):
             self._findings.excuse(subject, "no managed cluster mounts its datastore")
         else:
             self._findings.differ(subject, Place.OWN, "objects.standing", "applied", "waiting")
         return False
+
+    def _is_of_stopped(self, subject: Subject) -> bool:
+        """Tell whether a stopped cluster's server stands for a reference."""
+        moref = moref_of(subject.object)
+        bound = self._readers.own.servers(self._around.vcenter_uuid, [moref]).get(moref, [])
+        return any(self._around.is_doubtful(row.cluster_uuid) for row in bound)
 
     def _compare_machines(self, objects: Objects) -> None:
         if not objects:

@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from controlplane.inventory.identity import derived_uuid
+from controlplane.inventory.records import Announced
 from controlplane.store import quarantine
 from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterState
@@ -177,6 +178,21 @@ def test_reference_that_names_another_machine_now_does_not_confirm_the_first(
     assert derived_uuid((site.vcenter_uuid, "vm-9")) not in stage.servers_of(site)
 
 
+def test_newcomer_that_waits_for_its_folder_inherits_all_the_same(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    first = site.instance_uuid("vm-1")
+    edge.changes(site.add_machine("vm-9", instance_uuid=first, folder="group-later"))
+    edge.changes(site.remove("VirtualMachine:vm-1"))
+    assert first in stage.servers_of(site)
+
+    edge.changes(site.add_folder("group-later", "later", "group-v1"))
+
+    stage.eventually(lambda: stage.queries.virtual_machine(first) is not None, "inheritance")
+    assert (Announced.DELETE, first) not in stage.told.said
+    assert stage.look(site).differences == []
+
+
 @pytest.mark.parametrize("end", [DELETED, link_pb2.REMOVAL_REASON_UNMANAGED])
 @pytest.mark.parametrize("first_goes_first", [True, False])
 def test_server_ends_when_the_heir_goes_together_with_the_first(
@@ -287,17 +303,7 @@ def test_reference_that_names_another_machine_now_ends_the_old_server(
 def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
     stage: Stage, site: Site, edge: FeedEdge
 ) -> None:
-    key = "ClusterComputeResource:domain-c1"
-    edge.changes(site.change(key, lambda o: setattr(o.cluster, "name", "something else")))
-    edge.changes(
-        *(
-            site.change(
-                f"HostSystem:host-1-{n}",
-                lambda o: setattr(o.host, "hardware_uuid", str(uuid.uuid4())),
-            )
-            for n in (1, 2)
-        )
-    )
+    restore(site, edge, "domain-c1", 1)
     (row,) = stage.clusters(site)
     assert row.state is ClusterState.ALARM
     assert "restore" in row.state_reason
@@ -314,3 +320,38 @@ def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
         lambda: stage.clusters(site)[0].state is ClusterState.PROVISIONED, "compute host"
     )
     assert stage.clusters(site)[0].compute_host == row.compute_host
+
+
+def test_reference_of_a_stopped_cluster_that_names_another_clusters_machine_waits(
+    stage: Stage,
+) -> None:
+    site = Site(clusters=2, machines=2)
+    edge = stage.edge(site)
+    edge.synchronise()
+    kept, moved = site.instance_uuid("vm-1"), site.instance_uuid("vm-3")
+    restore(site, edge, "domain-c1", 1)
+    site.add_machine("vm-1", cluster="domain-c2", instance_uuid=moved)
+
+    edge.changes(site.state("VirtualMachine:vm-1"), site.remove("VirtualMachine:vm-3"))
+
+    assert {kept, moved} <= stage.servers_of(site).keys()
+    assert stage.look(site).differences == []
+    (alarm,) = stage.alarms(site)
+    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+    stage.eventually(lambda: kept not in stage.servers_of(site), "end of the server")
+    assert moved in stage.servers_of(site)
+    assert (Announced.DELETE, moved) not in stage.told.said
+    stage.eventually(lambda: stage.look(site).differences == [], "agreement")
+
+
+def restore(site: Site, edge: FeedEdge, cluster: str, number: int) -> None:
+    """Have a cluster's reference name another cluster, as after a restore."""
+    key = f"ClusterComputeResource:{cluster}"
+    edge.changes(site.change(key, lambda one: setattr(one.cluster, "name", "something else")))
+    hosts = [f"HostSystem:host-{number}-{index}" for index in (1, 2)]
+    edge.changes(
+        *(
+            site.change(host, lambda one: setattr(one.host, "hardware_uuid", str(uuid.uuid4())))
+            for host in hosts
+        )
+    )
