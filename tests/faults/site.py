@@ -112,9 +112,13 @@ class Site:
             for one in servers
         )
 
+    def truth(self) -> list[Seen]:
+        """Return what OpenStack has to show."""
+        return self.vcenter.sees()
+
     def differences(self) -> dict[str, list[Seen]]:
         """Return what vCenter has and Nova's cell has not, and the other way round."""
-        truth, shown = self.vcenter.sees(), self.in_cell()
+        truth, shown = self.truth(), self.in_cell()
         return {
             "only in vCenter": sorted(set(truth) - set(shown)),
             "only in OpenStack": sorted(set(shown) - set(truth)),
@@ -125,7 +129,7 @@ class Site:
         nothing: dict[str, list[Seen]] = {"only in vCenter": [], "only in OpenStack": []}
         eventually(self.differences, nothing, SETTLE_SECONDS, poll=1)
         self.assert_verified()
-        assert self.in_api() == self.vcenter.sees()
+        assert self.in_api() == self.truth()
 
     def assert_verified(self, excused: frozenset[str] = frozenset()) -> None:
         """Have `vsg-controlplane verify` find nothing, and excuse only these virtual machines."""
@@ -156,16 +160,16 @@ class Site:
     def _wait_for_parity_after(self, before: int) -> None:
         eventually(lambda: self._parity() in (before, 0), False, PARITY_SECONDS)
 
-    def assert_obeyed(self) -> None:
+    def assert_obeyed(self, name: str = FIRST) -> None:
         """Have OpenStack start and stop a virtual machine."""
-        server = self.openstack.compute.find_server(FIRST)
+        server = self.openstack.compute.find_server(name)
         for action, power in (("start", "active"), ("stop", "stopped")):
             getattr(self.openstack.compute, f"{action}_server")(server)
-            eventually(self._power_of_first, power, SETTLE_SECONDS)
+            eventually(lambda: self._power_of(name), power, SETTLE_SECONDS)
             eventually(lambda: self.openstack.compute.get_server(server).task_state, None)
 
-    def _power_of_first(self) -> str:
-        return next(one.power for one in self.vcenter.sees() if one.name == FIRST)
+    def _power_of(self, name: str) -> str:
+        return next(one.power for one in self.truth() if one.name == name)
 
     def configure(self, clusters: Sequence[str]) -> None:
         """Have the site list clusters."""

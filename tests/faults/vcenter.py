@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,22 @@ POWER = {"poweredOn": "active", "poweredOff": "stopped", "suspended": "suspended
 class VCenter:
     """One simulator of two clusters, and an administrator who is not the edge's user session."""
 
-    def __init__(self, seed: int, **flags: str | int | float) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        place: str = "vcenter",
+        port: Port = Port.FAULTS_VCENTER,
+        **flags: str | int | float,
+    ) -> None:
         """``flags`` are vcsim's.
 
         The folder is always the same, and so the vCenter's identity: what a run that was killed
         has left in OpenStack is put right by the next. The machines are new with each seed.
         """
-        model = {"dc": 1, "cluster": len(CLUSTERS), "host": 3, "vm": 0, "ds": 0, "pg": 1}
-        self.simulator = Vcsim(
-            folder(f"{PLACE}/vcenter"),
-            port=Port.FAULTS_VCENTER.number,
-            # A storm at hundreds of machines: see golang.py.
-            program=golang.QUICK_VCSIM,
-            **(model | flags),
-        )
+        self._folder = folder(f"{PLACE}/{place}")
+        self._port = port
+        self.simulator = self._simulator(flags)
         self._seed = seed
         self.administrator: VCenterSession
 
@@ -71,6 +73,22 @@ class VCenter:
         if machines:
             self._build(files, machines, in_first)
 
+    def _simulator(self, flags: Mapping[str, str | int | float]) -> Vcsim:
+        model = {"dc": 1, "cluster": len(CLUSTERS), "host": 3, "vm": 0, "ds": 0, "pg": 1}
+        return Vcsim(
+            self._folder,
+            port=self._port.number,
+            # A storm at hundreds of machines: see golang.py.
+            program=golang.QUICK_VCSIM,
+            **(model | flags),
+        )
+
+    def restore(self, **flags: str | int | float) -> None:
+        """Start it again as a backup has it: the same vCenter, with another model."""
+        self.simulator.stop()
+        self.simulator = self._simulator(flags)
+        self.restart()
+
     def restart(self) -> None:
         """Start it again after its end, with the machines that its flags name."""
         self.simulator.start()
@@ -78,12 +96,7 @@ class VCenter:
         self.administrator.connect()
 
     def _build(self, files: Path, machines: int, in_first: int) -> None:
-        # The simulator makes a machine's UUIDs of its path, and so of the datastore's name.
-        hosts = self.simulator.govc("find", "/", "-type", "h").split()
-        self.simulator.govc(
-            "datastore.create",
-            *("-type", "local", "-name", f"vmfs-{PLACE}-{self._seed}", "-path", str(files), *hosts),
-        )
+        self.make_datastore(files)
         self.simulator.govc(
             "vm.create",
             *("-on=false", "-c", "1", "-m", "512", "-disk", "1GB", "-net", NETWORK),
@@ -93,6 +106,29 @@ class VCenter:
         for number in range(1, machines):
             self.clone(first, f"machine-{number}", CLUSTERS[number >= in_first])
         eventually(lambda: len(self.objects(vim.VirtualMachine)), machines, BUILD_SECONDS)
+
+    def make_datastore(self, files: Path) -> None:
+        """Give all hosts a datastore of this seed's own.
+
+        The simulator makes a machine's UUIDs of its path, and so of the datastore's name.
+        """
+        hosts = self.simulator.govc("find", "/", "-type", "h").split()
+        self.simulator.govc(
+            "datastore.create",
+            *("-type", "local", "-name", f"vmfs-{PLACE}-{self._seed}", "-path", str(files), *hosts),
+        )
+
+    def make(self, name: str, cluster: str, instance_uuid: str) -> Any:
+        """Make a virtual machine that has an instance UUID from elsewhere, and return it."""
+        content: Any = self.administrator.content
+        pool = self.pools[cluster]
+        spec = vim.vm.ConfigSpec(
+            name=name, instanceUuid=instance_uuid, guestId="otherGuest", numCPUs=1, memoryMB=512,
+            files=vim.vm.FileInfo(vmPathName=f"[{pool.owner.datastore[0].name}]"),
+        )  # fmt: skip
+        folder = content.searchIndex.FindByInventoryPath("/DC0/vm")
+        self.finish(folder.CreateVM_Task(config=spec, pool=pool))
+        return self.machine(name)
 
     def stop(self) -> None:
         """Log out and stop."""

@@ -17,13 +17,18 @@ def make(place: str, edge: str, gateway_port: int) -> Path:
     if not (directory / "ca.pem").exists():
         _certs("init", "--customer", CUSTOMER, "--directory", directory)
     _certs("server", "--directory", directory, "--host", LOOPBACK, "--host", "localhost")
-    if not (directory / "bundle").exists():
+    stamp(directory, edge, directory / "bundle", gateway_port)
+    return directory
+
+
+def stamp(directory: Path, edge: str, bundle: Path, gateway_port: int) -> None:
+    """Make the bundle of an edge once, by the authority in ``directory``."""
+    if not bundle.exists():
         _certs(
             "stamp",
-            *("--directory", directory, "--edge", edge, "--output", directory / "bundle"),
+            *("--directory", directory, "--edge", edge, "--output", bundle),
             *("--control-plane", f"{LOOPBACK}:{gateway_port}"),
         )
-    return directory
 
 
 def _certs(*arguments: str | Path) -> None:

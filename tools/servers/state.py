@@ -46,6 +46,7 @@ class Port(IntEnum):
     FAULTS_VCENTER = 70
     FAULTS_GATEWAY = 71
     FAULTS_ADMIN = 72
+    FAULTS_SECOND_VCENTER = 73
 
     @property
     def number(self) -> int:
