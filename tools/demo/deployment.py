@@ -5,6 +5,7 @@ database of its own, beside the same cloud.
 """
 
 import dataclasses
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +118,10 @@ class Deployment:
         self.configure(vcenter, clusters=[NO_CLUSTER])
         self.start()
         controlplane.wait_until_empty(self.place, seconds, self.control_plane, self.edge)
+
+    def lose_cache(self) -> None:
+        """Take from the edge what it keeps across restarts, as if it were deployed anew."""
+        shutil.rmtree(folder(self.place) / edge.CACHE, ignore_errors=True)
 
     def stop(self) -> None:
         """Stop both, the edge first."""

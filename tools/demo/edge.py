@@ -9,12 +9,13 @@ from tools.servers.state import CHECKOUT, folder
 from tools.servers.vcsim import Vcsim
 
 NAME = "site-1"
+CACHE = "cache"
 START_SECONDS = 30
 
 CONFIG = """\
 [edge]
 bundle = "{bundle}"
-cache_directory = "cache"
+cache_directory = "{cache}"
 
 [vcenter]
 host = "{vcenter.host}"
@@ -38,7 +39,9 @@ def configure(vcenter: Vcsim, bundle: Path, place: str, clusters: Sequence[str] 
     secret.touch(mode=0o600)
     secret.write_text(f"{vcenter.password}\n")
     config = directory / "edge.toml"
-    config.write_text(CONFIG.format(bundle=bundle, vcenter=vcenter, clusters=json.dumps(clusters)))
+    config.write_text(
+        CONFIG.format(bundle=bundle, cache=CACHE, vcenter=vcenter, clusters=json.dumps(clusters))
+    )
     return config
 
 
