@@ -144,6 +144,11 @@ class ComputeInventory(Protocol):
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         """The virtual machine behind a Nova server, in whatever cluster it is now."""
 
+    def subject(
+        self, compute_host: str, server_uuid: str
+    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
+        """Both of an operation: where Nova has it run, and what on."""
+
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         """The servers of a compute host: adopted ones and those that OpenStack created."""
 

@@ -53,11 +53,10 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         """Runs one operation to its end: ledger, edge, vCenter, result."""
         operation = request.operation
         try:
-            cluster = self._inventory.cluster(request.compute_host)
+            cluster, stored = self._inventory.subject(request.compute_host, _server_uuid(operation))
             if cluster is None:
                 result = _not_managed(operation, request.compute_host)
             else:
-                stored = self._inventory.virtual_machine(_server_uuid(operation))
                 result = self._ledger.execute(_ledger_request(request, cluster, stored))
         except StoreError as error:
             result = faults.no_ledger(operation, str(error))

@@ -7,7 +7,7 @@ from controlplane.inventory.service import Inventory
 from controlplane.inventory.state import cluster_key
 from controlplane.store import clusters, objects, servers
 from controlplane.store.clusters import ClusterRow, ClusterState
-from controlplane.store.database import Database
+from controlplane.store.database import Connection, Database
 from controlplane.store.servers import ServerState
 from vsphere_gateway.v1 import compute_pb2, inventory_pb2
 
@@ -22,18 +22,20 @@ class InventoryQueries:
 
     def cluster(self, compute_host: str) -> ComputeCluster | None:
         """The cluster of a compute host; None when it is not under management."""
-        row = self._row(compute_host)
-        if row is None:
-            return None
-        reference = reference_of(cluster_key(row.moref))
-        return ComputeCluster(row.compute_host, row.uuid, row.vcenter_uuid, reference)
+        return _cluster(self._row(compute_host))
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         """The virtual machine behind a Nova server, in whatever cluster it is now."""
-        row = self._inventory.server(server_uuid)
-        if row is None or row.state is not ServerState.ACTIVE:
-            return None
-        return self._stored(row.vcenter_uuid, row.moref)
+        with self._database.read() as connection:
+            return self._behind(connection, server_uuid)
+
+    def subject(
+        self, compute_host: str, server_uuid: str
+    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
+        """Both of an operation, on one connection: the round trips are most of the time."""
+        with self._database.read() as connection:
+            row = _managed(clusters.by_compute_host(connection, compute_host))
+            return _cluster(row), self._behind(connection, server_uuid)
 
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         """The servers of a compute host: adopted ones and those that OpenStack created."""
@@ -67,19 +69,35 @@ class InventoryQueries:
         """The template behind a Glance image."""
         with self._database.read() as connection:
             row = servers.get_image(connection, image_id)
-        return None if row is None else self._stored(row.vcenter_uuid, row.moref)
+            return None if row is None else _stored(connection, row.vcenter_uuid, row.moref)
 
     def _row(self, compute_host: str) -> ClusterRow | None:
         with self._database.read() as connection:
-            row = clusters.by_compute_host(connection, compute_host)
-        return None if row is None or row.state is ClusterState.UNMANAGED else row
+            return _managed(clusters.by_compute_host(connection, compute_host))
 
-    def _stored(self, vcenter_uuid: str, moref: str) -> StoredVirtualMachine | None:
-        key = machine_key(moref)
-        with self._database.read() as connection:
-            body = objects.bodies(connection, vcenter_uuid, [key]).get(key)
-        if body is None:
+    def _behind(self, connection: Connection, server_uuid: str) -> StoredVirtualMachine | None:
+        row = self._inventory.server(server_uuid)
+        if row is None or row.state is not ServerState.ACTIVE:
             return None
-        one = inventory_pb2.InventoryObject.FromString(body)
-        machine = machine_of(one)
-        return StoredVirtualMachine(vcenter_uuid, one.reference, machine.cluster, machine)
+        return _stored(connection, row.vcenter_uuid, row.moref)
+
+
+def _managed(row: ClusterRow | None) -> ClusterRow | None:
+    return None if row is None or row.state is ClusterState.UNMANAGED else row
+
+
+def _cluster(row: ClusterRow | None) -> ComputeCluster | None:
+    if row is None:
+        return None
+    reference = reference_of(cluster_key(row.moref))
+    return ComputeCluster(row.compute_host, row.uuid, row.vcenter_uuid, reference)
+
+
+def _stored(connection: Connection, vcenter_uuid: str, moref: str) -> StoredVirtualMachine | None:
+    key = machine_key(moref)
+    body = objects.bodies(connection, vcenter_uuid, [key]).get(key)
+    if body is None:
+        return None
+    one = inventory_pb2.InventoryObject.FromString(body)
+    machine = machine_of(one)
+    return StoredVirtualMachine(vcenter_uuid, one.reference, machine.cluster, machine)

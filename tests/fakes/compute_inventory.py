@@ -58,6 +58,12 @@ class ScriptedInventory:
         found = ComputeCluster(compute_host, "cluster-1", VCENTER, CLUSTER)
         return found if self.managed else None
 
+    def subject(
+        self, compute_host: str, server_uuid: str
+    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
+        """Return what ``cluster`` and ``virtual_machine`` return."""
+        return self.cluster(compute_host), self.virtual_machine(server_uuid)
+
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         self._ask()
         if server_uuid not in self.power:

@@ -102,6 +102,11 @@ class Totals:
     def cluster(self, compute_host: str) -> ComputeCluster | None:
         raise AssertionError("not asked for")
 
+    def subject(
+        self, compute_host: str, server_uuid: str
+    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
+        return self.cluster(compute_host), self.virtual_machine(server_uuid)
+
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         raise AssertionError("not asked for")
 
