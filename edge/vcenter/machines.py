@@ -20,6 +20,9 @@ from edge.vcenter.references import Key, make_key
 from vsphere_gateway.v1 import inventory_pb2
 
 _TEMPLATE: Final = "config.template"
+_NOT_RETURNED: Final = (
+    "vCenter does not let the edge's user read it (it lists it, and leaves it out of the answer)"
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -152,6 +155,12 @@ class MachineRegister:
         machine.state = body.SerializeToString()
         machine.detailed, machine.devices_due = True, False
         return machine
+
+    def not_returned(self, key: Key) -> None:
+        """Note that one was asked for and is not in the answer."""
+        machine = self._machines.get(key)
+        if machine is not None and not machine.problem:
+            machine.problem = _NOT_RETURNED
 
     def differs(self, found: ObjectProperties, asked: Sequence[str]) -> bool:
         """Tell whether what a read of ``asked`` returned differs from what is remembered.

@@ -42,7 +42,10 @@ class ObjectReader:
     def read(
         self, keys: Sequence[Key], paths: Sequence[str], type_name: str
     ) -> Iterator[ObjectProperties]:
-        """Yield what vCenter shows of objects of one type, fetched in batches ahead of use."""
+        """Yield what vCenter shows of objects of one type, fetched in batches ahead of use.
+
+        Objects that the user may not see are passed over.
+        """
         fetches = [
             functools.partial(self._fetch, keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
             for at in range(0, len(keys), OBJECTS_AT_ONCE)
@@ -51,7 +54,17 @@ class ObjectReader:
             yield from parse_objects(body)
 
     def _fetch(self, keys: Sequence[Key], paths: Sequence[str], type_name: str) -> list[bytes]:
-        return list(self._properties.read(keys, paths, type_name))
+        try:
+            return list(self._properties.read(keys, paths, type_name))
+        except faults.PermissionDeniedError:
+            # One that the user may not see must not hide the others.
+            if len(keys) == 1:
+                return []
+        half = len(keys) // 2
+        return [
+            *self._fetch(keys[:half], paths, type_name),
+            *self._fetch(keys[half:], paths, type_name),
+        ]
 
     def read_whole(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
         """Yield all that is ever read about objects of any type.
@@ -64,13 +77,8 @@ class ObjectReader:
             if spec is not None:
                 groups[spec].append(key)
         for spec, group in groups.items():
-            try:
-                for found in self.read(group, spec.all_paths, spec.type):
-                    yield found, spec
-            except faults.PermissionDeniedError:
-                # One that the user may not see must not hide the others.
-                if len(group) > 1:
-                    yield from self._read_one_by_one(group)
+            for found in self.read(group, spec.all_paths, spec.type):
+                yield found, spec
 
     def ask_presence(self, keys: Iterable[Key]) -> dict[Key, Presence]:
         """Ask about each object by itself.
@@ -81,10 +89,6 @@ class ObjectReader:
         if Presence.DELETED in presence.values():
             self._session.verify_alive()
         return presence
-
-    def _read_one_by_one(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
-        for key in keys:
-            yield from self.read_whole([key])
 
     def _ask(self, key: Key) -> Presence:
         try:

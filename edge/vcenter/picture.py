@@ -88,6 +88,14 @@ class Picture:
         else:
             self._update_structure(found, asked)
 
+    def not_returned(self, keys: Iterable[Key]) -> None:
+        """Take note of virtual machines that vCenter left out of its answer.
+
+        They are deleted, which the watch will tell, or hidden: then the audit pass asks again.
+        """
+        for key in keys:
+            self.machines.not_returned(key)
+
     def differs(self, found: ObjectProperties) -> bool:
         """Tell whether what an audit read differs from what is known."""
         if is_virtual_machine(found.key):

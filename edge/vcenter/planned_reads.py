@@ -61,14 +61,18 @@ class PlannedReads:
         self, keys: Sequence[Key], paths: Sequence[str]
     ) -> Iterator[CollectorUpdate]:
         waiting: list[Key] = []
+        unseen = dict.fromkeys(keys)
         for found in self._reader.read(keys, paths, VIRTUAL_MACHINE.type):
             with self._lock:
                 self._picture.read(found, paths)
+            unseen.pop(found.key, None)
             waiting.append(found.key)
             if len(waiting) == OBJECTS_AT_ONCE:
                 yield self._present(waiting)
                 waiting = []
-        yield self._present(waiting)
+        with self._lock:
+            self._picture.not_returned(unseen)
+        yield self._present([*waiting, *unseen])
 
     def _present(self, keys: Iterable[Key]) -> CollectorUpdate:
         with self._lock:

@@ -44,6 +44,7 @@ class RestrictedVCenter:
         self.ca_file = simulator.ca_file
         self._simulator = simulator
         self._hidden: frozenset[str] = frozenset()
+        self._refused: frozenset[str] = frozenset()
         self._refuses = True
         self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -58,9 +59,13 @@ class RestrictedVCenter:
         """Hide virtual machines, and no others; ``refuses`` is whether NoPermission is said."""
         self._hidden, self._refuses = frozenset(morefs), refuses
 
+    def refuse_reads(self, morefs: Iterable[str]) -> None:
+        """Refuse virtual machines to who asks for them by reference, and go on to list them."""
+        self._refused = frozenset(morefs)
+
     def show_everything(self) -> None:
-        """Hide nothing any more."""
-        self._hidden = frozenset()
+        """Hide and refuse nothing any more."""
+        self._hidden = self._refused = frozenset()
 
     def close(self) -> None:
         """Stop listening."""
@@ -70,9 +75,10 @@ class RestrictedVCenter:
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> "Answer":
         """Have vcsim answer, and take out what is hidden."""
         hidden = self._hidden
-        asked = {moref.decode() for moref in ASKED.findall(body)} & hidden
-        if asked and self._refuses and b"RetrievePropertiesEx" in body:
-            text = NO_PERMISSION.format(moref=min(asked))
+        asked = {moref.decode() for moref in ASKED.findall(body)}
+        denied = asked & (self._refused | hidden if self._refuses else self._refused)
+        if denied and b"RetrievePropertiesEx" in body:
+            text = NO_PERMISSION.format(moref=min(denied))
             return Answer(500, {"Content-Type": "text/xml; charset=utf-8"}, text.encode())
         answer = self._pass_on(method, path, body, headers)
         # What is hidden meanwhile counts too: a wait may have begun before.
@@ -127,6 +133,13 @@ class RestrictedVCenter:
         return Handler
 
 
+def is_listed(reference: etree._Element) -> bool:
+    """Tell whether a reference stands in a view's list, and is no property of another object."""
+    objects = next(reference.iterancestors("{urn:vim25}objects"), None)
+    subject = None if objects is None else objects.find("{urn:vim25}obj")
+    return subject is not None and subject.get("type") == "ContainerView"
+
+
 class Answer:
     """One HTTP answer."""
 
@@ -145,6 +158,9 @@ class Answer:
         if not morefs or self.status != 200:
             return self
         root = etree.fromstring(self.body, etree.XMLParser(huge_tree=True))
+        for reference in root.findall(".//{urn:vim25}val/{urn:vim25}ManagedObjectReference"):
+            if reference.text in morefs and is_listed(reference):
+                reference.getparent().remove(reference)
         for name in LISTED:
             for element in root.findall(f".//{{urn:vim25}}{name}"):
                 if element.findtext("{urn:vim25}obj") in morefs:

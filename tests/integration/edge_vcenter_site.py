@@ -180,6 +180,10 @@ class VCenterSite:
         assert name in objects, f"no {name} among {sorted(objects)}"
         return objects[name]
 
+    def machines(self) -> list[Any]:
+        """Return the administrator's virtual machines."""
+        return self.objects(vim.VirtualMachine)
+
     def machine(self, name: str) -> Any:
         """Return the administrator's virtual machine of a name."""
         return self.named(vim.VirtualMachine, name)
