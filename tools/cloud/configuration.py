@@ -190,5 +190,8 @@ def nova(layout: Layout) -> dict[str, dict[str, object]]:
             "notify_on_state_change": "vm_and_task_state",
         },
         "oslo_messaging_notifications": {"driver": "messagingv2"},
+        # As providers have it: what is asked of a service that has not dialled RabbitMQ again yet
+        # after its restart waits for it, and is not lost.
+        "oslo_messaging_rabbit": {"amqp_durable_queues": True},
         "oslo_concurrency": _locks(layout, "nova"),
     }
