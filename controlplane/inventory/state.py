@@ -156,6 +156,7 @@ class VCenterState:
             came = managed.row.state is ClusterState.UNMANAGED
             if came:
                 self.change_state(managed, ClusterState.NEW, "")
+                managed.leaving = False
             row = replace(managed.row, name=body.name[:255], policy=policy)
             managed.unsaved |= row != managed.row
             managed.row = replace(row, updated_at=now)

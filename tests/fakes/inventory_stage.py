@@ -129,6 +129,7 @@ class Stage:
         self.limits = limits
         self.inventory: Inventory
         self._clock = Clock()
+        self._left: set[str] = set()
         self.told.provision = self._provision
         self.told.dismiss = self._dismiss
         migration.upgrade(self.own)
@@ -168,6 +169,7 @@ class Stage:
 
     def look(self, site: Site, hidden: Collection[str] = ()) -> Findings:
         """Compare everything with what a site has now, once."""
+        self._dismiss_left()
         readers = Readers(
             OwnAudited(self.own),
             NovaAudited(self.nova),
@@ -241,6 +243,7 @@ class Stage:
 
     def _provision(self, cluster_uuid: str) -> None:
         """Do what the supervisor does, without placement: the compute host is there now."""
+        self._left.discard(cluster_uuid)
         with self.own.read() as connection:
             row = clusters.get(connection, cluster_uuid)
         assert row is not None
@@ -261,10 +264,20 @@ class Stage:
 
     def _dismiss(self, cluster_uuid: str) -> None:
         """Do what the supervisor does once the worker of a cluster that left has ended."""
-        with self.own.read() as connection:
-            row = clusters.get(connection, cluster_uuid)
-        assert row is not None
-        self._hosts().remove(row.compute_host)
+        self._left.add(cluster_uuid)
+        self._dismiss_left()
+
+    def _dismiss_left(self) -> None:
+        """Try, and again with the next look: servers may have to go elsewhere before."""
+        for cluster_uuid in sorted(self._left):
+            with self.own.read() as connection:
+                row = clusters.get(connection, cluster_uuid)
+            assert row is not None
+            try:
+                self._hosts().remove(row.compute_host)
+            except ValueError:
+                continue
+            self._left.discard(cluster_uuid)
 
     def _hosts(self) -> ComputeHosts:
         return ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))

@@ -248,6 +248,25 @@ def test_cluster_taken_from_management_and_given_back(
     assert (again.uuid, again.compute_host) == (row.uuid, row.compute_host)
 
 
+def test_cluster_that_came_back_does_not_leave_with_its_last_server(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    key = "ClusterComputeResource:domain-c2"
+    (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c2"]
+    cluster = site.state(key)
+    hidden = site.remove("VirtualMachine:vm-4", link_pb2.REMOVAL_REASON_HIDDEN)
+    edge.changes(hidden, site.remove(key, link_pb2.REMOVAL_REASON_UNMANAGED))
+    edge.changes(site.give_back(cluster))
+
+    others = [f"VirtualMachine:vm-{number}" for number in (5, 6)]
+    edge.changes(*map(site.remove, others))
+    hidden.reason, hidden.revision = link_pb2.REMOVAL_REASON_DELETED, site.revision + 1
+    edge.changes(hidden)
+
+    assert len(stage.servers_of(site)) == 3
+    assert ("gone", row.uuid) not in stage.told.clusters
+
+
 def test_host_in_maintenance_lowers_the_totals(stage: Stage, site: Site, edge: FeedEdge) -> None:
     (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c1"]
     found = stage.told.clusters.count(("found", row.uuid))
