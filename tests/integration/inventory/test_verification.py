@@ -436,6 +436,10 @@ def test_image_is_compared_with_what_was_decided_when_it_came(stage: Stage, site
     (after,) = stage.images_of(site)
     assert (after.name, after.owner) == ("moved", before.owner)
     assert stage.look(site).differences == []
+    given = IMAGES.update().where(IMAGES.c.id == after.id).values(owner="f" * 32)
+    execute(stage, "glance", given)
+    edge.changes(site.change("VirtualMachine:vm-2", lambda one: setattr(one.template, "name", "x")))
+    assert fields(stage, site) == {("glance", "VirtualMachine:vm-2", "images.owner")}
 
 
 def test_what_is_hidden_is_excused(stage: Stage, site: Site) -> None:
