@@ -26,6 +26,7 @@ def compare_image(
     rows: ImageRows | None,
     *,
     with_locations: bool,
+    with_members: bool = True,
 ) -> None:
     """Compare what is vCenter's, and who has and sees the image."""
     if rows is None or rows.image["deleted"]:
@@ -48,7 +49,8 @@ def compare_image(
     for name, value in wanted.items():
         findings.compare(subject, Place.GLANCE, f"images.{name}", value, rows.image[name])
     _compare_properties(findings, subject, record, rows.properties)
-    _compare_members(findings, subject, record.members, rows.members)
+    if with_members:
+        _compare_members(findings, subject, record.members, rows.members)
     if with_locations:
         ours = [value for value in rows.locations if value.startswith(LOCATION)]
         findings.compare(subject, Place.GLANCE, "image_locations", [record.location], ours)

@@ -268,7 +268,9 @@ class MachineComparison:
                 self._findings.differ(subject, Place.OWN, "images", "an image", "")
                 continue
             self._findings.count(Place.GLANCE, "image")
-            record = self._image(one, image)
+            path = self._around.topology.folder_path(one.template.folder)
+            owner, members = self._readers.rules.image_access(one.template, path)
+            record = self._image(one, image, members)
             self._findings.compare(subject, Place.OWN, "images.name", record.name, image.name)
             compare_image(
                 self._findings,
@@ -276,14 +278,15 @@ class MachineComparison:
                 record,
                 rows.get(image.id),
                 with_locations=self._readers.glance.with_locations,
+                # Else it was decided when the rules, or its folder, were others.
+                with_members=owner == image.owner,
             )
 
-    def _image(self, one: inventory_pb2.InventoryObject, image: ImageRow) -> ImageRecord:
-        topology = self._around.topology
-        path = topology.folder_path(one.template.folder)
-        owner, members = self._readers.rules.image_access(one.template, path)
-        if owner != image.owner:  # decided when the rules, or its folder, were others
-            members = frozenset()
+    def _image(
+        self, one: inventory_pb2.InventoryObject, image: ImageRow, members: frozenset[str]
+    ) -> ImageRecord:
         decision = ImageDecision(image.id, image.owner, image.visibility, members)
         now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
-        return mapping.image_record(one.template, one.reference, decision, topology, now)
+        return mapping.image_record(
+            one.template, one.reference, decision, self._around.topology, now
+        )

@@ -195,6 +195,8 @@ def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
     assert living(stage, server)
     assert stage.look(site).differences == []
     edge = killed(stage, site, contested)
+    edge.synchronise()
+    assert living(stage, server)
 
     site.give_back(heir)
     edge.changes(site.remove(HEIR))
