@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 WAIT_SECONDS: Final = 30
 """Longest time in one WaitForUpdatesEx."""
 _PAGES_AHEAD: Final = 2
+_CLOSE_SECONDS: Final = 2.0
+"""How long leaving waits for the threads, which vCenter may leave hanging."""
 _BETWEEN_AUDITS_SECONDS: Final = 5.0
 """Least pause before an audit pass that is wanted soon."""
 
@@ -51,7 +53,10 @@ Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd
 
 
 class Feed:
-    """What vCenter announces, and what a pass every ``audit_seconds`` reads. A context manager."""
+    """What vCenter announces, and what a pass every ``audit_seconds`` reads.
+
+    A context manager; leaving closes the watch.
+    """
 
     def __init__(
         self, watch: PropertyWatch, attributes: AttributeReader, audit_seconds: float
@@ -80,6 +85,10 @@ class Feed:
     ) -> None:
         self._ended.set()
         self._audit_wanted.set()
+        # A logout while a wait is under way can lock up vcsim for good.
+        self._watch.close()
+        for thread in self._threads:
+            thread.join(_CLOSE_SECONDS)
 
     def next(self, timeout: float) -> Item | None:
         """Return what came next, None after ``timeout`` seconds.

@@ -192,6 +192,7 @@ class PropertyWatch(PropertyReader):
         ):
             if target:
                 self._free(method, target)
+        self._collector = self._view = ""
 
     def _create_filter(self) -> None:
         """Create the filter, without properties that this vCenter does not know."""
