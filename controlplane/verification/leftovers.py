@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from controlplane.inventory.identity import canonical
 from controlplane.inventory.references import machine_key, reference_of
@@ -27,6 +28,7 @@ from controlplane.verification.totals import parts, totals
 
 LEAVING_SECONDS = 300.0
 """So long after a cluster left may its worker still end, and its compute host still be there."""
+_KEPT_SERVERS: Final = (ServerState.ACTIVE, ServerState.HANDED_ON)
 
 
 class LeftoverComparison:
@@ -171,9 +173,9 @@ class LeftoverComparison:
             self._findings.excuse(subject, "it left management: its compute host goes soon")
 
     def _has_servers(self, cluster: ClusterRow) -> bool:
-        """Tell whether servers of a cluster are still there: hidden ones are kept."""
+        """Tell whether servers of a cluster are kept: hidden, or until an heir is ready."""
         servers = (row for row in self._bound.values() if row.cluster_uuid == cluster.uuid)
-        return any(row.state is ServerState.ACTIVE for row in servers)
+        return any(row.state in _KEPT_SERVERS for row in servers)
 
     def _leaves(self, row: ClusterRow) -> bool:
         """Tell whether a cluster's worker, or Nova with its servers, may not have ended yet."""

@@ -12,11 +12,14 @@ from edge.inventory.content import BUCKETS, bucket_of, key_of
 from edge.inventory.outbox import CHANGES, SNAPSHOT, Outbox
 from edge.inventory.questions import Questions, Why
 from edge.inventory.snapshot import Snapshot
-from edge.log import BUCKETS_DIFFER, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
+from edge.log import BUCKETS_DIFFER, COUNT, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
 from vsphere_gateway.v1 import link_pb2
 
 HELD_AT_ONCE = 10_000
 """About as many held objects are asked for in one bucket query: under 1 MiB of answer."""
+LITTLE = 4
+"""Where so many times more was read than is held, all is sent at once: to compare would mean to
+wait until all is read. If something held is foreign, the pass after it finds that out."""
 FREE_PASSES = 2
 """So many passes may follow each other at once; the next ones wait longer and longer."""
 LONGEST_WAIT = 60.0
@@ -124,7 +127,8 @@ class Passes:
         """Begin to send or compare if it is time; tell whether it was."""
         if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
             return False
-        if not self._holdings.object_count:
+        held = self._holdings.object_count
+        if not held or len(self._snapshot) >= LITTLE * held:
             self._send_everything()
         elif self._snapshot.complete:
             self._compare()
@@ -152,7 +156,8 @@ class Passes:
         for key, entry in self._snapshot.items():
             self._snapshot.readmit(key)
             self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
-        log.info("control plane holds nothing, sending all", extra=fields(self._facts()))
+        held = {COUNT: self._holdings.object_count}
+        log.info("control plane holds little, sending all", extra=fields(self._facts(), held))
 
     def _compare(self) -> None:
         differing = self._snapshot.digests.differing(self._holdings.bucket_digests)

@@ -14,6 +14,11 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 EMPTY = link_pb2.Holdings()
 
 
+def holdings(count: int) -> link_pb2.Holdings:
+    """Say that so many objects are held, and none that the edge knows."""
+    return link_pb2.Holdings(object_count=count, bucket_digests=b"\1" * 2048)
+
+
 def reading(inventory: Inventory, truth: VCenterTruth, page: int = 500) -> None:
     inventory.begin_read(VCENTER)
     for update in truth.full_read(page):
@@ -165,6 +170,36 @@ def test_unchanged_full_read_asks_and_sends_nothing_but_its_end() -> None:
     reading(inventory, truth)
     assert [request.WhichOneof("message") for request in drained(inventory)] == ["snapshot_end"]
     assert inventory.next_question(0) == []
+
+
+def test_little_that_is_held_does_not_hold_up_what_is_read() -> None:
+    inventory = Inventory(OutboxLimits())
+    inventory.attach(holdings(10))
+    inventory.begin_read(VCENTER)
+    pages = list(VCenterTruth({f"vm-{number}": "a" for number in range(60)}).full_read(20))
+    inventory.apply(pages[0])
+    assert inventory.next_request(0) is None, "20 to 10: worth a comparison at the end"
+    inventory.apply(pages[1])
+    request = inventory.next_request(0)
+    assert request is not None
+    assert len(request.batch.objects) == 40, "40 to 10: sent while the rest is read"
+
+
+def test_what_is_held_of_nobody_is_found_after_all_was_sent_at_once() -> None:
+    truth = VCenterTruth({f"vm-{number}": "a" for number in range(60)})
+    inventory = Inventory(OutboxLimits())
+    inventory.attach(holdings(1))
+    reading(inventory, truth)
+    requests = drained(inventory)
+    assert [one.WhichOneof("message") for one in requests] == ["batch", "snapshot_end"]
+    inventory.received(link_pb2.InventoryResponse(holdings=holdings(62)))
+    query = inventory.next_request(0)
+    assert query is not None
+    foreign = inventory_pb2.ObjectReference(type="VirtualMachine", value="of-nobody")
+    contents = link_pb2.BucketContents(generation=query.bucket_query.generation)
+    contents.objects.add(reference=foreign, content_hash=b"0" * 16)
+    inventory.received(link_pb2.InventoryResponse(bucket_contents=contents))
+    assert foreign in inventory.next_question(0)
 
 
 def test_object_that_a_full_read_does_not_show_is_kept_until_it_is_confirmed_gone() -> None:
