@@ -22,7 +22,10 @@ class OutboxLimits:
     content_bytes: int = 32 << 20
     """Most bytes of content held; an object beyond them is read from vCenter again later."""
     batch_objects: int = 200
-    """Most objects of a batch: it is written within milliseconds, so changes are not held up."""
+    """Most objects of a batch."""
+    live_batch_objects: int = 50
+    """Most objects of a snapshot's batch when both sides were equal before: changes of what is
+    followed already wait for the batch that is being written."""
     batch_bytes: int = 512 << 10
     """Most bytes of content of a batch, far below the 4 MiB that a message may have."""
     snapshot_window: int = 4
@@ -155,11 +158,20 @@ class Outbox:
             return []
         return [key for key, _ in zip(self._unread, range(most), strict=False)]
 
-    def next_batch(self, lane: Lane, generation: int) -> link_pb2.ObjectBatch | None:
-        """Take the next batch of a lane; None if nothing waits or the window is full."""
+    def next_batch(
+        self, lane: Lane, generation: int, *, live: bool = False
+    ) -> link_pb2.ObjectBatch | None:
+        """Take the next batch of a lane; None if nothing waits or the window is full.
+
+        ``live`` keeps it small: others wait for it.
+        """
         if not self._ready[lane] or len(self._under_way[lane]) >= self._window[lane]:
             return None
-        keys = self._take(lane)
+        limits = self._limits
+        most = (
+            min(limits.batch_objects, limits.live_batch_objects) if live else limits.batch_objects
+        )
+        keys = self._take(lane, most)
         self._sequence[lane] += 1
         self._under_way[lane].append(_Batch(self._sequence[lane], keys))
         batch = link_pb2.ObjectBatch(
@@ -222,12 +234,12 @@ class Outbox:
             return True
         return False
 
-    def _take(self, lane: Lane) -> list[str]:
+    def _take(self, lane: Lane, most: int) -> list[str]:
         keys: list[str] = []
         size = 0
         for key in self._ready[lane]:
             size += self._items[key].state.size
-            if keys and (self._is_full(len(keys), size)):
+            if keys and (len(keys) == most or size > self._limits.batch_bytes):
                 break
             keys.append(key)
         for key in keys:
@@ -235,9 +247,6 @@ class Outbox:
             self._items[key].pending = False
             self._items[key].flights += 1
         return keys
-
-    def _is_full(self, objects: int, size: int) -> bool:
-        return objects == self._limits.batch_objects or size > self._limits.batch_bytes
 
 
 def _add(batch: link_pb2.ObjectBatch, key: str, state: State) -> None:

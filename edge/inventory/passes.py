@@ -62,11 +62,14 @@ class Passes:
         self._holdings = link_pb2.Holdings()
         self._unqueried: list[int] = []
         self._queried: set[int] = set()
+        self._live = False
+        """Both sides were equal in this call: its changes are followed."""
         self._mismatches = 0
         self._not_before = 0.0
 
     def open(self, holdings: link_pb2.Holdings) -> None:
         """A call begins with what the control plane holds."""
+        self._live = False
         self._mismatches = 0
         self._not_before = 0.0
         self._begin(holdings)
@@ -94,6 +97,7 @@ class Passes:
         """Both sides hold the same."""
         if self.phase is Phase.ENDED and generation == self.generation:
             self.phase = Phase.SETTLED
+            self._live = True
             self._mismatches = 0
             log.info("parity", extra=fields(self._facts()))
 
@@ -181,7 +185,7 @@ class Passes:
     def _batch(self) -> link_pb2.InventoryRequest | None:
         batch = self._outbox.next_batch(CHANGES, self.generation)
         if batch is None and self.phase in (Phase.SENDING, Phase.ENDED, Phase.SETTLED):
-            batch = self._outbox.next_batch(SNAPSHOT, self.generation)
+            batch = self._outbox.next_batch(SNAPSHOT, self.generation, live=self._live)
         return link_pb2.InventoryRequest(batch=batch) if batch else None
 
     def _end(self) -> link_pb2.InventoryRequest | None:

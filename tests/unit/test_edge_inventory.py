@@ -1,5 +1,6 @@
 """The inventory's promises one by one; test_edge_inventory_sync has them all at once."""
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -183,6 +184,18 @@ def test_little_that_is_held_does_not_hold_up_what_is_read() -> None:
     request = inventory.next_request(0)
     assert request is not None
     assert len(request.batch.objects) == 40, "40 to 10: sent while the rest is read"
+
+
+def test_new_cluster_comes_in_small_batches_when_others_are_followed() -> None:
+    truth = VCenterTruth({"vm-1": "a"})
+    inventory = settled(truth)
+    more = VCenterTruth({f"vm-{number}": "a" for number in range(2, 150)})
+    for update in more.full_read(500):
+        inventory.apply(
+            dataclasses.replace(update, full_read=False, newly_managed=True, complete=True)
+        )
+    batches = [len(one.batch.objects) for one in drained(inventory) if one.HasField("batch")]
+    assert batches[:2] == [50, 50]
 
 
 def test_what_is_held_of_nobody_is_found_after_all_was_sent_at_once() -> None:
