@@ -14,6 +14,7 @@ from tools.servers.state import ServerError
 from tools.servers.vcsim import Vcsim
 
 MIB = 1 << 20
+SAMPLE_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Processes:
         time.sleep(seconds)
         after = self.processor_seconds()
         return {name: (after[name] - before[name]) / seconds * 100 for name in self.ids}
+
+
+def wait_until_at_rest(percent: float, seconds: float) -> None:
+    """Wait, ``seconds`` at most, until less than ``percent`` of all processors is used.
+
+    Placement, notifications and workers' starts go on for a while after what they follow.
+    """
+    deadline = time.monotonic() + seconds
+    while psutil.cpu_percent(SAMPLE_SECONDS) >= percent and time.monotonic() < deadline:
+        continue
 
 
 def processes(deployment: Deployment, vcenter: Vcsim) -> Processes:
