@@ -21,7 +21,7 @@ PAGE = CHECKOUT / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Run at each size; 0 when every figure was measured."""
+    """Run at each size and write the page after each; 0 when every figure was measured."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--sizes", default="1000", help="virtual machines, separated by commas")
     parser.add_argument(
@@ -31,26 +31,33 @@ def main() -> int:
     console = Console(highlight=False)
     measured: list[Figure] = []
     try:
-        measured.extend(_all([int(one) for one in options.sizes.split(",")], options, console))
+        for figures_of_one in _all(options, console):
+            measured += figures_of_one
+            _write(measured)
     except ServerError as error:
         console.print(f"bench: {error}", markup=False, style="red")
         return 1
     finally:
         figures.show(console, measured)
-    now = datetime.datetime.now(datetime.UTC)
-    every = figures.with_other_sizes(measured, folder("bench"), f"{now:%Y-%m-%d}")
-    figures.write(PAGE, every, now, scenario.NOTES)
     console.print(f"written to {PAGE.relative_to(CHECKOUT)}")
     return 0
 
 
-def _all(sizes: list[int], options: argparse.Namespace, console: Console) -> Iterator[Figure]:
+def _write(measured: list[Figure]) -> None:
+    """Write the page, with figures of other sizes of the same day."""
+    now = datetime.datetime.now(datetime.UTC)
+    every = figures.with_other_sizes(measured, folder("bench"), f"{now:%Y-%m-%d}")
+    figures.write(PAGE, every, now, scenario.NOTES)
+
+
+def _all(options: argparse.Namespace, console: Console) -> Iterator[list[Figure]]:
+    """Yield the figures of one size after the other."""
     with Steps(console) as steps:
         cloud = Cloud()
         with lease.Lease("cloud", lambda: cloud.up(steps), cloud.down):
-            for size in sizes:
+            for size in (int(one) for one in options.sizes.split(",")):
                 with _simulator(size, steps) as vcenter:
-                    yield from scenario.measure(size, vcenter, options.storm, steps)
+                    yield list(scenario.measure(size, vcenter, options.storm, steps))
 
 
 @contextmanager
