@@ -208,6 +208,7 @@ def addressed(company: Company) -> Iterator[str]:
     )  # fmt: skip
     company.vcenter.govc("vm.power", "-on", name)
     eventually(lambda: addresses(company, name), ["10.0.9.9"])
+    eventually(lambda: company.status(name), "ACTIVE")
     yield name
     company.vcenter.govc("vm.destroy", name)
     eventually(lambda: company.server(name), None, 60)
