@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from controlplane.inventory.mapping import vcenter_trait
 from controlplane.inventory.references import key_of
 from controlplane.inventory.state import VCenterState, cluster_key
+from controlplane.inventory.topology import Topology
 from controlplane.store.clusters import ClusterRow
 from controlplane.store.servers import Usage
 from vsphere_gateway.v1 import compute_pb2, inventory_pb2
@@ -22,9 +23,10 @@ def resources(
 
     Use may exceed the totals: clusters are overcommitted, and that is to be seen.
     """
+    key = cluster_key(row.moref)
     with state.topology.lock:
-        hosts = _hosts(state, row)
-        datastores = _datastores(state, row)
+        hosts = usable_hosts(state.topology, key)
+        datastores = usable_datastores(state.topology, key)
     threads = [host.cpu_threads for host in hosts]
     memory = [host.memory_bytes // MIB for host in hosts]
     capacity = [datastore.capacity_bytes // GIB for datastore in datastores]
@@ -56,10 +58,10 @@ def version_number(version: str) -> int:
     return (major * 1000 + minor) * 1000 + micro
 
 
-def _hosts(state: VCenterState, row: ClusterRow) -> list[inventory_pb2.Host]:
-    """Return the hosts that can run something."""
-    body = state.topology.get(cluster_key(row.moref))
-    members = [] if body is None else [state.topology.get(key_of(one)) for one in body.hosts]
+def usable_hosts(topology: Topology, cluster: str) -> list[inventory_pb2.Host]:
+    """Return the hosts of a cluster that can run something. The caller holds the lock."""
+    body = topology.get(cluster)
+    members = [] if body is None else [topology.get(key_of(one)) for one in body.hosts]
     return [
         host
         for host in members
@@ -70,14 +72,16 @@ def _hosts(state: VCenterState, row: ClusterRow) -> list[inventory_pb2.Host]:
     ]
 
 
-def _datastores(state: VCenterState, row: ClusterRow) -> list[inventory_pb2.Datastore]:
-    body = state.topology.get(cluster_key(row.moref))
-    mounted = [] if body is None else [state.topology.get(key_of(one)) for one in body.datastores]
-    return [
-        datastore
-        for datastore in mounted
-        if datastore is not None and datastore.accessible and not datastore.in_maintenance_mode
-    ]
+def usable_datastores(topology: Topology, cluster: str) -> list[inventory_pb2.Datastore]:
+    """Return the datastores of a cluster that can hold something. The caller holds the lock."""
+    body = topology.get(cluster)
+    mounted = [] if body is None else [topology.get(key_of(one)) for one in body.datastores]
+    return [one for one in mounted if one is not None and is_usable(one)]
+
+
+def is_usable(datastore: inventory_pb2.Datastore) -> bool:
+    """Tell whether a datastore counts in the totals of the clusters that mount it."""
+    return datastore.accessible and not datastore.in_maintenance_mode
 
 
 def _cpu_info(hosts: Iterable[inventory_pb2.Host]) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What follows from a changed cluster, host, folder, network or datastore."""
 
 from controlplane.inventory.adoption import Adoption
+from controlplane.inventory.cluster_resources import is_usable
 from controlplane.inventory.plan import Plan
 from controlplane.inventory.references import key_of, kind_of
 from controlplane.inventory.state import VCenterState
@@ -39,9 +40,7 @@ def meet(
 
 def _usable(datastore: inventory_pb2.Datastore | None) -> int:
     """Return what of a datastore counts in a cluster's totals, in bytes."""
-    if datastore is None or not datastore.accessible or datastore.in_maintenance_mode:
-        return 0
-    return datastore.capacity_bytes
+    return datastore.capacity_bytes if datastore is not None and is_usable(datastore) else 0
 
 
 def _meet_cluster(
