@@ -5,6 +5,7 @@ read. Whatever has changed in between differs there, so nothing falls between th
 """
 
 import contextlib
+import functools
 import ipaddress
 import itertools
 import logging
@@ -28,7 +29,7 @@ from edge.vcenter.picture import Picture
 from edge.vcenter.planned_reads import PlannedReads
 from edge.vcenter.presentation import Appliances, Presenter, present_vcenter
 from edge.vcenter.property_collector import PropertyReader, PropertyWatch
-from edge.vcenter.references import VCENTER_KEY, key_of
+from edge.vcenter.references import VCENTER_KEY, Key, key_of
 from edge.vcenter.session import VCenterSession
 from edge.vcenter.topology import Topology
 from vsphere_gateway.v1 import inventory_pb2
@@ -79,22 +80,16 @@ class VCenterCollector:
             stack.callback(attributes.close)
             picture = self._new_picture()
             reads = PlannedReads(picture, self._reader, self._lock)
-            cached = self._cache.load(self._session.vcenter().instance_uuid)
-            read = FullRead(picture, PropertyReader(self._session), reads, cached, self._lock)
-            yield from self._read_everything(picture, read, attributes.read(), stop)
+            recalled = yield from self._read_everything(picture, reads, attributes.read(), stop)
             if stop.is_set():
                 return
-
-            def keep() -> None:
-                with self._lock:
-                    self._cache.store(picture.machines.cacheable())
-
-            watch = stack.enter_context(PropertyWatch(self._session))
+            watch = PropertyWatch(self._session)
             feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
+            keep = functools.partial(self._keep, picture)
             keep()
             stack.callback(keep)
             collection = Collection(
-                picture, feed, self._reader, reads, self._rescoped, read.recalled, keep, self._lock
+                picture, feed, self._reader, reads, self._rescoped, recalled, keep, self._lock
             )
             while not stop.is_set():
                 yield from collection.follow()
@@ -150,11 +145,14 @@ class VCenterCollector:
     def _read_everything(
         self,
         picture: Picture,
-        read: FullRead,
+        reads: PlannedReads,
         attributes: Attributes,
         stop: threading.Event,
-    ) -> Iterator[CollectorUpdate]:
+    ) -> Generator[CollectorUpdate, None, list[Key]]:
+        """Yield the full read's pages; return what of it came from the cache."""
         started, objects = self._monotonic(), 0
+        cached = self._cache.load(self._session.vcenter().instance_uuid)
+        read = FullRead(picture, PropertyReader(self._session), reads, cached, self._lock)
         picture.presenter.attribute_names = attributes.names
         picture.presenter.tags = attributes.tags
         vcenter = CollectorUpdate([present_vcenter(self._session.vcenter())])
@@ -168,7 +166,7 @@ class VCenterCollector:
             objects += len(update.objects)
             yield update
             if stop.is_set():
-                return
+                return read.recalled
         _log_scope(picture.topology)
         facts = {
             VCENTER: self._session.settings.host,
@@ -177,6 +175,11 @@ class VCenterCollector:
             SECONDS: round(self._monotonic() - started, 3),
         }
         log.info("inventory read", extra=fields(facts))
+        return read.recalled
+
+    def _keep(self, picture: Picture) -> None:
+        with self._lock:
+            self._cache.store(picture.machines.cacheable())
 
     def _new_picture(self) -> Picture:
         settings = self._session.settings

@@ -55,7 +55,7 @@ Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd
 class Feed:
     """What vCenter announces, and what a pass every ``audit_seconds`` reads.
 
-    A context manager; leaving closes the watch.
+    A context manager, to which the watch belongs.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from vsphere_gateway.v1 import inventory_pb2
 
 _TEMPLATE: Final = "config.template"
 _NOT_RETURNED: Final = (
-    "vCenter does not let the edge's user read it (it lists it, and leaves it out of the answer)"
+    "vCenter lists it and does not let the edge's user read it; give the user System.Read on it"
 )
 
 

@@ -7,8 +7,7 @@ Source: vSphere Web Services API, PropertyCollector and ViewManager.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from xml.sax.saxutils import escape
 
 from edge.log import ERROR, NAME, OBJECT, fields
@@ -136,7 +135,7 @@ class PropertyReader:
 class PropertyWatch(PropertyReader):
     """One view of the whole inventory and one filter over it, alive as long as the session.
 
-    A context manager. Both belong to the login that they were made in.
+    Both belong to the login that they were made in. ``close`` frees them.
     """
 
     def __init__(self, session: VCenterSession) -> None:
@@ -152,17 +151,6 @@ class PropertyWatch(PropertyReader):
         except faults.VCenterError:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def wait(self, version: str, seconds: int) -> bytes:
         """Return what changed since ``version``, after ``seconds`` at most.

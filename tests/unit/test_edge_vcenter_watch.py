@@ -65,17 +65,20 @@ def test_filter_that_cannot_be_made_leaves_nothing_behind() -> None:
     assert session.methods()[-2:] == ["DestroyPropertyCollector", "DestroyView"]
 
 
-def test_leaving_frees_the_filter_and_the_view() -> None:
+def test_closing_frees_the_filter_and_the_view_once() -> None:
     session = ScriptedSession()
-    with watch(session):
-        pass
+    made = watch(session)
+    made.close()
+    made.close()
+    assert session.methods().count("DestroyView") == 1
     assert session.methods()[-2:] == ["DestroyPropertyCollector", "DestroyView"]
 
 
 def test_nothing_is_freed_that_ended_with_its_login() -> None:
     session = ScriptedSession()
-    with watch(session):
-        session.generation += 1
+    made = watch(session)
+    session.generation += 1
+    made.close()
     assert "DestroyView" not in session.methods()
 
 
