@@ -19,7 +19,7 @@ HELD_AT_ONCE = 10_000
 """About as many held objects are asked for in one bucket query: under 1 MiB of answer."""
 LITTLE = 4
 """Where so many times more was read than is held, all is sent at once: to compare would mean to
-wait until all is read. If something held is foreign, the pass after it finds that out."""
+wait until all is read. If something held is foreign, the pass after it compares, and finds out."""
 FREE_PASSES = 2
 """So many passes may follow each other at once; the next ones wait longer and longer."""
 LONGEST_WAIT = 60.0
@@ -132,7 +132,7 @@ class Passes:
         if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
             return False
         held = self._holdings.object_count
-        if not held or len(self._snapshot) >= LITTLE * held:
+        if not held or (not self._mismatches and len(self._snapshot) >= LITTLE * held):
             self._send_everything()
         elif self._snapshot.complete:
             self._compare()

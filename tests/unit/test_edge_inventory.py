@@ -186,6 +186,17 @@ def test_little_that_is_held_does_not_hold_up_what_is_read() -> None:
     assert len(request.batch.objects) == 40, "40 to 10: sent while the rest is read"
 
 
+def test_what_is_held_of_nobody_is_found_although_most_is_refused() -> None:
+    inventory = Inventory(OutboxLimits())
+    inventory.attach(holdings(1))
+    reading(inventory, VCenterTruth({f"vm-{number}": "a" for number in range(60)}))
+    assert drained(inventory)[-1].HasField("snapshot_end")
+    inventory.received(link_pb2.InventoryResponse(holdings=holdings(1)))
+    request = inventory.next_request(0)
+    assert request is not None
+    assert request.HasField("bucket_query"), "60 to 1 again: sending all again would find nothing"
+
+
 def test_new_cluster_comes_in_small_batches_when_others_are_followed() -> None:
     truth = VCenterTruth({"vm-1": "a"})
     inventory = settled(truth)
