@@ -49,6 +49,15 @@ def problems(folder: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{file}: ") for line in lines]
 
 
+def test_cache_is_where_the_file_says_else_where_systemd_gives_it_else_nowhere(
+    folder: Path,
+) -> None:
+    named = GOOD.replace('bundle = "bundle"', 'bundle = "bundle"\ncache_directory = "kept"')
+    assert load(folder, named, CACHE_DIRECTORY="/x").edge.cache_directory == folder / "kept"
+    assert load(folder, GOOD, CACHE_DIRECTORY="/x").edge.cache_directory == Path("/x")
+    assert load(folder, GOOD).edge.cache_directory is None
+
+
 def test_good_file(folder: Path) -> None:
     config = load(folder, GOOD)
     assert config.edge.bundle == folder / "bundle"

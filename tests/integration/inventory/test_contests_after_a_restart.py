@@ -73,6 +73,13 @@ def moref_of(stage: Stage, server: str) -> str:
     return "" if machine is None else machine.reference.value
 
 
+def inherits(stage: Stage, server: str, identifier: int) -> None:
+    """The copy comes to stand behind the same server, which nobody was told to be gone."""
+    stage.eventually(lambda: moref_of(stage, server) == "vm-copy", "inheritance")
+    assert stage.row(server)["id"] == identifier
+    assert (Announced.DELETE, server) not in stage.told.said
+
+
 def agreed(stage: Stage, site: Site, edge: FeedEdge) -> None:
     """Both sides come to hold the same, and verification finds nothing."""
     edge.synchronise()
@@ -88,9 +95,7 @@ def test_heir_inherits_when_the_first_goes_before_anything_was_looked_at(
 
     edge.changes(site.remove(FIRST))
 
-    stage.eventually(lambda: moref_of(stage, server) == "vm-copy", "inheritance")
-    assert stage.row(server)["id"] == identifier
-    assert (Announced.DELETE, server) not in stage.told.said
+    inherits(stage, server, identifier)
     agreed(stage, site, edge)
 
 
@@ -216,9 +221,7 @@ def test_hidden_heir_is_not_forgotten(
     assert living(stage, server)
     edge.changes(site.give_back(heir))
 
-    stage.eventually(lambda: moref_of(stage, server) == "vm-copy", "inheritance")
-    assert stage.row(server)["id"] == identifier
-    assert (Announced.DELETE, server) not in stage.told.said
+    inherits(stage, server, identifier)
     agreed(stage, site, edge)
 
 
