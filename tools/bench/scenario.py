@@ -58,9 +58,9 @@ NOTES = """\
   vCenter's task and back) less the bare vSphere task, which is the peer.
 - **idle**: share of one processor over a minute without any change, the audit pass included, when
   all that follows of the changes before is done.
-- The simulator is patched (`tools/govmomi/simulator.patch`): as it comes, it copies every object of
+- The simulator is patched (`tools/govmomi/speed.patch`): as it comes, it copies every object of
   a filter for each change, and tells a change seconds late at 1,000 virtual machines. The patch
-  changes nothing of what it tells. Tests and the demo use it as it comes.
+  changes nothing of what it tells. Tests and the demo do without it.
 - Placement's allocations and notifications follow after parity, and the workers' own start is not
   counted.
 """

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.servers.process import run
@@ -17,6 +17,7 @@ OLDEST_GO = (1, 25)
 TOOLCHAIN = STATE / "go"
 TOOLCHAIN_LOCK = CHECKOUT / "requirements" / "go.txt"
 GOVMOMI = CHECKOUT / "tools" / "govmomi"
+SIMULATOR = "github.com/vmware/govmomi"
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,10 @@ class Program:
     name: str
     package: str
     module: Path | None = None
-    patched: str = ""
-    """A module that it is made of, changed first as ``module / simulator.patch`` says."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it is installed; a patched program is kept apart, and out of the PATH."""
-        return BIN / "patched" if self.patched else BIN
+    patches: tuple[str, ...] = ()
+    """Files of ``module`` that are applied, in order, to the simulator's module first."""
+    folder: Path = BIN
+    """Where it is installed."""
 
     @property
     def path(self) -> Path:
@@ -41,7 +39,7 @@ class Program:
 
     def fingerprint(self) -> str:
         """Changes when what is to be built changes."""
-        digest = hashlib.sha256(self.package.encode())
+        digest = hashlib.sha256(repr((self.package, self.patches)).encode())
         if self.module is not None:
             for path in sorted(self.module.rglob("*")):
                 if path.is_file():
@@ -49,9 +47,9 @@ class Program:
         return digest.hexdigest()
 
 
-VCSIM = Program("vcsim", "./vcsim", GOVMOMI)
-# For benchmarks: with many machines the simulator's own delay would hide everything else.
-QUICK_VCSIM = Program("vcsim", "./vcsim", GOVMOMI, "github.com/vmware/govmomi")
+VCSIM = Program("vcsim", "./vcsim", GOVMOMI, ("deadlock.patch",))
+# With many machines the simulator's own delay would hide everything else; out of the PATH.
+QUICK_VCSIM = replace(VCSIM, patches=(*VCSIM.patches, "speed.patch"), folder=BIN / "quick")
 GOVC = Program("govc", "./govc", GOVMOMI)
 GRPCURL = Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4")
 PROGRAMS = (VCSIM, GOVC, GRPCURL)
@@ -76,8 +74,8 @@ def _build(program: Program) -> None:
     program.folder.mkdir(parents=True, exist_ok=True)
     log = folder("logs") / f"build-{program.name}.log"
     environment = {"GOBIN": str(program.folder), "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-    if program.module is not None and program.patched:
-        environment["GOWORK"] = str(_workspace(program.module, program.patched, log))
+    if program.module is not None and program.patches:
+        environment["GOWORK"] = str(_workspace(program.module, program.patches, log))
     run(
         [toolchain(), "install", "-trimpath", "-buildvcs=false", program.package],
         log,
@@ -86,17 +84,15 @@ def _build(program: Program) -> None:
     )
 
 
-def _workspace(module: Path, patched: str, log: Path) -> Path:
-    """Path of a go.work in which a patched copy takes the place of a module.
+def _workspace(module: Path, patches: Sequence[str], log: Path) -> Path:
+    """Path of a go.work in which a patched copy takes the place of the simulator's module.
 
-    The simulator computes every object of a filter again for each change of any object: with 1,000
-    virtual machines a change is told after seconds, where a vCenter takes milliseconds. The patch
-    takes that away and leaves what is told as it is.
+    What each patch mends, and why, stands at its head.
     """
     place = folder("govmomi")
-    run([toolchain(), "mod", "download", patched], log, {"GOFLAGS": ""}, cwd=module)
+    run([toolchain(), "mod", "download", SIMULATOR], log, {"GOFLAGS": ""}, cwd=module)
     source = subprocess.run(
-        [toolchain(), "list", "-m", "-f", "{{.Dir}}", patched],
+        [toolchain(), "list", "-m", "-f", "{{.Dir}}", SIMULATOR],
         cwd=module,
         env=os.environ | {"GOFLAGS": "", "GOWORK": "off"},
         capture_output=True,
@@ -111,7 +107,7 @@ def _workspace(module: Path, patched: str, log: Path) -> Path:
         if path.is_dir():
             path.chmod(0o755)
     outside = {"GIT_CEILING_DIRECTORIES": str(place)}  # else it looks at this checkout
-    run(["git", "apply", "-p1", module / "simulator.patch"], log, outside, cwd=copy)
+    run(["git", "apply", *(module / patch for patch in patches)], log, outside, cwd=copy)
     workspace = place / "go.work"
     workspace.write_text(f"go 1.25\n\nuse {module}\nuse {copy}\n")
     return workspace
