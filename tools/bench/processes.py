@@ -7,6 +7,8 @@ import time
 
 import psutil
 
+from tools.cloud.layout import Layout
+from tools.cloud.services import services
 from tools.demo.deployment import Deployment
 from tools.servers import packages
 from tools.servers.mariadb import MariaDB
@@ -27,8 +29,7 @@ class Processes:
         """Return the processor time that each has used since its start."""
         used = {}
         for name, pid in self.ids.items():
-            times = psutil.Process(pid).cpu_times()
-            used[name] = times.user + times.system
+            used[name] = _processor_seconds(psutil.Process(pid))
         return used
 
     def resident_mib(self, name: str) -> float:
@@ -62,6 +63,22 @@ def processes(deployment: Deployment, vcenter: Vcsim) -> Processes:
         "MariaDB": MariaDB().pid,
     }
     return Processes({name: pid for name, pid in found.items() if pid is not None})
+
+
+def following_processor_seconds(deployment: Deployment) -> dict[str, float]:
+    """Return the processor time used so far by what goes on after a first sync, by name."""
+    placement = services(Layout())["placement"].daemon.pid
+    control_plane = deployment.control_plane.pid
+    found = {
+        "placement": [psutil.Process(placement)] if placement else [],
+        "workers": psutil.Process(control_plane).children(recursive=True) if control_plane else [],
+    }
+    return {name: sum(map(_processor_seconds, each)) for name, each in found.items()}
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def link_bytes(deployment: Deployment) -> int:
