@@ -70,7 +70,7 @@ NOTES = """\
   changes nothing of what it tells. Tests and the demo do without it.
 - Placement's allocations, notifications and the workers' own start follow after parity and are not
   counted in it: **after it** says how long it takes until Nova can act on every cluster, and what
-  placement and the workers need for that. Both are Nova's own work, and share the two processors.
+  placement and the workers need for that. Both share the machine's processors with all the rest.
 """
 
 
