@@ -60,6 +60,12 @@ class EdgeDispatcher(Protocol):
     def online(self, vcenter_uuid: str) -> bool:
         """Tell whether an edge with a live control stream holds the lease."""
 
+    def expected(self, vcenter_uuid: str) -> float:
+        """Return for how many seconds more an edge that is away may be about to dial again.
+
+        For one that is here: for how long it would be expected if it left now.
+        """
+
 
 class OperationEvents(Protocol):
     """What edges report about operations (implemented by the ledger)."""

@@ -49,3 +49,7 @@ class Dispatcher:
     def online(self, vcenter_uuid: str) -> bool:
         """Tell whether an edge with a live control stream holds the lease."""
         return self._registry.leases.holder(vcenter_uuid) is not None
+
+    def expected(self, vcenter_uuid: str) -> float:
+        """Return for how many seconds more an edge that is away may be about to dial again."""
+        return self._registry.expected(vcenter_uuid)

@@ -29,6 +29,11 @@ from vsphere_gateway.v1 import link_pb2
 
 LOG = logging.getLogger(__name__)
 
+RETURN_SECONDS = 15.0
+"""How long an edge whose stream has ended is expected to dial again: it restarts in less."""
+RESTART_SECONDS = 60.0
+"""The same after a start of this process: an edge that tried in vain waits this long at most."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timing:
@@ -55,6 +60,8 @@ class _Absence:
     """Unix time in seconds."""
     deadline: float
     """Monotonic time of the verdict."""
+    expected_until: float
+    """Monotonic time until which it is likely to dial again."""
 
 
 class EdgeRegistry:
@@ -90,8 +97,13 @@ class EdgeRegistry:
             lease = self.leases.stored(row.vcenter_uuid) if row.vcenter_uuid else None
             if row.vcenter_uuid and lease is not None and lease.holder == row.name:
                 since = unix_time(row.last_seen_at if row.online else row.since)
-                absence = _Absence(row.vcenter_uuid, row.name, since, self.next_deadline())
-                self._absent[row.vcenter_uuid] = absence
+                self._absent[row.vcenter_uuid] = _Absence(
+                    row.vcenter_uuid,
+                    row.name,
+                    since,
+                    deadline=self.next_deadline(),
+                    expected_until=self._clock.monotonic() + RESTART_SECONDS,
+                )
 
     def connect(self, session: EdgeSession) -> None:
         """Take a new control stream in; it replaces an older one of the same edge.
@@ -134,8 +146,13 @@ class EdgeRegistry:
         with self._lock:
             self._known[session.name] = row
             if held:
-                absence = _Absence(session.vcenter_uuid, session.name, now, session.deadline)
-                self._absent[session.vcenter_uuid] = absence
+                self._absent[session.vcenter_uuid] = _Absence(
+                    session.vcenter_uuid,
+                    session.name,
+                    now,
+                    deadline=session.deadline,
+                    expected_until=self._clock.monotonic() + RETURN_SECONDS,
+                )
         LOG.info(
             "edge disconnected %s",
             keyed(edge=session.name, session=session.session_id, reason=reason),
@@ -159,6 +176,19 @@ class EdgeRegistry:
         if holder is None:
             raise self._offline(vcenter_uuid)
         return holder
+
+    def expected(self, vcenter_uuid: str) -> float:
+        """Return for how many seconds more a vCenter's absent edge may be about to dial again.
+
+        For one that is here: for how long it would be expected if it left now.
+        """
+        if self.leases.holder(vcenter_uuid) is not None:
+            return RETURN_SECONDS
+        with self._lock:
+            absence = self._absent.get(vcenter_uuid)
+        if absence is None:
+            return 0.0
+        return max(0.0, absence.expected_until - self._clock.monotonic())
 
     def known(self) -> list[tuple[EdgeRow, EdgeSession | None]]:
         """Return every edge that ever dialled by name, with its open stream."""

@@ -131,10 +131,38 @@ class Ledger:
             log.error("operation not recorded %s error=%s", flight.description(), error)
             self._leave(flight, faults.no_ledger(flight.operation, str(error)))
             return
-        try:
-            self.send(flight)
-        except EdgeOfflineError as error:
-            self._offline(flight, error)
+        self._dispatch(flight)
+
+    def _dispatch(self, flight: Flight) -> None:
+        """Send an operation; an edge that is likely to be back in a moment is waited for."""
+        while not self._stopping:
+            with self._lock:
+                number = self._connections.get(flight.vcenter_uuid, 0)
+            # Asked before it is sent: afterwards the edge may be back, and no longer expected.
+            expected = self._dispatcher.expected(flight.vcenter_uuid) if flight.durable else 0.0
+            until = min(self._clock.time() + expected, flight.deadline)
+            try:
+                self.send(flight)
+            except EdgeOfflineError as error:
+                if not self._await_edge(flight, number, until):
+                    self._offline(flight, error)
+                    return
+            else:
+                return
+
+    def _await_edge(self, flight: Flight, number: int, until: float) -> bool:
+        """Wait for a connection after ``number``; False when its edge is away for longer.
+
+        True also when this process is about to end: the next one takes the row up again.
+        """
+        with self._lock:
+            flight.connection = None
+            while self._connections.get(flight.vcenter_uuid, 0) == number and not self._stopping:
+                remaining = until - self._clock.time()
+                if remaining <= 0:
+                    return False
+                self._clock.wait(flight.ended, remaining)
+        return True
 
     def _take_up(self, flight: Flight, row: OperationRow) -> None:
         """Continue what an earlier process, or an earlier call, began under the same key."""
@@ -303,6 +331,8 @@ class Ledger:
         with self._lock:
             number = self._connections.get(vcenter_uuid, 0) + 1
             self._connections[vcenter_uuid] = number
+            for flight in self._by_key.values():
+                flight.ended.notify_all()
         named = frozenset(progress.operation_id for progress in unsettled)
         self._settler.edge_connected(edge_name, vcenter_uuid, number, named)
 

@@ -60,6 +60,9 @@ class ScriptedEdge:
     def __init__(self) -> None:
         self.events: object = None
         self.online_now = True
+        self.expected_seconds = 0.0
+        self.refused = threading.Event()
+        """Set when an operation found the link broken."""
         self.hold: set[str] = set()
         self.faults: dict[str, operations_pb2.FaultReason.ValueType] = {}
         self.power: dict[str, inventory_pb2.PowerState.ValueType] = {}
@@ -75,6 +78,7 @@ class ScriptedEdge:
 
     def send(self, vcenter_uuid: str, operation: operations_pb2.Operation) -> str:
         if not self.online_now:
+            self.refused.set()
             raise EdgeOfflineError(vcenter_uuid, "edge-1", "2026-01-01T00:00:00Z")
         copy = operations_pb2.Operation()
         copy.CopyFrom(operation)
@@ -91,6 +95,9 @@ class ScriptedEdge:
 
     def online(self, vcenter_uuid: str) -> bool:
         return self.online_now
+
+    def expected(self, vcenter_uuid: str) -> float:
+        return self.expected_seconds
 
     # What the test does to it
 

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from controlplane.errors import EdgeOfflineError
+from controlplane.gateway.edge_registry import RESTART_SECONDS, RETURN_SECONDS
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from tests.fakes.dialled_edge import VCENTER, Call, DialledEdge, heartbeat
@@ -93,6 +94,31 @@ def test_an_edge_that_is_back_in_time_was_never_offline(dial: Dial, gateway: Run
     gateway.hands.turn(2)
     gateway.registry.check()
     assert gateway.edges.record.named("edge_offline") == []
+
+
+def test_an_edge_that_left_is_expected_back_for_a_moment(dial: Dial, gateway: Running) -> None:
+    assert gateway.dispatcher.expected(VCENTER) == 0
+    call = dial("site-1").connect()
+    lease_of(call)
+    eventually(lambda: gateway.dispatcher.online(VCENTER))
+    assert gateway.dispatcher.expected(VCENTER) == RETURN_SECONDS
+    call.cancel()
+    assert gateway.registry.sessions.wait_until_empty(5)
+    gateway.hands.turn(RETURN_SECONDS - 1)
+    assert gateway.dispatcher.expected(VCENTER) == 1
+    gateway.hands.turn(2)
+    assert gateway.dispatcher.expected(VCENTER) == 0
+
+
+def test_a_control_plane_that_has_just_begun_expects_the_edges_of_the_one_before(
+    dial: Dial, gateway: Running, start_gateway: Callable[[], Running]
+) -> None:
+    lease_of(dial("site-1").connect())
+    gateway.stop()
+    later = start_gateway()
+    assert later.dispatcher.expected(VCENTER) == RESTART_SECONDS
+    later.hands.turn(RESTART_SECONDS + 1)
+    assert later.dispatcher.expected(VCENTER) == 0
 
 
 def test_an_edge_away_for_too_long_is_declared_offline_once(dial: Dial, gateway: Running) -> None:

@@ -91,6 +91,57 @@ def test_offline_edge_fails_at_once_with_its_name_and_since_when(
     assert life.row().state is OperationState.FAILED
 
 
+def test_edge_that_is_expected_back_is_waited_for_and_gets_the_operation_once(
+    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+) -> None:
+    edge.break_link()
+    edge.expected_seconds = 15.0
+    call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
+    assert edge.refused.wait(5)
+    edge.reconnect()
+    assert reason(call()) == -1
+    assert [one.WhichOneof("action") for one in edge.received] == ["power_off"]
+    await_state(life, OperationState.DONE)
+
+
+def test_edge_that_was_expected_back_in_vain_fails_the_operation(
+    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+) -> None:
+    edge.break_link()
+    edge.expected_seconds = 15.0
+    call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
+    assert edge.refused.wait(5)
+    clock.advance(16)
+    assert reason(call()) == operations_pb2.FAULT_REASON_EDGE_OFFLINE
+    edge.reconnect()
+    assert edge.received == []
+
+
+def test_question_does_not_wait_for_an_edge_that_is_expected_back(
+    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+) -> None:
+    edge.break_link()
+    edge.expected_seconds = 15.0
+    result = life.ledger.execute(request_for("get_state"))
+    assert reason(result) == operations_pb2.FAULT_REASON_EDGE_OFFLINE
+
+
+def test_operation_that_waits_for_its_edge_survives_a_restart(
+    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+) -> None:
+    edge.break_link()
+    edge.expected_seconds = 15.0
+    request = request_for("power_off", key="k")
+    call = in_thread(lambda: life.ledger.execute(request))
+    assert edge.refused.wait(5)
+    later = life.restart()
+    assert reason(call()) == operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE
+    again = in_thread(lambda: later.execute(request))
+    edge.reconnect()
+    assert reason(again()) == -1
+    assert edge.executed == ["power_off"]
+
+
 def test_nothing_is_sent_that_could_not_be_recorded(
     life: Life, edge: ScriptedEdge, database: Database, request_for: MakeRequest
 ) -> None:
