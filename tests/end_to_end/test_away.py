@@ -122,8 +122,12 @@ def test_delete_is_withdrawn_when_somebody_used_the_server_before_the_edge_is_ba
 ) -> None:
     """A start in vCenter does the same; the simulator never sets runtime.bootTime, which tells."""
     company.openstack.compute.lock_server(deleted.server_id)
-    company.deployment.edge.start()
-    eventually(deleted.states, ["failed"], BACK_SECONDS)
+    try:
+        company.deployment.edge.start()
+        eventually(deleted.states, ["failed"], BACK_SECONDS)
+    finally:
+        # A lock is restored with the server, which the next run has again under the same UUID.
+        company.openstack.compute.unlock_server(deleted.server_id)
     operation = controlplane.ask(PLACE, "operations")[0]
     assert operation["error"].startswith("not carried out: ")
     assert company.power(running) == "poweredOn"
