@@ -138,6 +138,17 @@ class StoredVirtualMachine:
     virtual_machine: inventory_pb2.VirtualMachine
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MachineLocation:
+    """Which virtual machine stands behind a server, and where it is now."""
+
+    vcenter_uuid: str
+    instance_uuid: str
+    """`config.instanceUuid`."""
+    reference: inventory_pb2.ObjectReference
+    cluster: inventory_pb2.ObjectReference
+
+
 class ComputeInventory(Protocol):
     """The stored inventory as Nova asks for it (implemented by the pipeline). Never waits.
 
@@ -152,8 +163,8 @@ class ComputeInventory(Protocol):
 
     def subject(
         self, compute_host: str, server_uuid: str
-    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
-        """Both of an operation: where Nova has it run, and what on."""
+    ) -> tuple[ComputeCluster | None, MachineLocation | None]:
+        """Both of an operation: where Nova has it run, and what on. From memory alone."""
 
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         """The servers of a compute host: adopted ones and those that OpenStack created."""

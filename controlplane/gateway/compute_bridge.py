@@ -15,7 +15,7 @@ from controlplane.interfaces import (
     ComputeCluster,
     ComputeInventory,
     EdgeDispatcher,
-    StoredVirtualMachine,
+    MachineLocation,
 )
 from controlplane.operations import faults
 from controlplane.operations.flight import Request
@@ -53,11 +53,11 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         """Runs one operation to its end: ledger, edge, vCenter, result."""
         operation = request.operation
         try:
-            cluster, stored = self._inventory.subject(request.compute_host, _server_uuid(operation))
+            cluster, found = self._inventory.subject(request.compute_host, _server_uuid(operation))
             if cluster is None:
                 result = _not_managed(operation, request.compute_host)
             else:
-                result = self._ledger.execute(_ledger_request(request, cluster, stored))
+                result = self._ledger.execute(_ledger_request(request, cluster, found))
         except StoreError as error:
             result = faults.no_ledger(operation, str(error))
         if self._ledger.stopping:
@@ -71,7 +71,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         try:
             stored = self._inventory.virtual_machine(request.instance_uuid)
             if not request.use_cache:
-                fresh = self._fresh(request, stored)
+                fresh = self._fresh(request)
                 if fresh is not None:
                     return fresh
         except StoreError as error:
@@ -127,10 +127,10 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         )
 
     def _fresh(
-        self, request: compute_pb2.GetInstanceRequest, stored: StoredVirtualMachine | None
+        self, request: compute_pb2.GetInstanceRequest
     ) -> compute_pb2.GetInstanceResponse | None:
         """Ask the edge; None when it cannot tell."""
-        cluster = self._inventory.cluster(request.compute_host)
+        cluster, found = self._inventory.subject(request.compute_host, request.instance_uuid)
         if cluster is None:
             return None
         question = operations_pb2.Operation(
@@ -139,7 +139,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         question.deadline.FromNanoseconds(int((self._now() + STATE_SECONDS) * 1e9))
         question.target.instance_uuid = request.instance_uuid
         execute = compute_pb2.ExecuteRequest(compute_host=request.compute_host, operation=question)
-        wanted = _ledger_request(execute, cluster, stored)
+        wanted = _ledger_request(execute, cluster, found)
         if not self._dispatcher.online(wanted.vcenter_uuid):
             return None
         return _state(self._ledger.execute(wanted))
@@ -155,16 +155,16 @@ def _server_uuid(operation: operations_pb2.Operation) -> str:
 def _ledger_request(
     request: compute_pb2.ExecuteRequest,
     cluster: ComputeCluster,
-    stored: StoredVirtualMachine | None,
+    found: MachineLocation | None,
 ) -> Request:
     """Fill in where the virtual machine is now, which may be another cluster than Nova's."""
     operation = operations_pb2.Operation()
     operation.CopyFrom(request.operation)
     operation.cluster.CopyFrom(cluster.reference)
     vcenter_uuid = cluster.vcenter_uuid
-    if stored is not None and not operation.HasField("clone_virtual_machine"):
-        vcenter_uuid = stored.vcenter_uuid
-        _aim(operation, stored)
+    if found is not None and not operation.HasField("clone_virtual_machine"):
+        vcenter_uuid = found.vcenter_uuid
+        _aim(operation, found)
     return Request(
         operation=operation,
         vcenter_uuid=vcenter_uuid,
@@ -176,11 +176,11 @@ def _ledger_request(
     )
 
 
-def _aim(operation: operations_pb2.Operation, stored: StoredVirtualMachine) -> None:
+def _aim(operation: operations_pb2.Operation, found: MachineLocation) -> None:
     """Name the virtual machine by what vCenter knows it by."""
-    operation.target.instance_uuid = stored.virtual_machine.instance_uuid
-    operation.target.reference.CopyFrom(stored.reference)
-    operation.cluster.CopyFrom(stored.cluster)
+    operation.target.instance_uuid = found.instance_uuid
+    operation.target.reference.CopyFrom(found.reference)
+    operation.cluster.CopyFrom(found.cluster)
 
 
 def _state(result: operations_pb2.OperationResult) -> compute_pb2.GetInstanceResponse | None:

@@ -1,6 +1,6 @@
 """The stored inventory as Nova asks for it. Answers from memory and one row, never from a site."""
 
-from controlplane.interfaces import ComputeCluster, StoredVirtualMachine
+from controlplane.interfaces import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.inventory import cluster_resources
 from controlplane.inventory.references import machine_key, machine_of, reference_of
 from controlplane.inventory.service import Inventory
@@ -31,11 +31,10 @@ class InventoryQueries:
 
     def subject(
         self, compute_host: str, server_uuid: str
-    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
-        """Both of an operation, on one connection: the round trips are most of the time."""
-        with self._database.read() as connection:
-            row = _managed(clusters.by_compute_host(connection, compute_host))
-            return _cluster(row), self._behind(connection, server_uuid)
+    ) -> tuple[ComputeCluster | None, MachineLocation | None]:
+        """Both of an operation, from memory alone: somebody waits for it."""
+        row = _managed(self._inventory.cluster(compute_host))
+        return _cluster(row), self._location(server_uuid)
 
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         """The servers of a compute host: adopted ones and those that OpenStack created."""
@@ -74,6 +73,21 @@ class InventoryQueries:
     def _row(self, compute_host: str) -> ClusterRow | None:
         with self._database.read() as connection:
             return _managed(clusters.by_compute_host(connection, compute_host))
+
+    def _location(self, server_uuid: str) -> MachineLocation | None:
+        row = self._inventory.server(server_uuid)
+        if row is None or row.state is not ServerState.ACTIVE:
+            return None
+        state = self._inventory.state(row.vcenter_uuid)
+        managed = None if state is None else state.by_uuid(row.cluster_uuid)
+        if managed is None:
+            return None
+        return MachineLocation(
+            vcenter_uuid=row.vcenter_uuid,
+            instance_uuid=row.instance_uuid,
+            reference=reference_of(machine_key(row.moref)),
+            cluster=reference_of(cluster_key(managed.row.moref)),
+        )
 
     def _behind(self, connection: Connection, server_uuid: str) -> StoredVirtualMachine | None:
         row = self._inventory.server(server_uuid)

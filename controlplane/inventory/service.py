@@ -22,6 +22,7 @@ from controlplane.inventory.worker import Worker
 from controlplane.log import keyed
 from controlplane.store import edges, servers
 from controlplane.store.clock import moment
+from controlplane.store.clusters import ClusterRow
 from controlplane.store.database import Connection, Database
 from controlplane.store.edges import VCenterRow
 from controlplane.store.servers import ServerState
@@ -106,6 +107,14 @@ class Inventory:
         """Return what is known of a vCenter, for those who ask and change nothing."""
         worker = self._workers.get(vcenter_uuid)
         return None if worker is None else worker.state
+
+    def cluster(self, compute_host: str) -> ClusterRow | None:
+        """Return the cluster behind a Nova compute host, in any state."""
+        for worker in list(self._workers.values()):
+            managed = worker.state.by_compute_host(compute_host)
+            if managed is not None:
+                return managed.row
+        return None
 
     def server(self, server_uuid: str) -> servers.ServerRow | None:
         """Return the binding of a server, in any state."""

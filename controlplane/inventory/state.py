@@ -112,7 +112,15 @@ class VCenterState:
 
     def by_uuid(self, cluster_uuid: str) -> ManagedCluster | None:
         """Return a cluster by its own UUID."""
-        return next((c for c in self.clusters.values() if c.row.uuid == cluster_uuid), None)
+        return next((c for c in self._snapshot() if c.row.uuid == cluster_uuid), None)
+
+    def by_compute_host(self, compute_host: str) -> ManagedCluster | None:
+        """Return the cluster behind a Nova compute host."""
+        return next((c for c in self._snapshot() if c.row.compute_host == compute_host), None)
+
+    def _snapshot(self) -> list[ManagedCluster]:
+        """Return the clusters for whoever looks through them, in any thread."""
+        return list(self.clusters.values())
 
     def mounts(self, template: inventory_pb2.VirtualMachine) -> bool:
         """Tell whether a managed cluster mounts a datastore that a template lies on."""

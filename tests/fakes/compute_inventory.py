@@ -4,7 +4,7 @@ A fake because the tests that use it are about what the driver and Nova make of 
 pipeline's own gives them in tests/end_to_end.
 """
 
-from controlplane.interfaces import ComputeCluster, StoredVirtualMachine
+from controlplane.interfaces import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.store.errors import DatabaseUnavailableError
 from tests.fakes.edge_side import VCENTER
 from vsphere_gateway.v1 import compute_pb2, inventory_pb2
@@ -60,9 +60,13 @@ class ScriptedInventory:
 
     def subject(
         self, compute_host: str, server_uuid: str
-    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
+    ) -> tuple[ComputeCluster | None, MachineLocation | None]:
         """Return what ``cluster`` and ``virtual_machine`` return."""
-        return self.cluster(compute_host), self.virtual_machine(server_uuid)
+        stored = self.virtual_machine(server_uuid)
+        if stored is None:
+            return self.cluster(compute_host), None
+        place = (stored.vcenter_uuid, server_uuid, stored.reference, stored.cluster)
+        return self.cluster(compute_host), MachineLocation(*place)
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         self._ask()

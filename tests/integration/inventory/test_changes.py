@@ -109,6 +109,9 @@ def test_vmotion_between_clusters_changes_the_host_and_keeps_the_rest(
     assert after["node"] == f"domain-c2.{site.vcenter_uuid}"
     assert (after["display_description"], after["key_name"]) == ("somebody's words", "key")
     assert (after["id"], after["project_id"]) == (before["id"], PROJECT)
+    _, location = stage.queries.subject(before["host"], before["uuid"])
+    assert location is not None
+    assert location.cluster.value == "domain-c2"
 
 
 def test_move_to_a_folder_of_another_project_keeps_the_project(

@@ -2,6 +2,7 @@
 
 import uuid
 
+from controlplane.interfaces import MachineLocation
 from controlplane.inventory.records import Announced
 from controlplane.store import objects
 from tests.fakes.inventory_stage import PROJECT, SHOP_PROJECT, USER, Stage
@@ -167,6 +168,13 @@ def test_queries_answer_nova_from_what_is_stored(stage: Stage) -> None:
     assert machine.reference.value == "vm-2"
     assert stage.queries.virtual_machine(str(uuid.uuid4())) is None
     assert stage.queries.resources("another-host") is None
+
+    cluster, location = stage.queries.subject(row.compute_host, site.instance_uuid("vm-2"))
+    assert cluster == stage.queries.cluster(row.compute_host)
+    assert location == MachineLocation(
+        site.vcenter_uuid, machine.virtual_machine.instance_uuid, machine.reference, machine.cluster
+    )
+    assert stage.queries.subject("another-host", str(uuid.uuid4())) == (None, None)
 
 
 def test_diagnostics_show_what_is_held(stage: Stage) -> None:

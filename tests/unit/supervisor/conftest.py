@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.compute.supervisor import Supervisor, SupervisorSettings
-from controlplane.interfaces import ComputeCluster, StoredVirtualMachine
+from controlplane.interfaces import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.inventory.records import ComputeHostRecord, ServiceStatus
 from controlplane.placement.errors import PlacementUnavailableError
 from controlplane.store import clusters, migration
@@ -104,8 +104,8 @@ class Totals:
 
     def subject(
         self, compute_host: str, server_uuid: str
-    ) -> tuple[ComputeCluster | None, StoredVirtualMachine | None]:
-        return self.cluster(compute_host), self.virtual_machine(server_uuid)
+    ) -> tuple[ComputeCluster | None, MachineLocation | None]:
+        raise AssertionError("not asked for")
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         raise AssertionError("not asked for")
