@@ -132,6 +132,23 @@ class VCenterCollector:
             states.take_absence(key, presence)
         return states.update
 
+    def look(self, reference: inventory_pb2.ObjectReference) -> CollectorUpdate:
+        """Ask about one object as ``confirm`` does, but with less to read.
+
+        What a virtual machine is doing and where comes from vCenter, its configuration from what
+        is known if vCenter says that it is the same; and then also which devices are connected.
+        Raises as ``confirm``.
+        """
+        picture, key = self._known, key_of(reference)
+        if picture is not None:
+            with self._lock:
+                known = picture.machines.configuration(key)
+            found = None if known is None else self._reader.read_watched(key)
+            states = FreshStates(picture, self._lock)
+            if known is not None and found is not None and states.take_watched(found, known):
+                return states.update
+        return self.confirm([reference])
+
     def clusters(self) -> dict[str, bool]:
         """Return the names of all clusters that were read, and whether each is managed."""
         if self._known is None:

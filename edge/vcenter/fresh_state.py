@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.answers import ObjectProperties
-from edge.vcenter.machines import MachineRegister
+from edge.vcenter.configuration_cache import CachedConfiguration
+from edge.vcenter.machines import Machine, MachineRegister
 from edge.vcenter.object_reader import Presence, is_hidden
 from edge.vcenter.parser import UnreadablePropertyError, apply_full_read, body_of, new_object
 from edge.vcenter.picture import Picture, removal, unreadable
@@ -47,21 +48,35 @@ class FreshStates:
         else:
             self._remove(key, presence.value)
 
+    def take_watched(self, found: ObjectProperties, known: CachedConfiguration) -> bool:
+        """Take what is watched of a virtual machine; the rest is as ``known``.
+
+        False, and nothing is taken, if its configuration has changed since.
+        """
+        machine = MachineRegister().renew(found, known)
+        if machine is None:
+            return False
+        self._taken(found.key)
+        self._add_machine(found.key, machine)
+        return True
+
     def _take_machine(self, found: ObjectProperties, asked: Sequence[str]) -> None:
-        machine = MachineRegister().read(found, asked)
+        self._add_machine(found.key, MachineRegister().read(found, asked))
+
+    def _add_machine(self, key: Key, machine: Machine) -> None:
         with self._lock:
             managed = self._picture.is_managed(machine)
             if managed is None:
                 reason = "neither its resource pool nor its host is known"
-                self.update.unreadable.append(unreadable(found.key, reason))
+                self.update.unreadable.append(unreadable(key, reason))
             elif not managed:
-                self._remove(found.key, link_pb2.REMOVAL_REASON_UNMANAGED)
+                self._remove(key, link_pb2.REMOVAL_REASON_UNMANAGED)
             elif machine.problem:
-                self.update.unreadable.append(unreadable(found.key, machine.problem))
+                self.update.unreadable.append(unreadable(key, machine.problem))
             else:
                 self.update.objects.append(
                     self._picture.presenter.virtual_machine(
-                        found.key, machine.machine(), is_template=machine.is_template
+                        key, machine.machine(), is_template=machine.is_template
                     )
                 )
 

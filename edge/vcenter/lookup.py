@@ -24,8 +24,8 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 LOG = logging.getLogger("edge.vcenter.lookup")
 
 Reference = inventory_pb2.ObjectReference
-ReadStates = Callable[[list[Reference]], CollectorUpdate]
-"""``Collector.confirm``."""
+ReadState = Callable[[Reference], CollectorUpdate]
+"""``VCenterCollector.look``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class FoundMachine:
 class MachineLookup:
     """Finds virtual machines and templates by instance UUID, with a reference as a hint."""
 
-    def __init__(self, session: VCenterSession, read_states: ReadStates) -> None:
+    def __init__(self, session: VCenterSession, read_state: ReadState) -> None:
         self._session = session
-        self._read_states = read_states
+        self._read_state = read_state
 
     def virtual_machine(self, instance_uuid: str, hint: Reference) -> FoundMachine:
         """Return the virtual machine, ready to be acted upon.
@@ -124,10 +124,10 @@ class MachineLookup:
     def _read(self, reference: Reference) -> CollectorUpdate:
         generation = self._session.generation
         try:
-            return self._read_states([reference])
+            return self._read_state(reference)
         except faults.SessionExpiredError:
             self._session.renew(generation)
-            return self._read_states([reference])
+            return self._read_state(reference)
 
     def _find(self, instance_uuid: str, hint: Reference) -> FoundMachine | None:
         refusal: RefusedBySiteError | None = None

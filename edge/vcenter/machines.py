@@ -99,30 +99,32 @@ class MachineRegister:
         """
         machine = self._machines.setdefault(found.key, Machine())
         _place(machine, found.values)
-        if machine.change_version != cached.change_version:
-            return False
-        try:
-            body = inventory_pb2.VirtualMachine.FromString(cached.state)
-            power_state = body.power_state
-            apply_full_read(found.key, body, found.values, VIRTUAL_MACHINE.watched, found.missing)
-        except (DecodeError, UnreadablePropertyError):
-            return False
-        if body.power_state != power_state:
-            return False
-        machine.state, machine.detailed = body.SerializeToString(), True
-        return True
+        return _take_up(machine, found, cached, any_power=False)
+
+    def renew(self, found: ObjectProperties, cached: CachedConfiguration) -> Machine | None:
+        """Take the same and return it, whatever its power; None if that was not possible.
+
+        Which of its devices are connected is then as it was before its power changed.
+        """
+        machine = self._machines.setdefault(found.key, Machine())
+        _place(machine, found.values)
+        return machine if _take_up(machine, found, cached, any_power=True) else None
+
+    def configuration(self, key: Key) -> CachedConfiguration | None:
+        """Return the configuration of a managed one; None unless it is known and complete."""
+        machine = self._machines.get(key)
+        if machine is None or not machine.managed or machine.problem:
+            return None
+        if not machine.detailed or not machine.change_version:
+            return None
+        return CachedConfiguration(machine.change_version, machine.state)
 
     def cacheable(self) -> Iterator[tuple[Key, CachedConfiguration]]:
-        """Yield the configurations that are known and complete."""
+        """Yield the configurations that are known and complete, and what is connected too."""
         for key, machine in self._machines.items():
-            if (
-                machine.managed
-                and machine.detailed
-                and machine.change_version
-                and not machine.devices_due
-                and not machine.problem
-            ):
-                yield key, CachedConfiguration(machine.change_version, machine.state)
+            known = None if machine.devices_due else self.configuration(key)
+            if known is not None:
+                yield key, known
 
     def announce(self, found: ObjectProperties) -> bool:
         """Take what the watch says: everything watched of a new one, changes of a known one.
@@ -193,6 +195,24 @@ class MachineRegister:
         machine.state = body.SerializeToString()
         if body.power_state != power_state:
             machine.devices_due = True
+
+
+def _take_up(
+    machine: Machine, found: ObjectProperties, cached: CachedConfiguration, *, any_power: bool
+) -> bool:
+    """Make a state of what is watched and a known configuration; False if that has changed."""
+    if machine.change_version != cached.change_version:
+        return False
+    try:
+        body = inventory_pb2.VirtualMachine.FromString(cached.state)
+        power_state = body.power_state
+        apply_full_read(found.key, body, found.values, VIRTUAL_MACHINE.watched, found.missing)
+    except (DecodeError, UnreadablePropertyError):
+        return False
+    if body.power_state != power_state and not any_power:
+        return False
+    machine.state, machine.detailed = body.SerializeToString(), True
+    return True
 
 
 def _place(machine: Machine, properties: Mapping[str, Element | None]) -> None:

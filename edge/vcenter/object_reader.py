@@ -80,6 +80,14 @@ class ObjectReader:
             for found in self.read(group, spec.all_paths, spec.type):
                 yield found, spec
 
+    def read_watched(self, key: Key) -> ObjectProperties | None:
+        """Return what is watched of one object; None if vCenter does not show it."""
+        spec = spec_of(type_name_of(key))
+        if spec is None:
+            return None
+        found = next(iter(self.read([key], spec.watched, spec.type)), None)
+        return None if found is None or is_hidden(found) else found
+
     def ask_presence(self, keys: Iterable[Key]) -> dict[Key, Presence]:
         """Ask about each object by itself.
 

@@ -54,7 +54,7 @@ class VCenterOperations:
             session=session,
             watcher=self._watcher,
             tasks=TaskRunner(session, self._watcher),
-            lookup=MachineLookup(session, collector.confirm),
+            lookup=MachineLookup(session, collector.look),
             managed=managed,
         )
 

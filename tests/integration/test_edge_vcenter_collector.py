@@ -14,6 +14,8 @@ from edge.config import ManagedSettings
 from edge.interfaces import CollectorUpdate
 from edge.managed import ManagedScope
 from edge.vcenter import collection, faults, feed
+from edge.vcenter.object_reader import ObjectReader
+from edge.vcenter.property_specs import VIRTUAL_MACHINE
 from tests.conftest import StartVcsim
 from tests.integration.edge_vcenter_site import Follower, VCenterSite
 from tools.servers.vcsim import Vcsim
@@ -692,6 +694,77 @@ def test_confirm_from_an_expired_session_deletes_nothing(site: VCenterSite) -> N
     with pytest.raises(faults.VCenterError):
         collector.confirm([gone])
     updates.close()
+
+
+@pytest.fixture
+def paths_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The properties that each later read of objects asked for."""
+    asked: list[tuple[str, ...]] = []
+    plain = ObjectReader.read
+
+    def read(reader: ObjectReader, keys: Any, paths: tuple[str, ...], type_name: str) -> Any:
+        asked.append(tuple(paths))
+        return plain(reader, keys, paths, type_name)
+
+    monkeypatch.setattr(ObjectReader, "read", read)
+    return asked
+
+
+def test_a_look_sees_the_power_of_now_and_reads_no_configuration_again(
+    site: VCenterSite, paths_read: list[tuple[str, ...]]
+) -> None:
+    machine = site.machine("DC0_C0_RP0_VM0")
+    with site.following() as follower:
+        told = follower.objects[key(machine)].virtual_machine
+    site.finish(machine.PowerOffVM_Task())  # nobody follows: only vCenter knows
+    paths_read.clear()
+    (seen,) = follower.collector.look(reference(machine)).objects
+    assert paths_read == [VIRTUAL_MACHINE.watched]
+    assert (told.power_state, seen.virtual_machine.power_state) == (
+        inventory_pb2.POWER_STATE_ON,
+        inventory_pb2.POWER_STATE_OFF,
+    )
+    assert seen.virtual_machine.disks == told.disks
+    assert seen.virtual_machine.cluster == told.cluster
+
+
+def test_a_look_reads_a_configuration_that_has_changed(
+    site: VCenterSite, paths_read: list[tuple[str, ...]]
+) -> None:
+    machine = site.machine("DC0_C0_RP0_VM0")
+    with site.following() as follower:
+        told = follower.objects[key(machine)].virtual_machine
+    site.reconfigure(machine, instanceUuid="11111111-2222-4333-8444-555555555555")
+    paths_read.clear()
+    answer = follower.collector.look(reference(machine))
+    assert paths_read == [VIRTUAL_MACHINE.watched, VIRTUAL_MACHINE.all_paths]
+    assert answer == follower.collector.confirm([reference(machine)])
+    assert answer.objects[0].virtual_machine.instance_uuid != told.instance_uuid
+
+
+def test_a_look_at_what_is_not_followed_asks_for_all(site: VCenterSite) -> None:
+    unmanaged = site.machine("DC0_C1_RP0_VM0")
+    cluster = site.named(vim.ClusterComputeResource, "DC0_C0")
+    deleted = site.machine("DC0_C0_RP0_VM1")
+    with site.following() as follower:
+        collector = follower.collector
+    site.finish(deleted.PowerOffVM_Task())
+    site.finish(deleted.Destroy_Task())
+    for one in (unmanaged, cluster, deleted):
+        assert collector.look(reference(one)) == collector.confirm([reference(one)])
+    assert [each.reason for each in collector.look(reference(deleted)).removals] == [DELETED]
+
+
+def test_a_look_at_a_machine_that_has_left_its_cluster_is_no_look_at_a_managed_one(
+    site: VCenterSite,
+) -> None:
+    machine = site.machine("DC0_C0_RP0_VM0")
+    with site.following() as follower:
+        collector = follower.collector
+    elsewhere = site.named(vim.ClusterComputeResource, "DC0_C1")
+    where = vim.vm.RelocateSpec(pool=elsewhere.resourcePool, host=elsewhere.host[0])
+    site.finish(machine.RelocateVM_Task(where))
+    assert [each.reason for each in collector.look(reference(machine)).removals] == [UNMANAGED]
 
 
 def test_nothing_can_be_confirmed_before_the_first_read(site: VCenterSite) -> None:
