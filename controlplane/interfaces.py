@@ -76,6 +76,9 @@ class OperationEvents(Protocol):
     def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
         """How far it is."""
 
+    def landed(self, result: operations_pb2.OperationResult) -> None:
+        """A terminal result has come: whoever waits for it may go on. Never blocks."""
+
     def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
         """Store a terminal result; the gateway acknowledges it after this returns."""
 

@@ -51,7 +51,10 @@ class SessionWorker:
         self._jobs.put(None)
 
     def take(self, request: link_pb2.ControlRequest) -> None:
-        """Queue a report about an operation."""
+        """Queue a report about an operation.
+
+        Who waits for a result has it at once, whatever is still to be stored of others.
+        """
         name = self._session.name
         match request.WhichOneof("message"):
             case "operation_accepted":
@@ -61,6 +64,7 @@ class SessionWorker:
                 progress = request.operation_progress
                 self._jobs.put(functools.partial(self._operations.progress, name, progress))
             case "operation_result":
+                self._operations.landed(request.operation_result)
                 self._jobs.put(functools.partial(self._result, request.operation_result))
 
     def _connected(self) -> None:

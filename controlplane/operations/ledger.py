@@ -298,6 +298,10 @@ class Ledger:
             flight.edge = edge_name
         self._note(flight)
 
+    def landed(self, result: operations_pb2.OperationResult) -> None:
+        """A terminal result has come: wake the caller, who need not wait until it is stored."""
+        self._land(result)
+
     def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
         """Take a terminal result: wake the caller, then store it.
 

@@ -78,6 +78,10 @@ OPEN = (
 _REFUSED = (OperationState.FAILED, OperationState.POSTPONED)
 
 
+_INSERT = sqlalchemy.insert(operations)
+"""Made once: somebody waits for this row, and to make the statement takes longer than to run it."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationRow:
     """One operation."""
@@ -117,9 +121,7 @@ class Mark:
 
 def insert(connection: Connection, row: OperationRow) -> None:
     """Record an operation. Fails as a refused row when its idempotency key is there already."""
-    connection.execute(
-        sqlalchemy.insert(operations).values(asdict(row) | {"state": row.state.value})
-    )
+    connection.execute(_INSERT, asdict(row) | {"state": row.state.value})
 
 
 def by_key(connection: Connection, idempotency_key: str) -> OperationRow | None:

@@ -66,6 +66,9 @@ class RecordedOperations:
     def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
         self.record.add("progress", edge_name, progress.operation_id, progress.percent)
 
+    def landed(self, result: operations_pb2.OperationResult) -> None:
+        self.record.add("landed", result.operation_id)
+
     def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
         self.record.add("result", edge_name, result.operation_id)
         if self.fail_with is not None:
