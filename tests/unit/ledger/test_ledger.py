@@ -8,7 +8,15 @@ import pytest
 from controlplane.operations import faults
 from controlplane.store.database import Database
 from controlplane.store.operations import OperationState
-from tests.fakes.edge_side import OFF, ON, RecordingPipeline, ScriptedEdge, SteppedClock, in_thread
+from tests.fakes.edge_side import (
+    OFF,
+    ON,
+    VCENTER,
+    RecordingPipeline,
+    ScriptedEdge,
+    SteppedClock,
+    in_thread,
+)
 from tests.unit.ledger.conftest import SERVER, Life, MakeRequest
 from vsphere_gateway.v1 import operations_pb2
 
@@ -98,6 +106,8 @@ def test_edge_that_is_expected_back_is_waited_for_and_gets_the_operation_once(
     edge.expected_seconds = 15.0
     call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
     assert edge.refused.wait(5)
+    # What was never sent is not taken for lost with a link, and sent twice.
+    await_that(lambda: life.ledger.lost(VCENTER, 1, []) == [])
     edge.reconnect()
     assert reason(call()) == -1
     assert [one.WhichOneof("action") for one in edge.received] == ["power_off"]
