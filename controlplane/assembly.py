@@ -125,6 +125,7 @@ class ControlPlane:
         self._ending.callback(backend.stop)
         inventory.start()
         self._ending.callback(inventory.stop, STOP_SECONDS)
+        registry.load()  # before workers ask: their operations wait for the edges that are expected
         source = InventoryDiagnostics(
             database, backend.servers, inventory.lags, None if self._standalone else supervisor
         )

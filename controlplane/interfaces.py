@@ -159,7 +159,7 @@ class ComputeInventory(Protocol):
     """
 
     def cluster(self, compute_host: str) -> ComputeCluster | None:
-        """The cluster of a compute host; None when it is not under management."""
+        """The cluster of a compute host; None when it is not under management. From memory."""
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         """The virtual machine behind a Nova server, in whatever cluster it is now."""

@@ -52,14 +52,11 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     ) -> compute_pb2.ExecuteResponse:
         """Runs one operation to its end: ledger, edge, vCenter, result."""
         operation = request.operation
-        try:
-            cluster, found = self._inventory.subject(request.compute_host, _server_uuid(operation))
-            if cluster is None:
-                result = _not_managed(operation, request.compute_host)
-            else:
-                result = self._ledger.execute(_ledger_request(request, cluster, found))
-        except StoreError as error:
-            result = faults.no_ledger(operation, str(error))
+        cluster, found = self._inventory.subject(request.compute_host, _server_uuid(operation))
+        if cluster is None:
+            result = _not_managed(operation, request.compute_host)
+        else:
+            result = self._ledger.execute(_ledger_request(request, cluster, found))
         if self._ledger.stopping:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane stops; ask again")
         return compute_pb2.ExecuteResponse(result=result)
@@ -68,12 +65,11 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         self, request: compute_pb2.GetInstanceRequest, context: grpc.ServicerContext
     ) -> compute_pb2.GetInstanceResponse:
         """The state of one virtual machine; a fresh one while the edge's stream lives."""
+        fresh = None if request.use_cache else self._fresh(request)
+        if fresh is not None:
+            return fresh
         try:
             stored = self._inventory.virtual_machine(request.instance_uuid)
-            if not request.use_cache:
-                fresh = self._fresh(request)
-                if fresh is not None:
-                    return fresh
         except StoreError as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if stored is None:

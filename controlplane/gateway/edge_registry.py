@@ -97,12 +97,8 @@ class EdgeRegistry:
             lease = self.leases.stored(row.vcenter_uuid) if row.vcenter_uuid else None
             if row.vcenter_uuid and lease is not None and lease.holder == row.name:
                 since = unix_time(row.last_seen_at if row.online else row.since)
-                self._absent[row.vcenter_uuid] = _Absence(
-                    row.vcenter_uuid,
-                    row.name,
-                    since,
-                    deadline=self.next_deadline(),
-                    expected_until=self._clock.monotonic() + RESTART_SECONDS,
+                self._absent[row.vcenter_uuid] = self._absence(
+                    row.vcenter_uuid, row.name, since, self.next_deadline(), RESTART_SECONDS
                 )
 
     def connect(self, session: EdgeSession) -> None:
@@ -146,12 +142,8 @@ class EdgeRegistry:
         with self._lock:
             self._known[session.name] = row
             if held:
-                self._absent[session.vcenter_uuid] = _Absence(
-                    session.vcenter_uuid,
-                    session.name,
-                    now,
-                    deadline=session.deadline,
-                    expected_until=self._clock.monotonic() + RETURN_SECONDS,
+                self._absent[session.vcenter_uuid] = self._absence(
+                    session.vcenter_uuid, session.name, now, session.deadline, RETURN_SECONDS
                 )
         LOG.info(
             "edge disconnected %s",
@@ -224,6 +216,13 @@ class EdgeRegistry:
             self._renew_at = now + self._timing.heartbeat_interval
             self._try(self._renew)
         return max(0.0, self._next_due() - self._clock.monotonic())
+
+    def _absence(
+        self, vcenter_uuid: str, edge: str, since: float, deadline: float, likely: float
+    ) -> _Absence:
+        """Begin an absence; for ``likely`` seconds, and not after the verdict, it may soon end."""
+        expected_until = min(deadline, self._clock.monotonic() + likely)
+        return _Absence(vcenter_uuid, edge, since, deadline, expected_until)
 
     def _settle(self, session: EdgeSession) -> None:
         row = session.row(online=True, since=session.opened_at)

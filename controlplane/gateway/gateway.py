@@ -63,8 +63,7 @@ class Gateway:
         self.port = 0
 
     def start(self) -> None:
-        """Listen. Raises ``StartError``, or ``StoreError`` when the own database is away."""
-        self._registry.load()
+        """Listen; the registry has been loaded. Raises ``StartError``."""
         host = self._settings.bind_address
         credentials = self._tls.server_credentials()
         self.port = listen(self._server, host, self._settings.bind_port, credentials)

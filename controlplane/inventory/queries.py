@@ -22,7 +22,11 @@ class InventoryQueries:
 
     def cluster(self, compute_host: str) -> ComputeCluster | None:
         """The cluster of a compute host; None when it is not under management."""
-        return _cluster(self._row(compute_host))
+        row = self._row(compute_host)
+        if row is None:
+            return None
+        reference = reference_of(cluster_key(row.moref))
+        return ComputeCluster(row.compute_host, row.uuid, row.vcenter_uuid, reference)
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         """The virtual machine behind a Nova server, in whatever cluster it is now."""
@@ -33,8 +37,7 @@ class InventoryQueries:
         self, compute_host: str, server_uuid: str
     ) -> tuple[ComputeCluster | None, MachineLocation | None]:
         """Both of an operation, from memory alone: somebody waits for it."""
-        row = _managed(self._inventory.cluster(compute_host))
-        return _cluster(row), self._location(server_uuid)
+        return self.cluster(compute_host), self._location(server_uuid)
 
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         """The servers of a compute host: adopted ones and those that OpenStack created."""
@@ -61,8 +64,9 @@ class InventoryQueries:
         if row is None or state is None:
             return None
         with self._database.read() as connection:
+            stored = clusters.get(connection, row.uuid)  # it alone knows of the last parity
             usage = servers.usage(connection, row.uuid)
-        return cluster_resources.resources(state, row, usage)
+        return None if stored is None else cluster_resources.resources(state, stored, usage)
 
     def template(self, image_id: str) -> StoredVirtualMachine | None:
         """The template behind a Glance image."""
@@ -71,8 +75,8 @@ class InventoryQueries:
             return None if row is None else _stored(connection, row.vcenter_uuid, row.moref)
 
     def _row(self, compute_host: str) -> ClusterRow | None:
-        with self._database.read() as connection:
-            return _managed(clusters.by_compute_host(connection, compute_host))
+        row = self._inventory.cluster(compute_host)
+        return None if row is None or row.state is ClusterState.UNMANAGED else row
 
     def _location(self, server_uuid: str) -> MachineLocation | None:
         row = self._inventory.server(server_uuid)
@@ -94,17 +98,6 @@ class InventoryQueries:
         if row is None or row.state is not ServerState.ACTIVE:
             return None
         return _stored(connection, row.vcenter_uuid, row.moref)
-
-
-def _managed(row: ClusterRow | None) -> ClusterRow | None:
-    return None if row is None or row.state is ClusterState.UNMANAGED else row
-
-
-def _cluster(row: ClusterRow | None) -> ComputeCluster | None:
-    if row is None:
-        return None
-    reference = reference_of(cluster_key(row.moref))
-    return ComputeCluster(row.compute_host, row.uuid, row.vcenter_uuid, reference)
 
 
 def _stored(connection: Connection, vcenter_uuid: str, moref: str) -> StoredVirtualMachine | None:

@@ -69,11 +69,6 @@ def get(connection: Connection, uuid: str) -> ClusterRow | None:
     return _one(connection, clusters.c.uuid == uuid)
 
 
-def by_compute_host(connection: Connection, compute_host: str) -> ClusterRow | None:
-    """Return the cluster behind a Nova compute host."""
-    return _one(connection, clusters.c.compute_host == compute_host)
-
-
 def write(connection: Connection, rows: Sequence[ClusterRow]) -> None:
     """Insert clusters, or update their name, hosts and policy.
 

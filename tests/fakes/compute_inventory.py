@@ -14,6 +14,7 @@ IMAGE = "3f5d3a52-7a3c-5c3e-9d39-000000000007"
 NODE_UUID = "77777777-0000-5000-8000-000000000001"
 CLUSTER = inventory_pb2.ObjectReference(type="ClusterComputeResource", value="domain-c1")
 GIB = 1 << 30
+MACHINE = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-1")
 
 
 class ScriptedInventory:
@@ -53,7 +54,6 @@ class ScriptedInventory:
             raise DatabaseUnavailableError("the own database is away")
 
     def cluster(self, compute_host: str) -> ComputeCluster | None:
-        self._ask()
         assert compute_host == self.compute_host
         found = ComputeCluster(compute_host, "cluster-1", VCENTER, CLUSTER)
         return found if self.managed else None
@@ -61,12 +61,8 @@ class ScriptedInventory:
     def subject(
         self, compute_host: str, server_uuid: str
     ) -> tuple[ComputeCluster | None, MachineLocation | None]:
-        """Return what ``cluster`` and ``virtual_machine`` return."""
-        stored = self.virtual_machine(server_uuid)
-        if stored is None:
-            return self.cluster(compute_host), None
-        place = (stored.vcenter_uuid, server_uuid, stored.reference, stored.cluster)
-        return self.cluster(compute_host), MachineLocation(*place)
+        location = MachineLocation(VCENTER, server_uuid, MACHINE, CLUSTER)
+        return self.cluster(compute_host), location if server_uuid in self.power else None
 
     def virtual_machine(self, server_uuid: str) -> StoredVirtualMachine | None:
         self._ask()
@@ -75,8 +71,7 @@ class ScriptedInventory:
         machine = inventory_pb2.VirtualMachine(
             instance_uuid=server_uuid, name="web-1", power_state=self.power[server_uuid]
         )
-        reference = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-1")
-        return StoredVirtualMachine(VCENTER, reference, CLUSTER, machine)
+        return StoredVirtualMachine(VCENTER, MACHINE, CLUSTER, machine)
 
     def instances(self, compute_host: str) -> list[compute_pb2.InstanceName]:
         self._ask()

@@ -162,6 +162,7 @@ class ControlPlaneEnd:
             self.refusals,
             Clock(),
         )
+        self.registry.load()
         self.gateway.start()
         self.port = self.gateway.port
 

@@ -97,6 +97,7 @@ class Running:
             settings, tls, self.registry, self.audits, self.pipeline, self.operations, self.edges,
             self.refusals, hands.clock,
         )  # fmt: skip
+        self.registry.load()
         self.gateway.start()
         self.port = self.gateway.port
 
