@@ -133,10 +133,12 @@ class PostponedDeletes:
 
     def _server(self, nova: NovaServers, row: OperationRow, own: str) -> bool:
         """Bring a server's delete nearer to its end; tell whether something is left to do."""
+        # Asked before the time: an edge whose return came too late does not carry it out.
+        complete = self._completed(row)
         decision = (
             _nobodys(row, own)
             or expired(row, self._clock.time(), self._patience)
-            or self._decision(nova, row)
+            or self._decision(nova, row, complete)
         )
         if decision.step is Step.ASK:
             self._ask(nova, row)
@@ -146,8 +148,7 @@ class PostponedDeletes:
             self._settle(row, OperationState.DONE, "")
         return decision.step in (Step.ASK, Step.WAIT)
 
-    def _decision(self, nova: NovaServers, row: OperationRow) -> Decision:
-        complete = self._completed(row)
+    def _decision(self, nova: NovaServers, row: OperationRow, complete: float) -> Decision:
         asked = self._asked.get(row.instance_uuid, 0.0)
         if not complete > max(unix_time(row.created_at), asked):
             return Decision(Step.WAIT)

@@ -280,6 +280,19 @@ def test_edge_that_leaves_again_is_waited_for_from_the_first_asking(scene: Scene
     assert scene.nova.asked == 1
 
 
+def test_delete_that_grows_too_old_while_it_is_looked_at_is_not_carried_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def online(vcenter_uuid: str) -> bool:
+        scene.clock.advance(DAY)
+        return True
+
+    monkeypatch.setattr(scene.edge, "online", online)
+    scene.back()
+    eventually(scene.states, ["failed"])
+    assert scene.edge.executed == []
+
+
 def test_edge_that_leaves_again_and_comes_back_in_time_destroys_once(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE
     scene.back()
