@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,14 @@ POLL_SECONDS = 0.002
 SECONDS = 60
 OPERATION_SECONDS = 60.0
 CELL = "nova_cell1"
-STATE_OF = sqlalchemy.text(
-    "SELECT vm_state FROM instances WHERE display_name = :name AND deleted = 0"
-)
+STATE_OF = sqlalchemy.text("SELECT vm_state FROM instances WHERE uuid = :uuid AND deleted = 0")
+"""By the only index that finds one row: by name, the clock keeps the database busy with scans."""
 UUID_AND_HOST = sqlalchemy.text(
     "SELECT uuid, host FROM instances WHERE display_name = :name AND deleted = 0"
 )
-PROCESSORS = sqlalchemy.text("SELECT display_name, vcpus FROM instances WHERE deleted = 0")
+PROCESSORS = sqlalchemy.text(
+    "SELECT display_name, vcpus FROM instances WHERE deleted = 0 AND host LIKE :host"
+)
 SERVERS = sqlalchemy.text("SELECT count(*) FROM instances WHERE deleted = 0 AND host LIKE :host")
 
 
@@ -55,23 +57,24 @@ class Cell:
     def __init__(self, connection: sqlalchemy.Connection) -> None:
         self._connection = connection
 
-    def wait_for(self, name: str, vm_state: str) -> float:
-        """Return when the row said so. Raises ``ServerError``."""
+    def wait_for(self, server: str, vm_state: str) -> float:
+        """Return when the server's row said so. Raises ``ServerError``."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
-            if self._connection.execute(STATE_OF, {"name": name}).scalar() == vm_state:
+            if self._connection.execute(STATE_OF, {"uuid": server}).scalar() == vm_state:
                 return time.monotonic()
             time.sleep(POLL_SECONDS)
-        raise ServerError(f"{name} is not {vm_state} in Nova after {SECONDS} s")
+        raise ServerError(f"{server} is not {vm_state} in Nova after {SECONDS} s")
 
     def place(self, name: str) -> tuple[str, str]:
         """Return a server's UUID and compute host."""
         found = self._connection.execute(UUID_AND_HOST, {"name": name}).one()
         return str(found[0]), str(found[1])
 
-    def processors(self) -> dict[str, int]:
-        """Return every server's processors by name."""
-        return {str(name): int(count) for name, count in self._connection.execute(PROCESSORS)}
+    def processors(self, host_pattern: str) -> dict[str, int]:
+        """Return the processors by name of servers of hosts whose names are LIKE a pattern."""
+        found = self._connection.execute(PROCESSORS, {"host": host_pattern})
+        return {str(name): int(count) for name, count in found}
 
     def servers(self, host_pattern: str) -> int:
         """Return how many servers the compute hosts have whose names are LIKE a pattern."""
@@ -97,10 +100,10 @@ def power_changes(
     found = []
     with cell() as rows:
         for machine in machines:
-            name = machine.name
+            server, _ = rows.place(machine.name)
             started = time.monotonic()
             vcenter.power_off(machine)
-            found.append((rows.wait_for(name, "stopped") - started) * 1000)
+            found.append((rows.wait_for(server, "stopped") - started) * 1000)
             if until is not None and until.is_set():
                 break
     return Latency(found)
@@ -121,9 +124,10 @@ def new_machines(vcenter: Administrator, names: Sequence[str], beside: Any) -> L
     found = []
     with cell() as rows:
         for name in names:
+            instance_uuid = str(uuid.uuid4())
             started = time.monotonic()
-            vcenter.create(name, beside)
-            found.append((rows.wait_for(name, "stopped") - started) * 1000)
+            vcenter.create(name, instance_uuid, beside)
+            found.append((rows.wait_for(instance_uuid, "stopped") - started) * 1000)
     return Latency(found)
 
 
@@ -136,10 +140,10 @@ def stops(vcenter: Administrator, machines: Sequence[Any], socket: Path) -> tupl
     bridges: dict[str, Bridge] = {}
     with cell() as rows:
         for machine in machines:
-            uuid, host = rows.place(machine.name)
+            server, host = rows.place(machine.name)
             bridge = bridges.setdefault(host, Bridge(str(socket), host))
             started = time.monotonic()
-            _power_off(bridge, uuid)
+            _power_off(bridge, server)
             ours.append((time.monotonic() - started) * 1000)
             vcenter.finish(vcenter.power_on(machine))
             started = time.monotonic()
@@ -151,11 +155,11 @@ def stops(vcenter: Administrator, machines: Sequence[Any], socket: Path) -> tupl
     return Latency(ours[1:]), Latency(bare[1:])  # the first one dials
 
 
-def _power_off(bridge: Bridge, uuid: str) -> None:
+def _power_off(bridge: Bridge, server: str) -> None:
     operation = operations_pb2.Operation(
-        target=operations_pb2.VirtualMachineTarget(instance_uuid=uuid),
+        target=operations_pb2.VirtualMachineTarget(instance_uuid=server),
         power_off=operations_pb2.PowerOff(),
     )
     result = bridge.execute(operation, OPERATION_SECONDS, "", "")
     if result.status.code:
-        raise ServerError(f"power off of {uuid}: {result.status.message}")
+        raise ServerError(f"power off of {server}: {result.status.message}")

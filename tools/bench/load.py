@@ -15,7 +15,7 @@ THREADS = 4
 """Administrators at once; one alone waits for vCenter's answers."""
 MOST_PROCESSORS = 8
 RECOVERY_SECONDS = 300
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,8 +29,10 @@ class Storm:
     """From the last change until every row in Nova says what vCenter says."""
 
 
-def storm(vcenter: Vcsim, names: Sequence[str], rate: float, seconds: float) -> Storm:
-    """Change processors of machines, each in its turn, for so many seconds.
+def storm(
+    vcenter: Vcsim, names: Sequence[str], host_pattern: str, rate: float, seconds: float
+) -> Storm:
+    """Change processors of one host's machines, each in its turn, for so many seconds.
 
     Raises ``ServerError`` when something is lost.
     """
@@ -50,7 +52,7 @@ def storm(vcenter: Vcsim, names: Sequence[str], rate: float, seconds: float) -> 
         part.join()
     took = time.monotonic() - started
     with cell() as rows:
-        return Storm(sum(counts) / took, sum(counts), _recovery(rows, wanted))
+        return Storm(sum(counts) / took, sum(counts), _recovery(rows, host_pattern, wanted))
 
 
 def _change(
@@ -76,10 +78,10 @@ def _change(
         counts.append(done)
 
 
-def _recovery(rows: Cell, wanted: dict[str, int]) -> float:
+def _recovery(rows: Cell, host_pattern: str, wanted: dict[str, int]) -> float:
     started = time.monotonic()
     while time.monotonic() - started < RECOVERY_SECONDS:
-        found = rows.processors()
+        found = rows.processors(host_pattern)
         if all(found.get(name) == processors for name, processors in wanted.items()):
             return time.monotonic() - started
         time.sleep(POLL_SECONDS)

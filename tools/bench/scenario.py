@@ -41,6 +41,7 @@ CLUSTERS = 10
 ALL = "DC0_C*"
 ALL_BUT_ONE = "DC0_C[1-9]"
 ONE = "DC0_C0"
+STORMED = "DC0_C4"
 PROPERTIES = (
     *("name", "parent", "resourcePool", "runtime.host", "runtime.powerState"),
     *("runtime.connectionState", "runtime.bootTime", "config.instanceUuid", "config.uuid"),
@@ -190,7 +191,7 @@ def _stops(size: int, person: Administrator, steps: Steps) -> Iterator[Figure]:
 def _during_a_first_sync(
     size: int, vcenter: Vcsim, person: Administrator, steps: Steps
 ) -> Iterator[Figure]:
-    pattern = f"{ONE.lower().replace('_', '-')}-%"
+    pattern = _hosts_of(ONE)
     with steps.step("one cluster leaves management"):
         DEPLOYMENT.manage(vcenter, [ALL_BUT_ONE])
         _wait_for_servers(pattern, 0)
@@ -212,9 +213,9 @@ def _during_a_first_sync(
 
 def _storm(size: int, vcenter: Vcsim, seconds: float, steps: Steps) -> Iterator[Figure]:
     with administrator(vcenter) as person:
-        names = [one.name for one in person.machines("DC0_C4")[:STORM_MACHINES]]
+        names = [one.name for one in person.machines(STORMED)[:STORM_MACHINES]]
     with steps.step(f"a storm of {STORM_RATE:.0f} changes a second for {seconds:.0f} s"):
-        storm = load.storm(vcenter, names, STORM_RATE, seconds)
+        storm = load.storm(vcenter, names, _hosts_of(STORMED), STORM_RATE, seconds)
     yield Figure(size, "storm, changes a second that vCenter took", storm.rate, "/s")
     yield Figure(size, "storm, behind after the last change", storm.recovery_seconds, "s")
 
@@ -258,6 +259,11 @@ def _edge_start_to_parity(observer: Observer) -> float:
 def _left_servers() -> int:
     with latency.cell() as rows:
         return rows.servers("dc0-c%")
+
+
+def _hosts_of(cluster: str) -> str:
+    """Return what the name of a cluster's compute host is LIKE."""
+    return f"{cluster.lower().replace('_', '-')}-%"
 
 
 def _wait_for_servers(host_pattern: str, count: int) -> None:

@@ -41,10 +41,11 @@ class Administrator:
         """Begin to power on; returns the task."""
         return machine.PowerOnVM_Task()
 
-    def create(self, name: str, beside: Any) -> Any:
+    def create(self, name: str, instance_uuid: str, beside: Any) -> Any:
         """Begin to make a virtual machine in the pool and folder of another; returns the task."""
         specification = vim.vm.ConfigSpec(
             name=name,
+            instanceUuid=instance_uuid,
             numCPUs=1,
             memoryMB=64,
             guestId="otherGuest",
