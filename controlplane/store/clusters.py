@@ -95,11 +95,14 @@ def set_state(
 ) -> bool:
     """Change a cluster's state and say why; only from one of ``among`` when that is given.
 
-    Returns whether the row was changed.
+    One that leaves management forgets that it was synchronised: when it comes back, its servers
+    and their allocations are not there. Returns whether the row was changed.
     """
     statement = update(clusters).where(clusters.c.uuid == uuid)
     if among is not None:
         statement = statement.where(clusters.c.state.in_([one.value for one in among]))
+    if state is ClusterState.UNMANAGED:
+        statement = statement.values(synchronised_at=None, allocations_at=None)
     result = connection.execute(
         statement.values(state=state.value, state_reason=reason, updated_at=now)
     )

@@ -242,7 +242,11 @@ def test_cluster_taken_from_management_and_given_back(
     assert ("gone", row.uuid) in stage.told.clusters
     assert stage.queries.cluster(row.compute_host) is None
 
-    for key in gone:
+    edge.changes(site.give_back(kept[gone[0]]))
+    (found,) = [c for c in stage.clusters(site) if c.moref == "domain-c2"]
+    assert (found.synchronised_at, found.allocations_at) == (None, None)
+
+    for key in gone[1:]:
         site.give_back(kept[key])
     edge.synchronise()
 

@@ -255,6 +255,33 @@ def test_cluster_that_left_management_loses_worker_and_host(stage: Stage) -> Non
     assert stage.supervisor.worker_status(row.uuid).state == "stopped"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_cluster_that_comes_back_waits_for_its_servers_before_nova_may_use_it(
+    stage: Stage, restarted: bool
+) -> None:
+    row = stage.write(cluster(1))
+    stage.complete(row)
+    stage.database.run(lambda connection: supervisor_store(connection, row.uuid))
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+    stage.write(row, ClusterState.UNMANAGED)
+    stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
+    eventually(lambda: stage.supervisor._hosts == {})
+
+    stage.write(row, ClusterState.NEW)
+    stage.supervisor.cluster_found(row.uuid)
+    eventually(lambda: stage.row(row).state is ClusterState.PROVISIONED)
+    if restarted:
+        stage.supervisor.stop()
+        stage.begin()
+        stage.supervisor.edge_online(VCENTER, "edge-1")
+    stage.supervisor.cluster_synchronised(row.uuid)
+    eventually(lambda: pid_of(stage))
+    assert stage.hosts.disabled["c1-1a2b3c4d"] == "AUTO: first sync"
+    assert [call[0] for call in stage.hosts.calls].count("enable") == 1
+    stage.supervisor.allocations_written(row.uuid)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+
+
 def test_host_of_a_cluster_that_leaves_as_the_control_plane_ends_is_removed(stage: Stage) -> None:
     row = stage.write(cluster(1))
     stage.complete(row)
