@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200
 """Objects in one unit, as in one batch of an edge."""
-AT_ONCE_AMONG_CHANGES = 50
+AT_ONCE_AMONG_CHANGES = 20
 """The same while changes come, which wait for the unit under way."""
 
 Item = TypeVar("Item")
