@@ -107,6 +107,8 @@ class Inventory:
                 self._end_read()
             elif update.newly_managed and update.complete:
                 self._passes.read_completed()
+            elif update.newly_managed:
+                self._passes.reads_new_clusters()
             self._changed.notify_all()
 
     def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:

@@ -64,6 +64,7 @@ class Passes:
         self._queried: set[int] = set()
         self._live = False
         """Both sides were equal in this call: its changes are followed."""
+        self._reads_new_clusters = False
         self._mismatches = 0
         self._not_before = 0.0
 
@@ -101,8 +102,16 @@ class Passes:
             self._mismatches = 0
             log.info("parity", extra=fields(self._facts()))
 
+    def reads_new_clusters(self) -> None:
+        """More follows of clusters that came under management: until it is there, no pass ends.
+
+        An end would say of these clusters that all of their virtual machines are known.
+        """
+        self._reads_new_clusters = True
+
     def read_completed(self) -> None:
         """vCenter has been read to its end, once more: prove again that both sides are equal."""
+        self._reads_new_clusters = False
         if self.phase in (Phase.ENDED, Phase.SETTLED):
             self.generation += 1
             self.phase = Phase.SENDING
@@ -205,6 +214,7 @@ class Passes:
         return (
             self.phase is Phase.SENDING
             and self._snapshot.complete
+            and not self._reads_new_clusters
             and not self._outbox.has_pending
             and not self._outbox.under_way(SNAPSHOT)
             and not self._questions.has_foreign

@@ -209,6 +209,28 @@ def test_new_cluster_comes_in_small_batches_when_others_are_followed() -> None:
     assert batches[:2] == [50, 50]
 
 
+def test_stream_that_begins_while_a_new_cluster_is_read_does_not_call_it_complete() -> None:
+    truth = VCenterTruth({"vm-1": "a"})
+    inventory = settled(truth)
+    more = VCenterTruth({"vm-2": "a", "vm-3": "a"})
+    first, last = (
+        dataclasses.replace(update, full_read=False, newly_managed=True)
+        for update in more.full_read(1)
+    )
+    inventory.apply(first)
+    inventory.detach()
+    inventory.attach(holdings(2))
+    query = inventory.next_request(0)
+    assert query is not None
+    contents = link_pb2.BucketContents(generation=query.bucket_query.generation)
+    held = virtual_machine("vm-1", "a")
+    contents.objects.add(reference=held.reference, content_hash=content_hash(content_of(held)))
+    inventory.received(link_pb2.InventoryResponse(bucket_contents=contents))
+    assert [one.WhichOneof("message") for one in drained(inventory)] == ["batch"]
+    inventory.apply(last)
+    assert [one.WhichOneof("message") for one in drained(inventory)] == ["batch", "snapshot_end"]
+
+
 def test_what_is_held_of_nobody_is_found_after_all_was_sent_at_once() -> None:
     truth = VCenterTruth({f"vm-{number}": "a" for number in range(60)})
     inventory = Inventory(OutboxLimits())
