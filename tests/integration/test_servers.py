@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -139,3 +140,20 @@ def test_a_killed_process_is_gone_with_what_it_started_and_starts_again(tmp_path
     daemon.start()
     assert daemon.pid not in (None, first)
     daemon.kill()
+
+
+def test_a_process_is_there_until_its_last_thread_has_ended(tmp_path: Path) -> None:
+    script = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    daemon = Daemon("threads", tmp_path, [sys.executable, "-c", script])
+    daemon.start()
+    first = psutil.Process(daemon.pid)
+    try:
+        daemon.wait_ready(lambda: first.status() == psutil.STATUS_ZOMBIE, 10)
+        assert daemon.pid == first.pid
+    finally:
+        daemon.kill()
+    assert daemon.pid is None

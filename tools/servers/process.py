@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tools.servers.state import ServerError
 
@@ -15,27 +16,38 @@ POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
 
 
-def _start_time(pid: int) -> str | None:
-    """Clock ticks at which a process started (proc(5), field 22), None if it is gone."""
+class _Stat(NamedTuple):
+    """What the kernel says of a process that has not ended (proc(5), `stat`)."""
+
+    group: int
+    started: str
+    """Clock ticks."""
+
+
+def _stat(file: Path) -> _Stat | None:
+    """Read it; None once the process holds nothing any more, no port above all.
+
+    When its first thread has ended it is a zombie already, while others may still hold its ports.
+    """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = file.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]
+    fields = text.rpartition(")")[2].split()
+    state, group, threads, started = fields[0], fields[2], fields[17], fields[19]
+    return None if state in "ZX" and int(threads) <= 1 else _Stat(int(group), started)
+
+
+def _start_time(pid: int) -> str | None:
+    """Clock ticks at which a process started, None if it is gone."""
+    stat = _stat(Path(f"/proc/{pid}/stat"))
+    return None if stat is None else stat.started
 
 
 def _group_lives(leader: int) -> bool:
-    """Whether any process of a group is there; what has ended holds no port any more."""
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = file.read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        state, _, group, *_ = text.rpartition(")")[2].split()
-        if int(group) == leader and state not in "ZX":
-            return True
-    return False
+    """Whether any process of a group is there."""
+    found = map(_stat, Path("/proc").glob("[0-9]*/stat"))
+    return any(stat is not None and stat.group == leader for stat in found)
 
 
 @dataclass
