@@ -56,9 +56,12 @@ def make_site(
             files = tmp_path_factory.mktemp("vcenter")
             vcenter.start(files, machines, half if in_first is None else in_first)
             site = Site(vcenter, cloud)
-            yield site
-            site.leave()
-            site.close()
+            try:
+                yield site
+            finally:
+                # Also after a failure: what is left in OpenStack would fail all that follows.
+                site.leave()
+                site.close()
         finally:
             DEPLOYMENT.stop()
             vcenter.stop()
