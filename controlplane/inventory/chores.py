@@ -152,6 +152,10 @@ class Chores:
         self._state.change_state(managed, ClusterState.NEW, "")
         self._state.touch(key, self._clock())
         self._jobs.dirty.soon(self._state.holdings.keys({Standing.WAITING}))
+        feed = self._feed()
+        if feed is not None and feed.answered:
+            # The end of a pass makes it synchronised: while it was stopped, none could.
+            feed.again()
         return True
 
     def _removal_over(self, alarm: AlarmRow, *, released: bool) -> bool:

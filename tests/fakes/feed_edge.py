@@ -45,6 +45,7 @@ class FeedEdge:
         self.nacks: dict[str, link_pb2.Nack] = {}
         self.confirmed: list[str] = []
         self.parities = 0
+        self.passes_wanted = 0
         self.sent_objects = 0
         self.batch = BATCH
         self.hidden: set[str] = set()
@@ -74,6 +75,7 @@ class FeedEdge:
                     self.parities += 1
                 case "holdings":
                     self._held = response.holdings
+                    self.passes_wanted += 1
                 case "bucket_contents":
                     self._contents = response.bucket_contents
                 case "confirm_objects":

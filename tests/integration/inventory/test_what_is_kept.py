@@ -322,6 +322,29 @@ def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
     assert stage.clusters(site)[0].compute_host == row.compute_host
 
 
+def test_cluster_that_comes_back_as_another_is_synchronised_after_a_person_has_decided(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
+    key = "ClusterComputeResource:domain-c1"
+    cluster = site.state(key)
+    machines = [one for one in site.objects if one.startswith("VirtualMachine:")]
+    leaving = (site.remove(one, link_pb2.REMOVAL_REASON_UNMANAGED) for one in [key, *machines])
+    edge.changes(*leaving)
+    change_hosts(site, edge, 1)
+    cluster.cluster.name = "something else"
+    edge.changes(site.give_back(cluster))
+    (alarm,) = stage.alarms(site)
+    edge.synchronise()
+    assert stage.clusters(site)[0].synchronised_at is None
+    before = edge.passes_wanted
+
+    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+
+    edge.wait(lambda: edge.passes_wanted > before, "question for a pass")
+    edge.synchronise()
+    stage.eventually(lambda: stage.clusters(site)[0].synchronised_at is not None, "note of parity")
+
+
 def test_reference_of_a_stopped_cluster_that_names_another_clusters_machine_waits(
     stage: Stage,
 ) -> None:
@@ -348,6 +371,11 @@ def restore(site: Site, edge: FeedEdge, cluster: str, number: int) -> None:
     """Have a cluster's reference name another cluster, as after a restore."""
     key = f"ClusterComputeResource:{cluster}"
     edge.changes(site.change(key, lambda one: setattr(one.cluster, "name", "something else")))
+    change_hosts(site, edge, number)
+
+
+def change_hosts(site: Site, edge: FeedEdge, number: int) -> None:
+    """Have the references of a cluster's hosts name others."""
     hosts = [f"HostSystem:host-{number}-{index}" for index in (1, 2)]
     edge.changes(
         *(
