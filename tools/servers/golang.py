@@ -47,7 +47,7 @@ class Program:
         return digest.hexdigest()
 
 
-VCSIM = Program("vcsim", "./vcsim", GOVMOMI, ("deadlock.patch",))
+VCSIM = Program("vcsim", "./vcsim", GOVMOMI, ("deadlock.patch", "unnamed.patch"))
 # With many machines the simulator's own delay would hide everything else; out of the PATH.
 QUICK_VCSIM = replace(VCSIM, patches=(*VCSIM.patches, "speed.patch"), folder=BIN / "quick")
 GOVC = Program("govc", "./govc", GOVMOMI)

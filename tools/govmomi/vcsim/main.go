@@ -1,6 +1,7 @@
 // vcsim serves govmomi's simulated vCenter, as the program of that name does, with one
 // addition: faults can be injected while it runs, by POST to /simulator/faults.
-// A deadlock of it is mended (../deadlock.patch); for benchmarks it is faster besides (../speed.patch).
+// Two faults of it are mended (../deadlock.patch, ../unnamed.patch); for benchmarks it is faster
+// besides (../speed.patch).
 //
 // It is built here because the simulator's module is what the Go module proxies carry.
 package main
