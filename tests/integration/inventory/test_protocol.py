@@ -6,6 +6,7 @@ from collections.abc import Collection
 import pytest
 
 from controlplane.errors import FlowControlError
+from controlplane.inventory.jobs import AT_ONCE_AMONG_CHANGES
 from controlplane.inventory.records import ServerChange, ServerOutcome, ServerRecord
 from controlplane.store.errors import DatabaseUnavailableError
 from tests.fakes.feed_edge import WINDOW
@@ -49,7 +50,8 @@ def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: Stage) -> None:
     gated.began.clear()
     gated.gate.clear()
 
-    more = [site.add_machine(f"more-{n}") for n in range(120)]
+    some, rest = AT_ONCE_AMONG_CHANGES, 5
+    more = [site.add_machine(f"more-{n}") for n in range(2 * some + rest)]
     edge.send_batch(SNAPSHOT, more, wait=False)
     assert gated.began.wait(30)
     change = site.change_machine("vm-2", lambda m: setattr(m, "cpus", 3))
@@ -57,7 +59,7 @@ def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: Stage) -> None:
     gated.gate.set()
     edge.wait(lambda: edge.unacked() == 0, "acks")
 
-    assert gated.sizes == [50, 1, 50, 20]
+    assert gated.sizes == [some, 1, some, rest]
 
 
 def test_removal_that_overtakes_a_snapshot_batch_is_final(stage: Stage, site: Site) -> None:
