@@ -32,6 +32,6 @@ class ClusterRelay:
             listener.allocations_written(cluster_uuid)
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
-        """A cluster left management."""
+        """A cluster left management, or the last server of one that did has ended."""
         for listener in self._listeners:
             listener.cluster_gone(cluster_uuid, reason)

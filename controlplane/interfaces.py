@@ -117,7 +117,10 @@ class ClusterEvents(Protocol):
         """Placement holds the allocations of every server of the cluster."""
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
-        """A cluster left management; ``reason`` is for a person."""
+        """A cluster left management; ``reason`` is for a person.
+
+        Told when it leaves, and again when the last of its servers has ended.
+        """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

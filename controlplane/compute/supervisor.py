@@ -120,7 +120,7 @@ class Supervisor:
         self._post(self._note, cluster_uuid, "allocated")
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
-        """A cluster left management, and its servers have gone."""
+        """A cluster left management, or the last server of one that did has ended."""
         self._post(self._gone, cluster_uuid, reason)
 
     # Workers

@@ -6,7 +6,7 @@ import logging
 from controlplane.clock import Clock
 from controlplane.interfaces import ClusterEvents
 from controlplane.inventory.identity import Bindings
-from controlplane.inventory.state import VCenterState
+from controlplane.inventory.state import ManagedCluster, VCenterState
 from controlplane.inventory.writers import AllocationWriter, ServerWriter
 from controlplane.log import keyed
 from controlplane.store import clusters
@@ -41,16 +41,24 @@ class ClusterReporter:
         self._clock = clock
 
     def tell(self, state: VCenterState) -> None:
-        """Tell what came, changed or left. After everything about it is committed."""
+        """Tell what came, changed or left. After everything about it is committed.
+
+        One that left is told at once, so that Nova builds nothing there, and again with its last
+        server, since its rows can go only then.
+        """
         for managed in state.clusters.values():
-            if managed.touched:
-                managed.touched = False
-                if managed.row.state is not ClusterState.UNMANAGED:
-                    self._events.cluster_found(managed.row.uuid)
-            if managed.leaving and not self._bindings.count(managed.row.uuid):
-                managed.leaving = False
-                state.allocated.discard(managed.row.compute_node_uuid)
-                self._events.cluster_gone(managed.row.uuid, managed.row.state_reason)
+            touched, managed.touched = managed.touched, False
+            if managed.leaving:
+                self._tell_leaving(state, managed, touched)
+            elif touched and managed.row.state is not ClusterState.UNMANAGED:
+                self._events.cluster_found(managed.row.uuid)
+
+    def _tell_leaving(self, state: VCenterState, managed: ManagedCluster, touched: bool) -> None:
+        managed.leaving = bool(self._bindings.count(managed.row.uuid))
+        if not managed.leaving:
+            state.allocated.discard(managed.row.compute_node_uuid)
+        if touched or not managed.leaving:
+            self._events.cluster_gone(managed.row.uuid, managed.row.state_reason)
 
     def synchronised(self, state: VCenterState) -> None:
         """Tell that every server of the open clusters is written. Raises ``StoreError``."""

@@ -107,7 +107,7 @@ def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -
     if managed is not None and managed.row.state is not ClusterState.UNMANAGED:
         reason = "deleted in vCenter" if deleted else "taken from management by the site"
         state.change_state(managed, ClusterState.UNMANAGED, reason)
-        managed.leaving = True
+        managed.leaving = managed.touched = True
         templates = state.holdings.keys_of_kinds({inventory_pb2.OBJECT_KIND_TEMPLATE})
         plan.revisit.update(templates)
 

@@ -33,7 +33,7 @@ class ManagedCluster:
     touched_at: float = 0.0
     """Monotonic time of the last change."""
     leaving: bool = False
-    """It left management; told once its last server is gone."""
+    """It left management, and has servers that did not end yet."""
 
 
 class VCenterState:

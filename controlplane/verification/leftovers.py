@@ -9,10 +9,10 @@ from controlplane.inventory.references import machine_key, reference_of
 from controlplane.store.audited import HeldObject
 from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterRow, ClusterState
-from controlplane.store.nova.audited import Row
+from controlplane.store.nova.audited import HostRows, Row
 from controlplane.store.objects import Standing
 from controlplane.store.servers import ServerRow, ServerState
-from controlplane.verification.findings import Place
+from controlplane.verification.findings import Place, Subject
 from controlplane.verification.hosts import (
     compare_allocation,
     compare_former_host,
@@ -161,16 +161,21 @@ class LeftoverComparison:
         placement = self._readers.placement
         provider = placement.provider(row.compute_node_uuid) if placement else None
         if self._has_servers(row):  # a compute host goes after its last server
+            self._compare_disabled(subject, hosts)
             return
         self._findings.count(Place.NOVA_CELL, "former_compute_host")
         if not self._leaves(row):
             compare_former_host(self._findings, subject, hosts, provider)
             return
+        self._compare_disabled(subject, hosts)
+        if hosts.services:
+            self._findings.excuse(subject, "it left management: its compute host goes soon")
+
+    def _compare_disabled(self, subject: Subject, hosts: HostRows) -> None:
+        """Compare that Nova places nothing on a cluster that left."""
         for service in hosts.services:
             disabled = bool(service["disabled"])
             self._findings.compare(subject, Place.NOVA_CELL, "services.disabled", True, disabled)
-        if hosts.services:
-            self._findings.excuse(subject, "it left management: its compute host goes soon")
 
     def _has_servers(self, cluster: ClusterRow) -> bool:
         """Tell whether servers of a cluster are kept: hidden, or until an heir is ready."""

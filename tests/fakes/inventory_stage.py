@@ -263,8 +263,13 @@ class Stage:
         )
 
     def _dismiss(self, cluster_uuid: str) -> None:
-        """Do what the supervisor does once the worker of a cluster that left has ended."""
+        """Do what the supervisor does when a cluster leaves, and once its worker has ended."""
         self._left.add(cluster_uuid)
+        with self.own.read() as connection:
+            row = clusters.get(connection, cluster_uuid)
+        assert row is not None
+        if self._hosts().status(row.compute_host) is not None:
+            self._hosts().disable(row.compute_host, f"AUTO: {row.state_reason}")
         self._dismiss_left()
 
     def _dismiss_left(self) -> None:

@@ -322,6 +322,10 @@ def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_is_kept(
     found = stage.look(site)
     assert found.differences == []
     assert [one.subject.object for one in found.excuses] == ["VirtualMachine:vm-4"]
+    (row,) = [one for one in stage.clusters(site) if one.moref == "domain-c2"]
+    service = SERVICES.update().where(SERVICES.c.host == row.compute_host)
+    execute(stage, "nova-cell", service.values(disabled=False))
+    assert fields(stage, site) == {("nova-cell", CLUSTER_2, "services.disabled")}
 
 
 def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_its_heir(
