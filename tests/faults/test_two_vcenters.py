@@ -16,6 +16,8 @@ pytestmark = pytest.mark.cloud
 
 MACHINES = 4
 MARK = {"mine": "anything"}
+TAG = "kept"
+"""Nova's delete leaves no tag, and what is undeleted afterwards has none."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,7 @@ def test_machine_that_came_before_its_first_went_inherits_although_all_was_kille
     sites: TwoSites,
 ) -> None:
     before = marked(sites, "machine-1")
+    before.add_tag(sites.openstack.compute, TAG)
     sites.deployment.edge.kill()
     sites.second.make("machine-1", ELSEWHERE, before.id)
     eventually(sites.quarantined, ["DUPLICATE_INSTANCE_UUID"], SETTLE_SECONDS)
@@ -82,6 +85,7 @@ def test_machine_that_came_before_its_first_went_inherits_although_all_was_kille
     sites.deployment.control_plane.start()
     sites.deployment.edge.start()
     assert_kept(sites, before)
+    assert before.fetch_tags(sites.openstack.compute).tags == [TAG], "it was never deleted"
     assert sites.quarantined() == []
 
 
