@@ -90,23 +90,39 @@ def cell() -> Iterator[Cell]:
     engine.dispose()
 
 
-def power_changes(
-    vcenter: Administrator, machines: Sequence[Any], until: threading.Event | None = None
-) -> Latency:
-    """Power machines off in turn, at the most until an event; return the time to Nova's row.
+def power_changes(vcenter: Administrator, machines: Sequence[Any]) -> Latency:
+    """Power machines off in turn; return the time to Nova's row.
 
     The clock starts before the call to vCenter.
     """
-    found = []
     with cell() as rows:
-        for machine in machines:
-            server, _ = rows.place(machine.name)
-            started = time.monotonic()
-            vcenter.power_off(machine)
-            found.append((rows.wait_for(server, "stopped") - started) * 1000)
-            if until is not None and until.is_set():
+        return Latency([_milliseconds_to_row(vcenter, rows, machine) for machine in machines])
+
+
+def power_changes_until(
+    vcenter: Administrator, machines: Sequence[Any], until: threading.Event
+) -> tuple[Latency, Latency]:
+    """Power machines off in turn until an event; return the time to Nova's row, and the peer's.
+
+    Every other change is told to a bare filter instead, as ``bare_changes`` does, so that both
+    meet what else goes on.
+    """
+    ours, bare = [], []
+    with cell() as rows:
+        for one, other in zip(machines[::2], machines[1::2], strict=False):
+            ours.append(_milliseconds_to_row(vcenter, rows, one))
+            told = vcenter.seconds_until_told(other, "poweredOff", vcenter.power_off)
+            bare.append(told * 1000)
+            if until.is_set():
                 break
-    return Latency(found)
+    return Latency(ours), Latency(bare)
+
+
+def _milliseconds_to_row(vcenter: Administrator, rows: Cell, machine: Any) -> float:
+    server, _ = rows.place(machine.name)
+    started = time.monotonic()
+    vcenter.power_off(machine)
+    return (rows.wait_for(server, "stopped") - started) * 1000
 
 
 def bare_changes(vcenter: Administrator, machines: Sequence[Any]) -> Latency:
