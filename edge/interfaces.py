@@ -25,7 +25,7 @@ class CollectorUpdate:
     removals: list[link_pb2.ObjectRemoval] = dataclasses.field(default_factory=list)
     unreadable: list[link_pb2.UnreadableObject] = dataclasses.field(default_factory=list)
     complete: bool = True
-    """False while more pages of a truncated answer follow."""
+    """False while more pages follow of what ``full_read`` or ``newly_managed`` names."""
     full_read: bool = False
     """Part of a read of everything: what it has not mentioned by its last page (``complete``) is
     no longer shown; ``confirm`` tells whether it was deleted."""

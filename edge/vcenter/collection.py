@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.attributes import Attributes
-from edge.vcenter.feed import AuditEnd, AuditPage, Feed, UpdatesPage
+from edge.vcenter.feed import AuditEnd, AuditPage, Feed, MachinesPage, UpdatesPage
 from edge.vcenter.object_reader import OBJECTS_AT_ONCE, ObjectReader, Presence
 from edge.vcenter.picture import Picture, removal
 from edge.vcenter.planned_reads import PlannedReads, is_empty
@@ -17,7 +18,8 @@ from edge.vcenter.references import Key
 
 _STOP_CHECK_SECONDS: Final = 0.5
 _READ_AT_ONCE: Final = OBJECTS_AT_ONCE // 4
-"""Of a new cluster, between two looks at the watch: so long a change of another one waits."""
+"""Of a new cluster: a change of another one waits while so many are parsed."""
+_READS_AHEAD: Final = 2
 _RECHECKED_AT_ONCE: Final = OBJECTS_AT_ONCE
 """With each audit pass: 10,000 virtual machines take two hours, and nobody notices."""
 
@@ -51,7 +53,10 @@ class Collection:
         self._reads = reads
         self._rescoped = rescoped
         self._unread: dict[Key, None] = {}
-        """Virtual machines that came under management and are read while nothing else happens."""
+        """Virtual machines that came under management and are to be read."""
+        self._reading: dict[Key, bool] = {}
+        """Those that the feed reads, and whether something has happened to them since."""
+        self._pages_asked = 0
         self._reads_new_clusters = False
         self._lock = lock
         self._first_state: set[Key] | None = set()
@@ -80,15 +85,9 @@ class Collection:
             presenter.attribute_names, presenter.tags = attributes.names, attributes.tags
 
     def follow(self) -> Iterator[CollectorUpdate]:
-        """Wait a moment for news, and yield what follows from it; else go on reading."""
-        item = self._feed.next(0.0 if self._has_reads_left else _STOP_CHECK_SECONDS)
-        if self._rescoped.is_set():
-            self._rescoped.clear()
-            with self._lock:
-                self._picture.rescope()
-        elif item is None:
-            yield from self._read_some()
-            return
+        """Wait a moment for news, and yield what follows from it."""
+        item = self._feed.next(_STOP_CHECK_SECONDS)
+        rescoped = self._take_scope()
         if isinstance(item, UpdatesPage):
             self._take_updates(item)
             if item.truncated:
@@ -98,35 +97,70 @@ class Collection:
             return
         elif isinstance(item, AuditEnd):
             self._end_audit(item)
-        yield from mark_last(update for update in self._settle() if not is_empty(update))
+        elif isinstance(item, MachinesPage):
+            yield from self._take_machines(item)
+        if rescoped or isinstance(item, UpdatesPage | AuditEnd):
+            yield from self._settle()
+
+    def _take_scope(self) -> bool:
+        """Tell whether the site has changed its list since, after taking it in."""
+        if not self._rescoped.is_set():
+            return False
+        self._rescoped.clear()
+        with self._lock:
+            self._picture.rescope()
+        return True
 
     def _settle(self) -> Iterator[CollectorUpdate]:
         """Ask vCenter what must be asked, and yield what is to be told."""
-        yield self._settle_departed()
+        departed = self._settle_departed()
         self._read_suspects()
         with self._lock:
             plan = self._picture.plan()
-        self._unread.update(dict.fromkeys(plan.unread))
-        self._reads_new_clusters |= plan.has_new_clusters
-        yield from self._reads.carry_out(plan)
+        if plan.has_new_clusters:
+            # Before their structure: nobody takes a part of them for all.
+            self._reads_new_clusters = True
+            yield CollectorUpdate([], complete=False, newly_managed=True)
+        self._unread.update((key, None) for key in plan.unread if key not in self._reading)
+        self._ask_for_machines()
+        updates = itertools.chain([departed], self._reads.carry_out(plan))
+        yield from (update for update in updates if not is_empty(update))
+        yield from self._end_new_clusters()
 
-    @property
-    def _has_reads_left(self) -> bool:
-        return bool(self._unread or self._reads_new_clusters)
+    def _ask_for_machines(self) -> None:
+        """Have the next parts of what came under management fetched."""
+        while self._unread and self._pages_asked < _READS_AHEAD:
+            keys = list(itertools.islice(self._unread, _READ_AT_ONCE))
+            for key in keys:
+                del self._unread[key]
+                self._reading[key] = False
+            self._pages_asked += 1
+            self._feed.read(keys)
 
-    def _read_some(self) -> Iterator[CollectorUpdate]:
-        """Read a part of what came under management: whatever changes meanwhile overtakes it."""
-        if not self._has_reads_left:
-            return
-        keys = list(self._unread)[:_READ_AT_ONCE]
-        new_clusters = self._reads_new_clusters
-        for key in keys:
-            del self._unread[key]
-        self._reads_new_clusters = new_clusters and bool(self._unread)
-        last = new_clusters and not self._unread
-        for update in mark_last(self._reads.read_whole(keys)):
-            complete = update.complete and (last or not new_clusters)
-            yield dataclasses.replace(update, newly_managed=new_clusters, complete=complete)
+    def _take_machines(self, page: MachinesPage) -> Iterator[CollectorUpdate]:
+        """Tell a part of what came under management.
+
+        What has changed since it was asked for is read again, when nothing can come between.
+        """
+        overtaken = {key: self._reading.pop(key) for key in page.keys}
+        self._pages_asked -= 1
+        self._ask_for_machines()
+        again = [key for key in page.keys if overtaken[key]]
+        updates = itertools.chain(
+            self._reads.take_whole([key for key in page.keys if not overtaken[key]], page.bodies),
+            self._reads.read_whole(again) if again else (),
+        )
+        for update in updates:
+            yield dataclasses.replace(
+                update, newly_managed=self._reads_new_clusters, complete=False
+            )
+        yield from self._end_new_clusters()
+
+    def _end_new_clusters(self) -> Iterator[CollectorUpdate]:
+        """Say so when all of the clusters that came under management is told."""
+        if self._reads_new_clusters and not self._reading:
+            self._reads_new_clusters = False
+            yield CollectorUpdate([], newly_managed=True)
 
     def _take_updates(self, page: UpdatesPage) -> None:
         with self._lock:
@@ -138,6 +172,7 @@ class Collection:
                 self._first_state = None
 
     def _take_update(self, found: ObjectProperties) -> None:
+        self._overtake(found.key)
         if found.kind == "leave":
             self._departed.add(found.key)
             return
@@ -150,6 +185,10 @@ class Collection:
         if self._picture.has_problem(found.key):
             self._suspects.add(found.key)
         self._picture.announce(found)
+
+    def _overtake(self, key: Key) -> None:
+        if key in self._reading:
+            self._reading[key] = True
 
     def _take_audit(self, page: AuditPage) -> None:
         with self._lock:
@@ -182,6 +221,7 @@ class Collection:
                     self._suspects.add(key)
                     continue
                 self._picture.forget(key)
+                self._overtake(key)
                 if key in presence:
                     update.removals.append(removal(key, presence[key].value))
         return update
@@ -191,16 +231,3 @@ class Collection:
         for found, spec in self._reader.read_whole(sorted(suspects)):
             with self._lock:
                 self._picture.read(found, spec.all_paths)
-
-
-def mark_last(
-    updates: Iterator[CollectorUpdate], *, full_read: bool = False
-) -> Iterator[CollectorUpdate]:
-    """Yield updates, the last one marked as complete and all others as not."""
-    held = next(updates, None)
-    for update in updates:
-        if held is not None:
-            yield dataclasses.replace(held, complete=False, full_read=full_read)
-        held = update
-    if held is not None:
-        yield dataclasses.replace(held, complete=True, full_read=full_read)

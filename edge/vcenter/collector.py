@@ -5,6 +5,7 @@ read. Whatever has changed in between differs there, so nothing falls between th
 """
 
 import contextlib
+import dataclasses
 import functools
 import ipaddress
 import itertools
@@ -19,7 +20,7 @@ from edge.interfaces import CollectorUpdate, Managed
 from edge.log import CLUSTER, COUNT, OBJECTS, RECALLED, SECONDS, VCENTER, fields
 from edge.vcenter import faults
 from edge.vcenter.attributes import AttributeReader, Attributes
-from edge.vcenter.collection import Collection, mark_last
+from edge.vcenter.collection import Collection
 from edge.vcenter.configuration_cache import ConfigurationCache
 from edge.vcenter.feed import Feed
 from edge.vcenter.fresh_state import FreshStates
@@ -84,7 +85,9 @@ class VCenterCollector:
             if stop.is_set():
                 return
             watch = PropertyWatch(self._session)
-            feed = stack.enter_context(Feed(watch, attributes, self._audit_seconds))
+            feed = stack.enter_context(
+                Feed(watch, attributes, reads.fetch_whole, self._audit_seconds)
+            )
             keep = functools.partial(self._keep, picture)
             keep()
             stack.callback(keep)
@@ -173,7 +176,7 @@ class VCenterCollector:
         picture.presenter.attribute_names = attributes.names
         picture.presenter.tags = attributes.tags
         vcenter = CollectorUpdate([present_vcenter(self._session.vcenter())])
-        for update in mark_last(itertools.chain([vcenter], read.updates()), full_read=True):
+        for update in _pages_of_full_read(itertools.chain([vcenter], read.updates())):
             if update.complete:
                 # An answer without a session is empty; it must not pass for an empty inventory.
                 self._session.verify_alive()
@@ -207,6 +210,17 @@ class VCenterCollector:
         )
         topology = Topology(self._managed.manages_cluster)
         return Picture(Presenter(topology, self._managed, appliances))
+
+
+def _pages_of_full_read(updates: Iterator[CollectorUpdate]) -> Iterator[CollectorUpdate]:
+    """Yield updates, the last one marked as complete and all others as not."""
+    held = next(updates, None)
+    for update in updates:
+        if held is not None:
+            yield dataclasses.replace(held, complete=False, full_read=True)
+        held = update
+    if held is not None:
+        yield dataclasses.replace(held, complete=True, full_read=True)
 
 
 def _addresses(host: str, port: int) -> frozenset[str]:

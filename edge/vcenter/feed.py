@@ -1,10 +1,11 @@
 """The threads that wait for vCenter, so that one answer is parsed while the next is fetched."""
 
 import dataclasses
+import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -14,6 +15,7 @@ from edge.vcenter.answers import updates_header
 from edge.vcenter.attributes import AttributeReader, Attributes
 from edge.vcenter.property_collector import PropertyWatch
 from edge.vcenter.property_specs import AUDITED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
+from edge.vcenter.references import Key
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +51,53 @@ class AuditEnd:
     attributes: Attributes
 
 
-Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd
+@dataclasses.dataclass(frozen=True, slots=True)
+class MachinesPage:
+    """What was asked for with ``read``."""
+
+    keys: Sequence[Key]
+    bodies: Sequence[bytes]
+
+
+Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd | MachinesPage
+
+_NEWS: Final = 0
+_ASKED: Final = 1
+"""What was asked for waits while there is news."""
 
 
 class Feed:
-    """What vCenter announces, and what a pass every ``audit_seconds`` reads.
+    """What vCenter announces, what a pass every ``audit_seconds`` reads, and what is asked for.
 
     A context manager, to which the watch belongs.
     """
 
     def __init__(
-        self, watch: PropertyWatch, attributes: AttributeReader, audit_seconds: float
+        self,
+        watch: PropertyWatch,
+        attributes: AttributeReader,
+        fetch: Callable[[Sequence[Key]], list[bytes]],
+        audit_seconds: float,
     ) -> None:
+        """``fetch`` reads virtual machines and is called by a thread of the feed's own."""
         self._watch = watch
         self._attributes = attributes
+        self._fetch = fetch
         self._audit_seconds = audit_seconds
-        self._items: queue.Queue[Item | Exception] = queue.Queue(_PAGES_AHEAD)
+        self._items: queue.PriorityQueue[tuple[int, int, Item | Exception]] = queue.PriorityQueue()
+        self._order = itertools.count()
+        self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _ASKED)}
+        self._asked: queue.SimpleQueue[Sequence[Key]] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._audit_wanted = threading.Event()
+        works = {
+            "vcenter-updates": self._wait,
+            "vcenter-audit": self._audit,
+            "vcenter-machines": self._read,
+        }
         self._threads = [
             threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
-            for work, name in ((self._wait, "vcenter-updates"), (self._audit, "vcenter-audit"))
+            for name, work in works.items()
         ]
 
     def __enter__(self) -> Self:
@@ -85,23 +113,29 @@ class Feed:
     ) -> None:
         self._ended.set()
         self._audit_wanted.set()
+        self._asked.put(())
         # A logout while a wait is under way can lock up vcsim for good.
         self._watch.close()
         for thread in self._threads:
             thread.join(_CLOSE_SECONDS)
 
     def next(self, timeout: float) -> Item | None:
-        """Return what came next, None after ``timeout`` seconds.
+        """Return what came next, None after ``timeout`` seconds; news before what was asked for.
 
         Raises what ended a thread: ``VCenterError`` or ``EdgeError``.
         """
         try:
-            item = self._items.get(timeout=timeout)
+            lane, _, item = self._items.get(timeout=timeout)
         except queue.Empty:
             return None
+        self._room[lane].release()
         if isinstance(item, Exception):
             raise item
         return item
+
+    def read(self, keys: Sequence[Key]) -> None:
+        """Have virtual machines read, at least one: a ``MachinesPage`` comes when they are."""
+        self._asked.put(keys)
 
     def audit_soon(self) -> None:
         """Begin the next audit pass within seconds."""
@@ -139,10 +173,12 @@ class Feed:
                 self._put(AuditPage(body))
             self._put(AuditEnd(self._attributes.read()))
 
-    def _put(self, item: Item | Exception) -> None:
+    def _read(self) -> None:
+        while keys := self._asked.get():
+            self._put(MachinesPage(keys, self._fetch(keys)), _ASKED)
+
+    def _put(self, item: Item | Exception, lane: int = _NEWS) -> None:
         while not self._ended.is_set():
-            try:
-                self._items.put(item, timeout=1.0)
-            except queue.Full:
-                continue
-            return
+            if self._room[lane].acquire(timeout=1.0):
+                self._items.put((lane, next(self._order), item))
+                return

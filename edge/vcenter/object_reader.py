@@ -47,13 +47,14 @@ class ObjectReader:
         Objects that the user may not see are passed over.
         """
         fetches = [
-            functools.partial(self._fetch, keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
+            functools.partial(self.fetch, keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
             for at in range(0, len(keys), OBJECTS_AT_ONCE)
         ]
         for body in fetch_ahead(fetches):
             yield from parse_objects(body)
 
-    def _fetch(self, keys: Sequence[Key], paths: Sequence[str], type_name: str) -> list[bytes]:
+    def fetch(self, keys: Sequence[Key], paths: Sequence[str], type_name: str) -> list[bytes]:
+        """Return the pages that ``read`` yields the objects of; all at once."""
         try:
             return list(self._properties.read(keys, paths, type_name))
         except faults.PermissionDeniedError:
@@ -62,8 +63,8 @@ class ObjectReader:
                 return []
         half = len(keys) // 2
         return [
-            *self._fetch(keys[:half], paths, type_name),
-            *self._fetch(keys[half:], paths, type_name),
+            *self.fetch(keys[:half], paths, type_name),
+            *self.fetch(keys[half:], paths, type_name),
         ]
 
     def read_whole(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from edge.interfaces import CollectorUpdate
+from edge.vcenter.answers import ObjectProperties, parse_objects
 from edge.vcenter.object_reader import OBJECTS_AT_ONCE, ObjectReader
 from edge.vcenter.picture import Picture, Plan
 from edge.vcenter.property_specs import VIRTUAL_MACHINE
@@ -35,6 +36,19 @@ class PlannedReads:
         """Read everything of virtual machines, and yield it in batches. Raises likewise."""
         yield from self._read_and_present(keys, VIRTUAL_MACHINE.all_paths)
 
+    def fetch_whole(self, keys: Sequence[Key]) -> list[bytes]:
+        """Return what ``take_whole`` takes, from any thread. Raises likewise."""
+        return self._reader.fetch(keys, VIRTUAL_MACHINE.all_paths, VIRTUAL_MACHINE.type)
+
+    def take_whole(self, keys: Sequence[Key], bodies: Iterable[bytes]) -> Iterator[CollectorUpdate]:
+        """Yield what is to be told of these virtual machines, of all that was fetched.
+
+        Raises likewise.
+        """
+        wanted = frozenset(keys)
+        found = (each for body in bodies for each in parse_objects(body) if each.key in wanted)
+        yield from self._take_and_present(keys, found, VIRTUAL_MACHINE.all_paths)
+
     def read_unplaced(self, keys: Sequence[Key]) -> Iterator[CollectorUpdate]:
         """Read everything of virtual machines of which nobody knows yet where they are.
 
@@ -60,13 +74,19 @@ class PlannedReads:
     def _read_and_present(
         self, keys: Sequence[Key], paths: Sequence[str]
     ) -> Iterator[CollectorUpdate]:
+        found = self._reader.read(keys, paths, VIRTUAL_MACHINE.type)
+        yield from self._take_and_present(keys, found, paths)
+
+    def _take_and_present(
+        self, keys: Sequence[Key], found: Iterable[ObjectProperties], paths: Sequence[str]
+    ) -> Iterator[CollectorUpdate]:
         waiting: list[Key] = []
         unseen = dict.fromkeys(keys)
-        for found in self._reader.read(keys, paths, VIRTUAL_MACHINE.type):
+        for each in found:
             with self._lock:
-                self._picture.read(found, paths)
-            unseen.pop(found.key, None)
-            waiting.append(found.key)
+                self._picture.read(each, paths)
+            unseen.pop(each.key, None)
+            waiting.append(each.key)
             if len(waiting) == OBJECTS_AT_ONCE:
                 yield self._present(waiting)
                 waiting = []

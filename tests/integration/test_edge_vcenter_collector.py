@@ -25,7 +25,6 @@ MANAGED = ManagedSettings(("DC0_C0",))
 DELETED = link_pb2.REMOVAL_REASON_DELETED
 UNMANAGED = link_pb2.REMOVAL_REASON_UNMANAGED
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
-UPDATES_PAGE = feed.UpdatesPage
 
 OpenSite = Callable[..., VCenterSite]
 
@@ -396,42 +395,119 @@ def test_cluster_that_the_site_adds_is_read_without_a_new_login_and_taken_away_a
         assert set(follower.removals.values()) == {UNMANAGED}
 
 
+class NewCluster:
+    """A site of 30 virtual machines of which the collector has been told to take all."""
+
+    def __init__(self, site: VCenterSite, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
+        self.announced = _arrivals("UpdatesPage", monkeypatch)
+        self.fetched = _arrivals("MachinesPage", monkeypatch)
+        self.site = site
+        scope = ManagedScope(MANAGED)
+        collector = site.collector(managed=scope, audit_seconds=3600.0)
+        self.updates = collector.updates(threading.Event())
+        self.told_until(lambda update: update.full_read and update.complete)
+        self.site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
+        # So the watch has told its first state.
+        self.told_until(lambda update: "DC0_C0_RP0_VM1" in _machines(update))
+        scope.replace(ManagedSettings(("*",)))
+        collector.rescope()
+
+    def told_until(self, wanted: Callable[[CollectorUpdate], bool]) -> list[CollectorUpdate]:
+        told = []
+        for update in self.updates:
+            told.append(update)
+            if wanted(update):
+                break
+        return told
+
+    def change(self, task: Any) -> None:
+        """Finish a task of the administrator's, and wait until the feed has its news."""
+        self.announced.clear()
+        self.site.finish(task)
+        assert self.announced.wait(30)
+
+
+def _arrivals(page: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set whenever the feed has such an answer, taken by nobody yet."""
+    arrived, made = threading.Event(), getattr(feed, page)
+
+    def arrive(*given: Any) -> Any:
+        arrived.set()
+        return made(*given)
+
+    monkeypatch.setattr(feed, page, arrive)
+    return arrived
+
+
+def _machines(update: CollectorUpdate) -> dict[str, inventory_pb2.VirtualMachine]:
+    return {each.virtual_machine.name: each.virtual_machine for each in update.objects}
+
+
+def _shows_new_cluster(update: CollectorUpdate) -> bool:
+    return "DC0_C1" in [each.cluster.name for each in update.objects]
+
+
+def _is_last_of_new_clusters(update: CollectorUpdate) -> bool:
+    return update.newly_managed and update.complete
+
+
+@pytest.fixture
+def new_cluster(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewCluster]:
+    found = NewCluster(open_site(vm=30), monkeypatch)
+    yield found
+    found.updates.close()
+
+
 def test_change_overtakes_the_read_of_a_cluster_that_came_under_management(
-    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+    new_cluster: NewCluster,
 ) -> None:
-    announced = threading.Event()
+    new_cluster.told_until(lambda update: "DC0_C1_RP0_VM0" in _machines(update))
+    new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
+    told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    assert not told[-1].newly_managed
+    assert len(told) == 1, "the change is told next"
+    assert new_cluster.told_until(_is_last_of_new_clusters)[-1].newly_managed
 
-    def page(body: bytes, truncated: bool) -> feed.UpdatesPage:
-        announced.set()
-        return UPDATES_PAGE(body, truncated)
 
-    monkeypatch.setattr(feed, "UpdatesPage", page)
-    monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
-    site = open_site(vm=30)
-    scope = ManagedScope(MANAGED)
-    collector = site.collector(managed=scope, audit_seconds=3600.0)
-    updates = collector.updates(threading.Event())
+def test_new_cluster_is_announced_before_any_part_of_it_is_told(new_cluster: NewCluster) -> None:
+    before = new_cluster.told_until(lambda update: update.newly_managed)
+    assert not before[-1].complete
+    assert not any(map(_shows_new_cluster, before))
+    told = new_cluster.told_until(_is_last_of_new_clusters)
+    assert any(map(_shows_new_cluster, told))
+    names = {name for update in told for name in _machines(update)}
+    assert {f"DC0_C1_RP0_VM{number}" for number in range(30)} <= names
+    assert not any(update.complete for update in told[:-1] if update.newly_managed)
 
-    def told(wanted: Callable[[CollectorUpdate], bool]) -> CollectorUpdate:
-        return next(update for update in updates if wanted(update))
 
-    def tells(name: str) -> Callable[[CollectorUpdate], bool]:
-        return lambda update: name in [each.virtual_machine.name for each in update.objects]
+def test_machine_that_changed_since_it_was_fetched_is_told_as_it_is_now(
+    new_cluster: NewCluster,
+) -> None:
+    new_cluster.told_until(_shows_new_cluster)
+    assert new_cluster.fetched.wait(30)
+    new_cluster.change(new_cluster.site.machine("DC0_C1_RP0_VM0").PowerOffVM_Task())
+    states = [
+        _machines(update)["DC0_C1_RP0_VM0"].power_state
+        for update in new_cluster.told_until(_is_last_of_new_clusters)
+        if "DC0_C1_RP0_VM0" in _machines(update)
+    ]
+    assert states
+    assert states[-1] == inventory_pb2.POWER_STATE_OFF
 
-    told(lambda update: update.full_read and update.complete)
-    site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
-    told(tells("DC0_C0_RP0_VM1"))  # so the watch has told its first state
-    scope.replace(ManagedSettings(("*",)))
-    collector.rescope()
-    assert not told(lambda update: update.newly_managed).complete
-    announced.clear()
-    site.finish(site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
-    assert announced.wait(30)
-    read = []
-    assert not told(lambda each: read.append(each) or tells("DC0_C0_RP0_VM2")(each)).newly_managed
-    assert len(read) <= 2, "the change is told next, or after a page that was under way"
-    told(lambda update: update.newly_managed and update.complete)
-    updates.close()
+
+def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
+    new_cluster: NewCluster,
+) -> None:
+    new_cluster.told_until(_shows_new_cluster)
+    assert new_cluster.fetched.wait(30)
+    machine = new_cluster.site.machine("DC0_C1_RP0_VM0")
+    new_cluster.site.finish(machine.PowerOffVM_Task())
+    new_cluster.change(machine.Destroy_Task())
+    told = new_cluster.told_until(_is_last_of_new_clusters)
+    names = [name for update in told for name in _machines(update)]
+    assert "DC0_C1_RP0_VM1" in names
+    assert "DC0_C1_RP0_VM0" not in names
 
 
 def test_renamed_cluster_leaves_management_without_any_deletion(site: VCenterSite) -> None:
