@@ -41,6 +41,8 @@ class ComputeHost:
     """When what failed is tried again, in monotonic seconds."""
     delay: float = 0.0
     """Seconds that the last failure was waited for."""
+    occupied: bool = False
+    """It was said that it cannot go while it has servers."""
     removed: bool = False
     """Nova knows it no longer."""
 

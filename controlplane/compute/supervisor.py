@@ -26,12 +26,13 @@ from controlplane.log import keyed
 from controlplane.placement.errors import PlacementError
 from controlplane.store.clusters import ClusterRow
 from controlplane.store.database import Database
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import ServersLeftError, StoreError
 
 log = logging.getLogger("controlplane.compute.supervisor")
 
 RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
+"""Also between two looks at a host that cannot go while it has servers: their end is told."""
 LONGEST_WAIT = 3600.0
 EXPECTED = (StoreError, PlacementError, LookupError, ValueError, OSError)
 """What keeps a host from being as it should be for a while."""
@@ -204,7 +205,7 @@ class Supervisor:
         if host is None:
             host = self._hosts[row.uuid] = self._host(row)
         host.row = row
-        host.gone = ""
+        host.gone, host.occupied = "", False
         host.retry = host.delay = 0.0
         for fact in facts:
             setattr(host, fact, True)
@@ -213,6 +214,11 @@ class Supervisor:
         try:
             self._services.apply(host)
             host.retry = host.delay = 0.0
+        except ServersLeftError as error:
+            if not host.occupied:
+                log.info("kept %s", keyed(host=host.row.compute_host, reason=error))
+            host.occupied = True
+            host.retry = self._monotonic() + LONGEST_RETRY
         except EXPECTED as error:
             host.delay = min(max(host.delay * 2, RETRY_SECONDS), LONGEST_RETRY)
             host.retry = self._monotonic() + host.delay

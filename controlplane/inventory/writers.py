@@ -92,7 +92,7 @@ class ComputeHostWriter(Protocol):
         """Take the host of a cluster that left management out of Nova and placement.
 
         Its servers must be gone. The node's UUID is used again when the cluster comes back.
-        Raises ``ValueError`` when servers are left on it.
+        Raises ``ServersLeftError`` when servers are left on it.
         """
 
 

@@ -13,5 +13,9 @@ class RowRefusedError(StoreError):
     """The database refuses the values themselves: repeating the call cannot help."""
 
 
+class ServersLeftError(StoreError):
+    """A compute host that is to go still has servers: it can go when they have ended."""
+
+
 class SchemaError(StoreError):
     """The tables are not those of this version; the message says which command mends it."""

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from controlplane.inventory.records import ComputeHostRecord, ServiceStatus
 from controlplane.store import bulk
 from controlplane.store.clock import utc_now
+from controlplane.store.errors import ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import (
     AGGREGATE_HOSTS,
@@ -80,7 +81,7 @@ class ComputeHostRows:
             return connection.execute(statement).scalars().first()
 
     def require_empty(self, host: str) -> None:
-        """Raise ``ValueError`` when servers are left on a host."""
+        """Raise ``ServersLeftError`` when servers are left on a host."""
         with self._databases.cell.read() as connection:
             _require_empty(connection, host)
 
@@ -90,7 +91,7 @@ class ComputeHostRows:
             return ended_servers(connection, host)
 
     def remove(self, host: str) -> None:
-        """Remove the rows as Nova's `compute service delete` does. Raises ``ValueError``."""
+        """Remove the rows as Nova's `compute service delete` does. Raises ``ServersLeftError``."""
         now = self._clock()
 
         def in_cell(connection: Connection) -> None:
@@ -149,7 +150,7 @@ def _require_empty(connection: Connection, host: str) -> None:
         .where(INSTANCES.c.host == host, INSTANCES.c.deleted == 0)
     ).scalar_one()
     if left:
-        raise ValueError(f"{left} servers are left on compute host {host}")
+        raise ServersLeftError(f"{left} servers are left on compute host {host}")
 
 
 def _select_service(connection: Connection, host: str) -> RowMapping | None:

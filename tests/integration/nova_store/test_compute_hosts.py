@@ -11,6 +11,7 @@ from nova.objects import service as nova_service
 from controlplane.compute_hosts import ComputeHosts
 from controlplane.placement.errors import PlacementRefusedError
 from controlplane.placement.providers import ResourceProviders
+from controlplane.store.errors import ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
 from controlplane.store.nova.writer import NovaServers
@@ -120,7 +121,7 @@ def test_a_host_with_servers_is_not_removed(rows: ComputeHostRows, servers: Nova
     rows.provision(host)
     held = record(compute_host=host.host, node=host.node, compute_node_uuid=host.node_uuid)
     servers.apply([held])
-    with pytest.raises(ValueError, match="1 servers"):
+    with pytest.raises(ServersLeftError, match="1 servers"):
         rows.remove(host.host)
     (allocation,) = servers.allocations(host.host)
     assert (allocation.consumer_uuid, allocation.provider_uuid) == (held.uuid, host.node_uuid)
@@ -151,7 +152,7 @@ def test_a_host_is_found_again_until_placement_has_let_its_provider_go(
     held = record(compute_host=host.host, node=host.node, compute_node_uuid=host.node_uuid)
     servers.apply([held])
     hosts = ComputeHosts(rows, Refusing())
-    with pytest.raises(ValueError, match="1 servers"):
+    with pytest.raises(ServersLeftError, match="1 servers"):
         hosts.remove(host.host)
     assert Refusing.removed == [], "what has servers keeps its provider"
     servers.delete([held.uuid])

@@ -21,6 +21,7 @@ from controlplane.store import clusters, migration
 from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterRow, ClusterState
 from controlplane.store.database import Database
+from controlplane.store.errors import ServersLeftError
 from vsphere_gateway.v1 import compute_pb2
 
 VCENTER = "6f6d8f53-0000-4000-8000-000000000001"
@@ -54,6 +55,7 @@ class NotedHosts:
         self.calls: list[tuple[str, ...]] = []
         self.disabled: dict[str, str] = {}
         self.away = False
+        self.servers = 0
         self.attempts = 0
         self.last_words: dict[str, str] = {}
 
@@ -81,6 +83,8 @@ class NotedHosts:
 
     def remove(self, host: str) -> None:
         self.calls.append(("remove", host))
+        if self.servers:
+            raise ServersLeftError(f"{self.servers} servers are left on compute host {host}")
         self.last_words[host] = self.disabled.pop(host)
 
     def _status(self, host: str) -> ServiceStatus:

@@ -1,7 +1,9 @@
 """What operators see of compute services, and what becomes of workers."""
 
+import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,26 @@ def test_cluster_that_left_management_loses_worker_and_host(stage: Stage) -> Non
     assert not alive(pid)
     assert stage.hosts.last_words["c1-1a2b3c4d"] == "AUTO: cluster C1: the site no longer lists it"
     assert stage.supervisor.worker_status(row.uuid).state == "stopped"
+
+
+def test_host_of_a_cluster_that_left_is_kept_while_it_has_servers_and_nobody_is_alarmed(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "controlplane.compute.supervisor")
+
+    def has_tried(times: int) -> bool:
+        return stage.hosts.calls.count(("remove", "c1-1a2b3c4d")) >= times
+
+    row = stage.write(cluster(1))
+    stage.complete(row)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+    for times, left in enumerate((1, 1, 0), start=1):
+        stage.hosts.servers = left
+        stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
+        eventually(partial(has_tried, times))
+    eventually(lambda: stage.supervisor._hosts == {})
+    said = [record for record in caplog.records if "servers are left" in record.getMessage()]
+    assert [record.levelname for record in said] == ["INFO"]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
