@@ -58,6 +58,8 @@ def _all(options: argparse.Namespace, console: Console) -> Iterator[list[Figure]
             for size in (int(one) for one in options.sizes.split(",")):
                 with _simulator(size, steps) as vcenter:
                     yield list(scenario.measure(size, vcenter, options.storm, steps))
+                with steps.step("purging Nova's rows of deleted servers"):
+                    scenario.purge_deleted_servers()
 
 
 @contextmanager
