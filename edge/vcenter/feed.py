@@ -62,8 +62,8 @@ class MachinesPage:
 Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd | MachinesPage
 
 _NEWS: Final = 0
-_ASKED: Final = 1
-"""What was asked for waits while there is news."""
+_READS: Final = 1
+"""Lanes: what was asked for waits while there is news."""
 
 
 class Feed:
@@ -86,7 +86,7 @@ class Feed:
         self._audit_seconds = audit_seconds
         self._items: queue.PriorityQueue[tuple[int, int, Item | Exception]] = queue.PriorityQueue()
         self._order = itertools.count()
-        self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _ASKED)}
+        self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _READS)}
         self._asked: queue.SimpleQueue[Sequence[Key]] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._audit_wanted = threading.Event()
@@ -175,7 +175,7 @@ class Feed:
 
     def _read(self) -> None:
         while keys := self._asked.get():
-            self._put(MachinesPage(keys, self._fetch(keys)), _ASKED)
+            self._put(MachinesPage(keys, self._fetch(keys)), _READS)
 
     def _put(self, item: Item | Exception, lane: int = _NEWS) -> None:
         while not self._ended.is_set():
