@@ -32,6 +32,7 @@ from controlplane.store.audited import OwnAudited
 from controlplane.store.clock import moment
 from controlplane.store.clusters import ClusterState
 from controlplane.store.database import Database
+from controlplane.store.errors import ServersLeftError
 from controlplane.store.glance.audited import GlanceAudited
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova.audited import NovaAudited
@@ -280,7 +281,7 @@ class Stage:
             assert row is not None
             try:
                 self._hosts().remove(row.compute_host)
-            except ValueError:
+            except ServersLeftError:
                 continue
             self._left.discard(cluster_uuid)
 
