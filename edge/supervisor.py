@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from edge.errors import SecretUnreadableError
 from edge.health import Health
@@ -30,6 +30,7 @@ within 30 minutes. Two in any 30 minutes stay below both. A changed password fil
 """
 FLAT_SECONDS = 60.0
 """Time between tries that send no password, or whose password was right."""
+FileVersion: TypeAlias = tuple[int, ...]
 PASSWORD_CHECK_SECONDS = 10.0
 """How often the password's file is looked at while vCenter refuses the password."""
 QUESTION_SECONDS = 60.0
@@ -95,6 +96,8 @@ class Supervisor:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reported = ""
+        self._trying: FileVersion | None = None
+        """The password's file that a login under way may have read."""
 
     def run(self) -> None:
         """Follow vCenter until ``stop``.
@@ -139,7 +142,9 @@ class Supervisor:
 
     def _follow(self) -> None:
         """Read everything, then follow the changes, until ``stop`` or an error."""
+        self._trying = _version_of(self._password_file)
         self._session.connect()
+        self._trying = None
         self._inventory.begin_read(self._session.vcenter())
         self._health.set_vcenter(link_pb2.VCENTER_STATE_READING)
         for update in self._collector.updates(self._stop):
@@ -155,6 +160,7 @@ class Supervisor:
         log.info("vCenter connected", extra=fields({VCENTER: self._host}))
 
     def _wait_after(self, error: Exception) -> None:
+        tried = _version_of(self._password_file) if self._trying is None else self._trying
         verdict = judge(error)
         flat = verdict.flat_seconds
         seconds = self._backoff.next_delay() if flat is None else flat
@@ -167,7 +173,7 @@ class Supervisor:
         )
         self._health.set_vcenter(verdict.state, f"{error}{advice}")
         self._report(verdict, f"{error}{advice}", seconds)
-        self._sleep(seconds, watch_password=refused)
+        self._sleep(seconds, tried if refused else None)
 
     def _report(self, verdict: Verdict, message: str, seconds: float) -> None:
         """Log a reason once, until vCenter has been read again or the reason is another."""
@@ -181,14 +187,14 @@ class Supervisor:
         }
         log.log(level, "vCenter is of no use", extra=fields(facts))
 
-    def _sleep(self, seconds: float, watch_password: bool) -> None:
+    def _sleep(self, seconds: float, tried: FileVersion | None) -> None:
+        """Wait, but not when a password's file is there that is another than the one ``tried``."""
         end = self._now() + seconds
-        before = _changed_at(self._password_file)
         while (left := end - self._now()) > 0:
-            step = min(left, PASSWORD_CHECK_SECONDS) if watch_password else left
+            step = left if tried is None else min(left, PASSWORD_CHECK_SECONDS)
             if self._wake.wait(step):
                 return
-            if watch_password and _changed_at(self._password_file) != before:
+            if tried is not None and _version_of(self._password_file) != tried:
                 log.info("the password has changed, trying again")
                 return
 
@@ -197,8 +203,10 @@ def _is_usable(state: link_pb2.VCenterState.ValueType) -> bool:
     return state in (link_pb2.VCENTER_STATE_READING, link_pb2.VCENTER_STATE_CONNECTED)
 
 
-def _changed_at(file: Path) -> int:
+def _version_of(file: Path) -> FileVersion:
     try:
-        return file.stat().st_mtime_ns
+        found = file.stat()
     except OSError:
-        return 0
+        return ()
+    # The time alone may stay the same: it is coarse, and whoever replaces a file can set it.
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,7 +1,8 @@
 """What each error of vCenter means for the next try, without waiting for any."""
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,15 @@ class ScriptedVCenter:
         self.identity = VCENTER
         self.broken = threading.Event()
         self.changed = threading.Condition()
+        self.meanwhile: list[Callable[[], object]] = []
+        """What happens during the next logins."""
 
     def connect(self) -> None:
         with self.changed:
             self.logins += 1
             self.changed.notify_all()
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
         if self.errors:
             raise self.errors.pop(0)
 
@@ -177,6 +182,23 @@ def test_changed_password_is_tried_at_once(site: Site, monkeypatch: pytest.Monke
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_LOGIN_REFUSED)
     site.password.write_text("second")
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.vcenter.logins == 2
+
+
+def test_password_that_changes_during_a_refused_login_is_tried_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.supervisor.PASSWORD_CHECK_SECONDS", 0.02)
+    site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
+
+    def replace() -> None:
+        site.password.write_text("second")
+        os.utime(site.password, ns=(0, 0))
+
+    os.utime(site.password, ns=(0, 0))
+    site.vcenter.meanwhile = [replace]
+    site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     assert site.vcenter.logins == 2
 
