@@ -228,6 +228,8 @@ class Collection:
 
     def _read_suspects(self) -> None:
         suspects, self._suspects = self._suspects, set()
+        for key in suspects:
+            self._overtake(key)
         for found, spec in self._reader.read_whole(sorted(suspects)):
             with self._lock:
                 self._picture.read(found, spec.all_paths)
