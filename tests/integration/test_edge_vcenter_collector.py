@@ -505,6 +505,8 @@ def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
     new_cluster.site.finish(machine.PowerOffVM_Task())
     new_cluster.change(machine.Destroy_Task())
     told = new_cluster.told_until(_is_last_of_new_clusters)
+    new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
+    told += new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
     names = [name for update in told for name in _machines(update)]
     assert "DC0_C1_RP0_VM1" in names
     assert "DC0_C1_RP0_VM0" not in names
