@@ -12,6 +12,7 @@ from edge.audit import Audit
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.health import Health
+from edge.interpreter import limit_arenas, release, switch_often
 from edge.inventory.inventory import Inventory
 from edge.inventory.outbox import OutboxLimits
 from edge.link.backoff import Backoff
@@ -19,7 +20,6 @@ from edge.link.link import Dialer, EdgeFacts, Link
 from edge.log import CLUSTER, EPOCH, REASON, VCENTER, VERSION, fields
 from edge.machine import machine_uuid
 from edge.managed import ManagedScope
-from edge.memory import limit_arenas, release
 from edge.operations.executor import OperationExecutor
 from edge.supervisor import Supervisor
 from edge.tasks import Tasks
@@ -62,6 +62,7 @@ class Edge:
         facts = {EPOCH: self.facts.epoch, VERSION: self.facts.version}
         log.info("edge starts", extra=fields(facts, {VCENTER: self.config.vcenter.host}))
         limit_arenas()
+        switch_often()
         release()
         with Tasks(stop.set) as tasks:
             try:

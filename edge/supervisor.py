@@ -14,10 +14,10 @@ from typing import Protocol, TypeAlias
 from edge.errors import SecretUnreadableError
 from edge.health import Health
 from edge.interfaces import Collector
+from edge.interpreter import release
 from edge.inventory.inventory import Inventory
 from edge.link.backoff import Backoff
 from edge.log import OBJECTS, REASON, STATE, VCENTER, WAIT_SECONDS, fields
-from edge.memory import release
 from edge.vcenter import faults
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 

@@ -11,6 +11,7 @@ from controlplane import log
 from controlplane.assembly import ControlPlane
 from controlplane.config import Settings
 from controlplane.errors import StartError
+from controlplane.interpreter import leave_out_present, switch_often
 from controlplane.log import keyed
 from controlplane.store.errors import StoreError
 from controlplane.version import VERSION
@@ -32,9 +33,11 @@ def serve(settings: Settings, *, standalone: bool) -> int:
     LOG.info("starting %s", keyed(version=VERSION, standalone=standalone))
     stopping = threading.Event()
     _stop_on_signals(stopping)
+    switch_often()
     control_plane = ControlPlane(settings, standalone=standalone)
     try:
         control_plane.start()
+        leave_out_present()
         _notify("READY=1")
         LOG.info("ready")
         stopping.wait()

@@ -7,6 +7,8 @@ The arguments are nova-compute's. The control plane's supervisor starts it with 
 import os
 from pathlib import Path
 
+from controlplane.interpreter import leave_out_present
+
 VIRT_FOLDER = Path(__file__).with_name("virt")
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     nova.virt.__path__.append(str(VIRT_FOLDER))
     from nova.cmd import compute
 
+    leave_out_present()
     compute.main()
 
 

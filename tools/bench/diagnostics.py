@@ -14,7 +14,8 @@ from tools.servers.state import LOOPBACK, ServerError
 from vsphere_gateway.v1 import diagnostics_pb2, diagnostics_pb2_grpc
 
 Answer = TypeVar("Answer")
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.25
+"""What is measured is a time that the control plane tells: asking often would only delay it."""
 CALL_SECONDS = 10
 
 
