@@ -13,7 +13,7 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.interfaces import CollectorUpdate
 from edge.managed import ManagedScope
-from edge.vcenter import collection, faults, feed
+from edge.vcenter import collection, collector, faults, feed
 from edge.vcenter.object_reader import ObjectReader
 from edge.vcenter.property_specs import VIRTUAL_MACHINE
 from tests.conftest import StartVcsim
@@ -400,18 +400,30 @@ class NewCluster:
 
     def __init__(self, site: VCenterSite, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
+        monkeypatch.setattr(feed, "_BETWEEN_AUDITS_SECONDS", 0.1)
         self.announced = _arrivals("UpdatesPage", monkeypatch)
         self.fetched = _arrivals("MachinesPage", monkeypatch)
+        self.audited = _arrivals("AuditEnd", monkeypatch)
+        self.feeds: list[feed.Feed] = []
+        make_feed = feed.Feed
+
+        def keep_feed(*given: Any) -> feed.Feed:
+            self.feeds.append(make_feed(*given))
+            return self.feeds[-1]
+
+        monkeypatch.setattr(collector, "Feed", keep_feed)
         self.site = site
+        self.stopped = site.machine("DC0_C1_RP0_VM1")
+        site.finish(self.stopped.PowerOffVM_Task())
         scope = ManagedScope(MANAGED)
-        collector = site.collector(managed=scope, audit_seconds=3600.0)
-        self.updates = collector.updates(threading.Event())
+        following = site.collector(managed=scope, audit_seconds=3600.0)
+        self.updates = following.updates(threading.Event())
         self.told_until(lambda update: update.full_read and update.complete)
         self.site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
         # So the watch has told its first state.
         self.told_until(lambda update: "DC0_C0_RP0_VM1" in _machines(update))
         scope.replace(ManagedSettings(("*",)))
-        collector.rescope()
+        following.rescope()
 
     def told_until(self, wanted: Callable[[CollectorUpdate], bool]) -> list[CollectorUpdate]:
         told = []
@@ -426,6 +438,12 @@ class NewCluster:
         self.announced.clear()
         self.site.finish(task)
         assert self.announced.wait(30)
+
+    def audit(self) -> None:
+        """Wait until the feed has all of an audit pass."""
+        self.audited.clear()
+        self.feeds[-1].audit_soon()
+        assert self.audited.wait(30)
 
 
 def _arrivals(page: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
@@ -494,6 +512,24 @@ def test_machine_that_changed_since_it_was_fetched_is_told_as_it_is_now(
     ]
     assert states
     assert states[-1] == inventory_pb2.POWER_STATE_OFF
+
+
+def test_machine_that_an_audit_pass_has_read_since_it_was_fetched_is_told_as_it_is_now(
+    new_cluster: NewCluster,
+) -> None:
+    new_cluster.told_until(_shows_new_cluster)
+    assert new_cluster.fetched.wait(30)
+    # The simulator does not announce it.
+    new_cluster.stopped.MarkAsTemplate()
+    new_cluster.audit()
+    kinds = [
+        each.WhichOneof("body")
+        for update in new_cluster.told_until(_is_last_of_new_clusters)
+        for each in update.objects
+        if each.reference == reference(new_cluster.stopped)
+    ]
+    assert kinds
+    assert kinds[-1] == "template"
 
 
 def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
