@@ -277,6 +277,20 @@ def test_host_of_a_cluster_that_left_is_kept_while_it_has_servers_and_nobody_is_
     assert [record.levelname for record in said] == ["INFO"]
 
 
+def test_host_that_was_kept_goes_after_its_servers_though_nobody_tells(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "LONGEST_RETRY", 0.05)
+    row = stage.write(cluster(1))
+    stage.complete(row)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+    stage.hosts.servers = 1
+    stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
+    eventually(lambda: stage.hosts.calls.count(("remove", "c1-1a2b3c4d")) >= 3)
+    stage.hosts.servers = 0
+    eventually(lambda: stage.supervisor._hosts == {})
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_cluster_that_comes_back_waits_for_its_servers_before_nova_may_use_it(
     stage: Stage, restarted: bool
