@@ -191,11 +191,13 @@ class Collection:
             self._reading[key] = True
 
     def _take_audit(self, page: AuditPage) -> None:
-        with self._lock:
-            for found in parse_objects(page.body):
-                self._audited.add(found.key)
-                if self._picture.differs(found):
-                    self._suspects.add(found.key)
+        for found in parse_objects(page.body):
+            self._audited.add(found.key)
+            # For one at a time: an operation looks at its machine and must not wait for the page.
+            with self._lock:
+                differs = self._picture.differs(found)
+            if differs:
+                self._suspects.add(found.key)
 
     def _end_audit(self, end: AuditEnd) -> None:
         with self._lock:

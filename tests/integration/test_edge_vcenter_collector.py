@@ -14,6 +14,7 @@ from edge.config import ManagedSettings
 from edge.interfaces import CollectorUpdate
 from edge.managed import ManagedScope
 from edge.vcenter import collection, collector, faults, feed
+from edge.vcenter.answers import ObjectProperties
 from edge.vcenter.object_reader import ObjectReader
 from edge.vcenter.property_specs import VIRTUAL_MACHINE
 from tests.conftest import StartVcsim
@@ -546,6 +547,23 @@ def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
     names = [name for update in told for name in _machines(update)]
     assert "DC0_C1_RP0_VM1" in names
     assert "DC0_C1_RP0_VM0" not in names
+
+
+def test_audit_pass_lets_an_operation_look_at_its_machine_between_two_objects(
+    site: VCenterSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    parse = collection.parse_objects
+    with site.following(audit_seconds=0.5) as follower:
+
+        def parse_watched(body: bytes) -> Iterator[ObjectProperties]:
+            for found in parse(body):
+                held.append(follower.collector._lock.locked())
+                yield found
+
+        monkeypatch.setattr(collection, "parse_objects", parse_watched)
+        follower.wait(lambda: len(held) > 10)
+    assert not any(held)
 
 
 def test_renamed_cluster_leaves_management_without_any_deletion(site: VCenterSite) -> None:
