@@ -553,16 +553,19 @@ def test_audit_pass_lets_an_operation_look_at_its_machine_between_two_objects(
     site: VCenterSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[bool] = []
+    enough = threading.Event()
     parse = collection.parse_objects
-    with site.following(audit_seconds=0.5) as follower:
+    with site.following() as follower:
 
         def parse_watched(body: bytes) -> Iterator[ObjectProperties]:
             for found in parse(body):
                 held.append(follower.collector._lock.locked())
                 yield found
+            enough.set()
 
         monkeypatch.setattr(collection, "parse_objects", parse_watched)
-        follower.wait(lambda: len(held) > 10)
+        assert enough.wait(30)
+    assert held
     assert not any(held)
 
 
