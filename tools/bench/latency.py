@@ -19,7 +19,7 @@ from tools.servers.state import ServerError
 from vsphere_gateway.v1 import operations_pb2
 
 POLL_SECONDS = 0.005
-"""A quarter of the least figure; at 2 ms the clock alone takes a third of a processor."""
+"""A quarter of the least figure; asking more often takes from what is measured."""
 SECONDS = 60
 OPERATION_SECONDS = 60.0
 CELL = "nova_cell1"
