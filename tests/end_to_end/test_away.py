@@ -97,6 +97,8 @@ def deleted(company: Company, running: str) -> Iterator[Deleted]:
     try:
         company.openstack.compute.delete_server(server)
         eventually(lambda: company.status(running), "ERROR")
+        # Nova writes the fault after the state and before it ends the task.
+        eventually(lambda: company.server(running).task_state, None)
         assert "carried out when the edge is back" in company.server(running).fault["message"]
         assert deleted.states() == ["postponed"]
         assert company.power(running) == "poweredOn"

@@ -144,6 +144,15 @@ class Site:
         found = self.server(server)
         return found.status if found is not None and found.task_state is None else None
 
+    def settled_status(self, server: Any) -> str | None:
+        """Wait until no task runs on a server and return its status; None when it is gone.
+
+        Nova writes why an action failed before it ends the server's task
+        (nova/compute/manager.py: reverts_task_state is outside of wrap_instance_event).
+        """
+        eventually(lambda: getattr(self.server(server), "task_state", None), None)
+        return self.status(server)
+
     def gone(self, server: Any) -> bool:
         """Tell whether a server is gone."""
         return self.server(server) is None

@@ -120,7 +120,7 @@ def test_stop_while_the_edge_is_away_leaves_the_server_as_it_is(site: Site) -> N
     site.edge.break_link()
     site.openstack.compute.stop_server(server)
     eventually(lambda: "edge-1 is offline" in site.why(server, "stop"), True)
-    assert site.status(server) == "ACTIVE"
+    assert site.settled_status(server) == "ACTIVE"
 
 
 def test_service_says_since_when_the_edge_is_away_and_new_servers_fail_at_once(
@@ -156,7 +156,7 @@ def test_rebuild_shelve_and_rescue_neither_destroy_nor_power_off(site: Site) -> 
     eventually(lambda: "cannot be rebuilt" in site.why(server, "rebuild"), True)
     site.openstack.compute.shelve_server(server)
     eventually(lambda: "is not offered" in site.why(server, "shelve"), True)
-    assert site.status(server) == "ACTIVE"
+    assert site.settled_status(server) == "ACTIVE"
     site.openstack.compute.rescue_server(server)
     eventually(lambda: site.status(server), "ERROR")  # Nova's own, whatever a driver raises
     assert "it runs on" in site.fault(server)
