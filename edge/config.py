@@ -91,6 +91,11 @@ class ManagedSettings:
     read_only_folders: tuple[str, ...] = ()
     """Inventory paths or globs of folders whose virtual machines are shown and never touched."""
 
+    @property
+    def read_only_edition(self) -> int:
+        """Always 0: these settings never change."""
+        return 0
+
     def manages_cluster(self, name: str) -> bool:
         """Tell whether a cluster of this name is managed."""
         return _matches(name, self.clusters)

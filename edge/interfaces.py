@@ -41,6 +41,10 @@ class Managed(Protocol):
     def read_only_folders(self) -> tuple[str, ...]:
         """Inventory paths or globs of folders whose virtual machines are read only."""
 
+    @property
+    def read_only_edition(self) -> int:
+        """A number that grows whenever what is read only changes."""
+
     def manages_cluster(self, name: str) -> bool:
         """Tell whether a cluster of this name is managed."""
 

@@ -11,11 +11,19 @@ class ManagedScope:
 
     def __init__(self, settings: ManagedSettings) -> None:
         self._settings = settings
+        self._read_only_edition = 0
 
     def replace(self, settings: ManagedSettings) -> bool:
         """Put another list in force; tell whether it differs."""
         before, self._settings = self._settings, settings
+        if _read_only(before) != _read_only(settings):
+            self._read_only_edition += 1
         return before != settings
+
+    @property
+    def read_only_edition(self) -> int:
+        """Grows with each list that says something else about what is read only."""
+        return self._read_only_edition
 
     @property
     def read_only_folders(self) -> tuple[str, ...]:
@@ -33,3 +41,7 @@ class ManagedScope:
     def folder_is_read_only(self, path: str) -> bool:
         """As in ``ManagedSettings``."""
         return self._settings.folder_is_read_only(path)
+
+
+def _read_only(settings: ManagedSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return settings.read_only_names, settings.read_only_folders

@@ -48,6 +48,8 @@ class Machine:
     """It belongs to a managed cluster, or is a template on a managed datastore."""
     cluster: Key = ""
     """The compute resource that it was last found in."""
+    counted_in: Key = ""
+    """The folder that is shown because of it, empty while none is."""
     reported: int = 0
     """Hash of what was last reported, 0 if nothing is."""
     reported_problem: str = ""

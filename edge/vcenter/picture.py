@@ -4,6 +4,7 @@ Takes what vCenter announces or answers, in any order; says what must be read; p
 managed and new. No input and output: the collector does that.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
@@ -55,7 +56,9 @@ class Picture:
         self._has_new_clusters = False
         self._structure_reported: dict[Key, int] = {}
         self._structure_problems: dict[Key, str] = {}
-        self._folders: set[Key] = set()
+        self._folders: collections.Counter[Key] = collections.Counter()
+        """How many managed virtual machines are in each folder."""
+        self._read_only_edition = presenter.managed.read_only_edition
         self.is_planned = False
         """It was found out what is managed; before that, everything would look unmanaged."""
 
@@ -125,7 +128,10 @@ class Picture:
     def rescope(self) -> None:
         """Find out afresh what is managed: the site has changed its list."""
         self._relations_changed = self._structure_touched = True
-        self.touch_all()
+        edition = self.presenter.managed.read_only_edition
+        if edition != self._read_only_edition:
+            self._read_only_edition = edition
+            self.touch_all()
 
     def touch_all(self) -> None:
         """Present all virtual machines again."""
@@ -154,7 +160,10 @@ class Picture:
     def forget(self, key: Key) -> None:
         """Take out an object that vCenter no longer shows."""
         self._touched.discard(key)
-        if self.machines.remove(key) is None and self.topology.remove(key):
+        machine = self.machines.remove(key)
+        if machine is not None:
+            self._count_in(machine, "")
+        elif self.topology.remove(key):
             self._relations_changed = self._structure_touched = True
         self._structure_reported.pop(key, None)
         self._structure_problems.pop(key, None)
@@ -169,6 +178,7 @@ class Picture:
             machine = self.machines.get(key)
             if machine is not None:
                 self._classify(machine)
+                self._show_folder(machine)
                 self._assign(plan, key, machine)
         self._touched.clear()
         self._plan_structure(plan.structure)
@@ -182,6 +192,7 @@ class Picture:
             self._touched.discard(key)
             machine = self.machines.get(key)
             if machine is not None:
+                self._show_folder(machine)
                 self._present(update, key, machine)
         return update
 
@@ -243,6 +254,24 @@ class Picture:
         if managed is not None:
             machine.managed = managed
 
+    def _show_folder(self, machine: Machine) -> None:
+        """See to it that the next plan shows a managed virtual machine's folder."""
+        self._count_in(machine, machine.folder if machine.managed else "")
+
+    def _count_in(self, machine: Machine, folder: Key) -> None:
+        """Count a virtual machine in this folder and in no other; the empty key is none."""
+        before, machine.counted_in = machine.counted_in, folder
+        if folder == before:
+            return
+        if before:
+            self._folders[before] -= 1
+            if not self._folders[before]:
+                del self._folders[before]
+                self._structure_touched = True
+        if folder:
+            self._structure_touched |= folder not in self._folders
+            self._folders[folder] += 1
+
     def _assign(self, plan: Plan, key: Key, machine: Machine) -> None:
         if not machine.managed or machine.detailed:
             plan.ready.append(key)
@@ -272,12 +301,11 @@ class Picture:
                 update.objects.append(presented)
 
     def _plan_structure(self, update: CollectorUpdate) -> None:
-        folders = {machine.folder for _, machine in self.machines.items() if machine.managed}
-        if not self._structure_touched and folders == self._folders:
+        if not self._structure_touched:
             return
-        self._structure_touched, self._folders = False, folders
+        self._structure_touched = False
         managed = set(self.topology.managed.keys())
-        wanted = managed | self.topology.ancestors(managed | folders)
+        wanted = managed | self.topology.ancestors(managed | self._folders.keys())
         for key in sorted(wanted):
             problem = self._structure_problems.get(key)
             presented = self.presenter.structure(key)

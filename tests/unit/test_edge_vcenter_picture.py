@@ -6,6 +6,8 @@ import pytest
 from pyVmomi import vim
 
 from edge.config import ManagedSettings
+from edge.interfaces import Managed
+from edge.managed import ManagedScope
 from edge.vcenter.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.picture import Picture, Plan
 from edge.vcenter.presentation import Appliances, Presenter
@@ -28,6 +30,8 @@ SWITCH = vim.dvs.VmwareDistributedVirtualSwitch("dvs-16")
 OTHER_NET = vim.Network("network-17")
 VM = vim.VirtualMachine("vm-7")
 KEY = "VirtualMachine:vm-7"
+SECOND = vim.VirtualMachine("vm-8")
+TENANTS = vim.Folder("group-v30")
 
 
 def structure() -> list[tuple[Any, dict[str, Any]]]:
@@ -97,7 +101,7 @@ def machine(**changes: Any) -> dict[str, Any]:
 class Told:
     """A picture with everything that it says to tell."""
 
-    def __init__(self, managed: ManagedSettings, appliances: Appliances) -> None:
+    def __init__(self, managed: Managed, appliances: Appliances) -> None:
         topology = Topology(managed.manages_cluster)
         self.picture = Picture(Presenter(topology, managed, appliances))
         self.objects: dict[str, inventory_pb2.InventoryObject] = {}
@@ -135,7 +139,7 @@ class Told:
 
 
 def told(
-    managed: ManagedSettings = ManagedSettings(("prod",)),  # noqa: B008 - it is frozen
+    managed: Managed = ManagedSettings(("prod",)),  # noqa: B008 - it is frozen
     appliances: Appliances = Appliances(),  # noqa: B008 - it is frozen
     **changes: Any,
 ) -> Told:
@@ -320,6 +324,63 @@ def test_folder_is_told_with_the_first_machine_in_it_and_taken_back_with_the_las
     seen.announce(VM, {"parent": MACHINES})
     seen.tell()
     assert seen.removals == {"Folder:group-v30": UNMANAGED}
+
+
+@pytest.fixture
+def tenants() -> Told:
+    """Two machines, of which the second is in a folder of its own."""
+    seen = told()
+    seen.announce(TENANTS, {"name": "tenants", "parent": MACHINES})
+    seen.read(SECOND, machine(name="db", parent=TENANTS))
+    seen.tell()
+    assert "Folder:group-v30" in seen.objects
+    return seen
+
+
+def test_folder_stays_while_one_machine_is_left_in_it(tenants: Told) -> None:
+    tenants.announce(VM, {"parent": TENANTS})
+    tenants.tell()
+    tenants.announce(SECOND, {"parent": MACHINES})
+    tenants.tell()
+    assert tenants.removals == {}
+
+
+def test_folder_goes_with_the_machine_that_is_deleted(tenants: Told) -> None:
+    tenants.picture.forget("VirtualMachine:vm-8")
+    tenants.tell()
+    assert tenants.removals == {"Folder:group-v30": UNMANAGED}
+
+
+def test_folder_that_only_a_read_showed_is_told_with_the_next_plan(tenants: Told) -> None:
+    tenants.read(SECOND, machine(name="db", parent=MACHINES))
+    tenants.picture.present(["VirtualMachine:vm-8"])
+    tenants.tell()
+    assert tenants.removals == {"Folder:group-v30": UNMANAGED}
+
+
+def test_another_list_of_clusters_presents_no_machine_that_stays_managed() -> None:
+    scope = ManagedScope(ManagedSettings(("prod",)))
+    seen = told(scope)
+    scope.replace(ManagedSettings(("prod", "private")))
+    seen.picture.rescope()
+    plan = seen.tell()
+    assert plan.has_new_clusters
+    assert plan.ready == []
+
+
+def test_another_list_of_protected_names_protects_at_once() -> None:
+    scope = ManagedScope(ManagedSettings(("prod",)))
+    seen = told(scope)
+    assert not seen.machine().protected_by_site
+    for names in (("web",), (), ("web",)):
+        scope.replace(ManagedSettings(("prod",), read_only_names=names))
+    seen.picture.rescope()
+    seen.tell()
+    assert seen.machine().protected_by_site
+    scope.replace(ManagedSettings(("prod",)))
+    seen.picture.rescope()
+    seen.tell()
+    assert not seen.machine().protected_by_site
 
 
 @pytest.mark.parametrize(
