@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Vcsim:
 
     Its model is given by vcsim's own flags as keywords: cluster=2, host=3, vm=10 (per
     resource pool), standalone_host=0, ds=2, pg=1, delay=5, method_delay="PowerOnVM_Task:700".
+    ``environment`` is added to the process's own.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class Vcsim:
         *,
         port: int = 0,
         program: golang.Program = golang.VCSIM,
+        environment: Mapping[str, str] | None = None,
         **flags: str | int | float,
     ) -> None:
         self.folder = folder
         self._program = program
+        self._environment = environment or {}
         self.port = port
         self.username = USERNAME
         self.password = PASSWORD
@@ -165,7 +169,7 @@ class Vcsim:
             *("-tlscert", self.certificate.certificate, "-tlskey", self.certificate.key),
             *flags,
         ]
-        return Daemon("vcsim", self.folder, command, stop_seconds=10)
+        return Daemon("vcsim", self.folder, command, self._environment, stop_seconds=10)
 
     def _listens(self) -> bool:
         found = LISTENING.search((self.folder / "vcsim.log").read_text())
