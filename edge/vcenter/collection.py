@@ -68,7 +68,7 @@ class Collection:
         self._recalled = collections.deque(recalled)
         self._keep = keep
         self._audited: set[Key] = set()
-        """Objects that the audit pass under way has shown."""
+        """Objects that the audit pass under way has shown, or news since the last one ended."""
 
     def take_attributes(self, attributes: Attributes) -> None:
         """Take in names of custom attributes and tags; who carries them is presented again."""
@@ -176,6 +176,8 @@ class Collection:
         if found.kind == "leave":
             self._departed.add(found.key)
             return
+        # It may be younger than what the audit pass under way shows.
+        self._audited.add(found.key)
         if self._first_state is not None:
             self._first_state.add(found.key)
         elif found.kind == "enter" and self._picture.knows(found.key):

@@ -61,9 +61,12 @@ class MachinesPage:
 
 Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd | MachinesPage
 
+_AUDITED_AT_ONCE: Final = 250
+"""Objects in a page of the audit pass: news waits while one is compared."""
 _NEWS: Final = 0
-_READS: Final = 1
-"""Lanes: what was asked for waits while there is news."""
+_AUDITS: Final = 1
+_READS: Final = 2
+"""Lanes: each waits while there is something in one before it."""
 
 
 class Feed:
@@ -86,7 +89,9 @@ class Feed:
         self._audit_seconds = audit_seconds
         self._items: queue.PriorityQueue[tuple[int, int, Item | Exception]] = queue.PriorityQueue()
         self._order = itertools.count()
-        self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _READS)}
+        self._room = {
+            lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _AUDITS, _READS)
+        }
         self._asked: queue.SimpleQueue[Sequence[Key]] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._audit_wanted = threading.Event()
@@ -120,7 +125,7 @@ class Feed:
             thread.join(_CLOSE_SECONDS)
 
     def next(self, timeout: float) -> Item | None:
-        """Return what came next, None after ``timeout`` seconds; news before what was asked for.
+        """Return what came next, None after ``timeout`` seconds; news before anything else.
 
         Raises what ended a thread: ``VCenterError`` or ``EdgeError``.
         """
@@ -169,9 +174,9 @@ class Feed:
             if self._ended.is_set():
                 return
             self._audit_wanted.clear()
-            for body in self._watch.read_all(paths):
-                self._put(AuditPage(body))
-            self._put(AuditEnd(self._attributes.read()))
+            for body in self._watch.read_all(paths, _AUDITED_AT_ONCE):
+                self._put(AuditPage(body), _AUDITS)
+            self._put(AuditEnd(self._attributes.read()), _AUDITS)
 
     def _read(self) -> None:
         while keys := self._asked.get():

@@ -64,10 +64,12 @@ class PropertyReader:
             f"<reportMissingObjectsInResults>{missing}</reportMissingObjectsInResults></specSet>"
         )
 
-    def read_all(self, paths: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
+    def read_all(
+        self, paths: Mapping[str, Sequence[str]], per_page: int = _OBJECTS_PER_PAGE
+    ) -> Iterator[bytes]:
         """Yield the pages of everything that vCenter shows, root folder included.
 
-        ``paths`` is by type; other types are left out.
+        ``paths`` is by type; other types are left out. A page has ``per_page`` objects at most.
 
         The view is made afresh: the watch's own may miss what came later (vcsim's misses hosts).
         Raises likewise.
@@ -76,7 +78,7 @@ class PropertyReader:
         try:
             sets = "".join(_property_set(name, wanted) for name, wanted in paths.items())
             root = f"<objectSet>{_object('obj', self._session.root_folder)}</objectSet>"
-            yield from self._retrieve(f"<specSet>{sets}{root}{_through(view)}</specSet>")
+            yield from self._retrieve(f"<specSet>{sets}{root}{_through(view)}</specSet>", per_page)
         finally:
             self._free("DestroyView", view)
 
@@ -93,8 +95,10 @@ class PropertyReader:
         finally:
             self._free("DestroyView", view)
 
-    def _retrieve(self, specification: str) -> Iterator[bytes]:
-        options = f"<options><maxObjects>{_OBJECTS_PER_PAGE}</maxObjects></options>"
+    def _retrieve(
+        self, specification: str, per_page: int = _OBJECTS_PER_PAGE
+    ) -> Iterator[bytes]:
+        options = f"<options><maxObjects>{per_page}</maxObjects></options>"
         body = self._call("RetrievePropertiesEx", _COLLECTOR, specification + options)
         yield body
         while token := continuation_token(body):

@@ -397,7 +397,7 @@ def test_cluster_that_the_site_adds_is_read_without_a_new_login_and_taken_away_a
 
 
 class NewCluster:
-    """A site of 30 virtual machines of which the collector has been told to take all."""
+    """A cluster that the site adds to its list when the collector follows the other one."""
 
     def __init__(self, site: VCenterSite, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
@@ -416,15 +416,17 @@ class NewCluster:
         self.site = site
         self.stopped = site.machine("DC0_C1_RP0_VM1")
         site.finish(self.stopped.PowerOffVM_Task())
-        scope = ManagedScope(MANAGED)
-        following = site.collector(managed=scope, audit_seconds=3600.0)
-        self.updates = following.updates(threading.Event())
+        self._scope = ManagedScope(MANAGED)
+        self._following = site.collector(managed=self._scope, audit_seconds=3600.0)
+        self.updates = self._following.updates(threading.Event())
         self.told_until(lambda update: update.full_read and update.complete)
         self.site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
         # So the watch has told its first state.
         self.told_until(lambda update: "DC0_C0_RP0_VM1" in _machines(update))
-        scope.replace(ManagedSettings(("*",)))
-        following.rescope()
+
+    def add(self) -> None:
+        self._scope.replace(ManagedSettings(("*",)))
+        self._following.rescope()
 
     def told_until(self, wanted: Callable[[CollectorUpdate], bool]) -> list[CollectorUpdate]:
         told = []
@@ -438,6 +440,12 @@ class NewCluster:
         """Finish a task of the administrator's, and wait until the feed has its news."""
         self.announced.clear()
         self.site.finish(task)
+        assert self.announced.wait(30)
+
+    def create(self, name: str, beside: Any) -> None:
+        """Make a virtual machine and wait likewise."""
+        self.announced.clear()
+        self.site.create(name, beside)
         assert self.announced.wait(30)
 
     def audit(self) -> None:
@@ -474,6 +482,7 @@ def _is_last_of_new_clusters(update: CollectorUpdate) -> bool:
 @pytest.fixture
 def new_cluster(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewCluster]:
     found = NewCluster(open_site(vm=30), monkeypatch)
+    found.add()
     yield found
     found.updates.close()
 
@@ -547,6 +556,35 @@ def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
     names = [name for update in told for name in _machines(update)]
     assert "DC0_C1_RP0_VM1" in names
     assert "DC0_C1_RP0_VM0" not in names
+
+
+def test_change_overtakes_an_audit_pass(new_cluster: NewCluster) -> None:
+    new_cluster.told_until(_is_last_of_new_clusters)
+    # The simulator does not announce it.
+    new_cluster.stopped.MarkAsTemplate()
+    new_cluster.audit()
+    new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
+    told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    assert not any(each.HasField("template") for update in told for each in update.objects)
+    new_cluster.told_until(
+        lambda update: any(each.HasField("template") for each in update.objects)
+    )
+
+
+def test_machine_made_while_an_audit_pass_reads_is_not_forgotten(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster that is not managed: nothing of it was told, so nobody asks vCenter for it."""
+    cluster = NewCluster(open_site(), monkeypatch)
+    cluster.audit()
+    cluster.create("made-meanwhile", cluster.stopped)
+    # Told when the news has been taken in, and before the end of the pass is.
+    cluster.change(cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
+    cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    cluster.add()
+    told = cluster.told_until(_is_last_of_new_clusters)
+    cluster.updates.close()
+    assert "made-meanwhile" in {name for update in told for name in _machines(update)}
 
 
 def test_audit_pass_lets_an_operation_look_at_its_machine_between_two_objects(
