@@ -89,9 +89,7 @@ class Feed:
         self._audit_seconds = audit_seconds
         self._items: queue.PriorityQueue[tuple[int, int, Item | Exception]] = queue.PriorityQueue()
         self._order = itertools.count()
-        self._room = {
-            lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _AUDITS, _READS)
-        }
+        self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _AUDITS, _READS)}
         self._asked: queue.SimpleQueue[Sequence[Key]] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._audit_wanted = threading.Event()

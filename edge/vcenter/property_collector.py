@@ -95,9 +95,7 @@ class PropertyReader:
         finally:
             self._free("DestroyView", view)
 
-    def _retrieve(
-        self, specification: str, per_page: int = _OBJECTS_PER_PAGE
-    ) -> Iterator[bytes]:
+    def _retrieve(self, specification: str, per_page: int = _OBJECTS_PER_PAGE) -> Iterator[bytes]:
         options = f"<options><maxObjects>{per_page}</maxObjects></options>"
         body = self._call("RetrievePropertiesEx", _COLLECTOR, specification + options)
         yield body

@@ -566,9 +566,7 @@ def test_change_overtakes_an_audit_pass(new_cluster: NewCluster) -> None:
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
     told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
     assert not any(each.HasField("template") for update in told for each in update.objects)
-    new_cluster.told_until(
-        lambda update: any(each.HasField("template") for each in update.objects)
-    )
+    new_cluster.told_until(lambda update: any(each.HasField("template") for each in update.objects))
 
 
 def test_machine_made_while_an_audit_pass_reads_is_not_forgotten(
