@@ -53,6 +53,11 @@ PROPERTIES = (
     *("config.hardware.device", "config.createDate", "config.files.vmPathName"),
 )
 NOTES = """\
+What was asked for and not reached, what was tried, and runs on other machines and slower hours:
+[benchmark-findings.md](benchmark-findings.md).
+
+## What the figures mean
+
 - **first sync**: from the edge's start, Python included, to parity with every server in MariaDB;
   **from dialling** without Python's own start.
   The peer reads 16 of the same properties of every virtual machine once and stores nothing; the
