@@ -6,6 +6,7 @@ import logging
 from controlplane.clock import Clock
 from controlplane.interfaces import ClusterEvents
 from controlplane.inventory.identity import Bindings
+from controlplane.inventory.records import HostAllocations
 from controlplane.inventory.state import ManagedCluster, VCenterState
 from controlplane.inventory.writers import AllocationWriter, ServerWriter
 from controlplane.log import keyed
@@ -84,10 +85,12 @@ class ClusterReporter:
         state.unallocated &= {row.uuid for row in state.open_clusters()}
 
     def _reconcile(self, row: ClusterRow) -> None:
-        records = self._servers.allocations(row.compute_host)
-        ended = self._servers.ended(row.compute_host)
+        read = functools.partial(self._expected, row.compute_host)
         done = functools.partial(self._allocated, row)
-        self._allocations.reconcile(row.compute_node_uuid, records, ended, done)
+        self._allocations.reconcile(row.compute_node_uuid, read, done)
+
+    def _expected(self, host: str) -> HostAllocations:
+        return HostAllocations(self._servers.allocations(host), self._servers.ended(host))
 
     def _allocated(self, row: ClusterRow) -> None:
         """Called by the writer of allocations, in its own thread."""

@@ -139,6 +139,15 @@ class AllocationRecord:
     """0 is left out: placement refuses an amount of 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostAllocations:
+    """What placement should hold for all servers of one compute host."""
+
+    records: Sequence[AllocationRecord]
+    ended: frozenset[str]
+    """UUIDs of servers that should hold nothing any more."""
+
+
 class ServerChange(Enum):
     """What a writer did to one server."""
 

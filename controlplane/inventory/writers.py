@@ -17,6 +17,7 @@ from typing import Protocol
 from controlplane.inventory.records import (
     AllocationRecord,
     ComputeHostRecord,
+    HostAllocations,
     ImageOutcome,
     ImageRecord,
     RemovalOutcome,
@@ -107,13 +108,14 @@ class AllocationWriter(Protocol):
     def reconcile(
         self,
         provider_uuid: str,
-        records: Sequence[AllocationRecord],
-        ended: Collection[str],
+        read: Callable[[], HostAllocations],
         done: Callable[[], None] | None = None,
     ) -> None:
         """Queue a comparison of one provider's allocations with all that it should hold.
 
-        What it holds of ``ended`` servers is released: an earlier process may not have come to it.
+        ``read`` says what, when its turn has come, in the writer's thread; it may raise
+        ``StoreError`` and is called again then. What placement holds of ended servers is released:
+        an earlier process may not have come to it.
         """
 
     def release(self, consumer_uuids: Iterable[str]) -> None:

@@ -7,14 +7,15 @@ hold with what it holds.
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from controlplane.inventory.records import AllocationRecord
+from controlplane.inventory.records import AllocationRecord, HostAllocations
 from controlplane.placement.bulk_requests import BATCH, BulkRequests
 from controlplane.placement.client import PlacementClient
 from controlplane.placement.errors import PlacementError
 from controlplane.placement.providers import ResourceProviders
+from controlplane.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,10 @@ class _Wish:
 class _Reconciliation:
     """A comparison of one provider that waits or is under way."""
 
-    records: list[AllocationRecord]
-    ended: frozenset[str]
+    read: Callable[[], HostAllocations]
     latch: _Latch
     superseded: set[str] = field(default_factory=set)
-    """Consumers with a newer wish than ``records`` and ``ended``."""
+    """Consumers with a wish that may be newer than what is read."""
 
 
 @dataclass(slots=True)
@@ -114,13 +114,11 @@ class AllocationQueue:
     def reconcile(
         self,
         provider_uuid: str,
-        records: Sequence[AllocationRecord],
-        ended: Collection[str],
+        read: Callable[[], HostAllocations],
         done: Done | None = None,
     ) -> None:
         """Queue a comparison of a whole provider (``AllocationWriter.reconcile``)."""
-        latch = _Latch(1, done or _nothing)
-        reconciliation = _Reconciliation(list(records), frozenset(ended), latch)
+        reconciliation = _Reconciliation(read, _Latch(1, done or _nothing))
         with self._changed:
             self._reconciling.append(reconciliation)
             self._lane(provider_uuid).reconciliations.append(reconciliation)
@@ -178,11 +176,11 @@ class AllocationQueue:
                 else:
                     self._write(key, batch)
                 failures = 0
-            except PlacementError as error:
+            except (PlacementError, StoreError) as error:
                 self._put_back(lane, reconciliation, batch)
                 delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
-                log.warning("placement failed lane=%s retry_in=%.0f error=%s", key, delay, error)
+                log.warning("allocations failed lane=%s retry_in=%.0f error=%s", key, delay, error)
                 self._wait(self._stopping, delay)
 
     def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _Wish]]:
@@ -208,14 +206,14 @@ class AllocationQueue:
             lane.consumers = {**dict.fromkeys(batch), **lane.consumers}
 
     def _reconcile(self, provider: str, reconciliation: _Reconciliation) -> None:
-        records, superseded = reconciliation.records, reconciliation.superseded
+        expected, superseded = reconciliation.read(), reconciliation.superseded
         written, released = self._requests.reconcile(
-            provider, records, reconciliation.ended, lambda consumer: consumer not in superseded
+            provider, expected, lambda consumer: consumer not in superseded
         )
         log.info(
             "allocations reconciled provider=%s servers=%d written=%d released=%d",
             provider,
-            len(records),
+            len(expected.records),
             written,
             released,
         )
@@ -266,8 +264,7 @@ class NoPlacement:
     def reconcile(
         self,
         provider_uuid: str,
-        records: Sequence[AllocationRecord],
-        ended: Collection[str],
+        read: Callable[[], HostAllocations],
         done: Done | None = None,
     ) -> None:
         """Settle at once."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from controlplane.inventory.records import AllocationRecord
+from controlplane.inventory.records import AllocationRecord, HostAllocations
 from controlplane.placement.client import PlacementClient, resources
 from controlplane.placement.errors import (
     PlacementConflictError,
@@ -45,8 +45,7 @@ class BulkRequests:
     def reconcile(
         self,
         provider: str,
-        records: Sequence[AllocationRecord],
-        ended: Collection[str],
+        expected: HostAllocations,
         latest: Callable[[str], bool],
     ) -> tuple[int, int]:
         """Write those allocations that placement holds otherwise, release those of ended servers.
@@ -56,14 +55,14 @@ class BulkRequests:
         stored = self._client.provider_allocations(provider)
         differing = [
             record
-            for record in records
+            for record in expected.records
             if stored.get(record.consumer_uuid, {}).get("resources") != resources(record)
         ]
         generations = {uuid: found["consumer_generation"] for uuid, found in stored.items()}
         for start in range(0, len(differing), BATCH):
             part = differing[start : start + BATCH]
             self._write(provider, part, generations, lambda record: latest(record.consumer_uuid))
-        leftover = sorted(stored.keys() & set(ended))
+        leftover = sorted(stored.keys() & expected.ended)
         self.release(leftover, latest)
         return len(differing), len(leftover)
 

@@ -6,7 +6,7 @@ the supervisor of workers are not here: what they would be told is recorded.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy
@@ -22,6 +22,7 @@ from controlplane.inventory.records import (
     AllocationRecord,
     Announced,
     ComputeHostRecord,
+    HostAllocations,
     ServerAnnouncement,
 )
 from controlplane.inventory.service import Inventory
@@ -96,12 +97,12 @@ class Told:
     def reconcile(
         self,
         provider_uuid: str,
-        records: Sequence[AllocationRecord],
-        ended: Collection[str],
+        read: Callable[[], HostAllocations],
         done: Callable[[], None] | None = None,
     ) -> None:
-        self.released += ended
-        self.submit(records, done)
+        expected = read()
+        self.released += sorted(expected.ended)
+        self.submit(expected.records, done)
 
     def release(self, consumer_uuids: Iterable[str]) -> None:
         self.released += consumer_uuids

@@ -1,9 +1,11 @@
 """From nothing to parity, and nothing written twice."""
 
+import threading
 import uuid
+from collections.abc import Callable
 
 from controlplane.interfaces import MachineLocation
-from controlplane.inventory.records import Announced
+from controlplane.inventory.records import AllocationRecord, Announced, HostAllocations
 from controlplane.store import objects
 from tests.fakes.inventory_stage import PROJECT, SHOP_PROJECT, USER, Stage
 from tests.fakes.site import Site
@@ -44,6 +46,25 @@ def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: Stage
     assert {one.provider_uuid for one in stage.told.allocations.values()} == {
         cluster.compute_node_uuid
     }
+
+
+def test_changes_do_not_wait_until_all_that_placement_should_hold_is_read(stage: Stage) -> None:
+    site = Site(clusters=2, machines=3)
+    readings: list[Callable[[], HostAllocations]] = []
+    stage.told.reconcile = lambda _provider, read, _done: readings.append(read)  # type: ignore[method-assign]
+    read_in: list[str] = []
+    allocations = stage.servers.allocations
+
+    def watched(host: str) -> list[AllocationRecord]:
+        read_in.append(threading.current_thread().name)
+        return allocations(host)
+
+    stage.servers.allocations = watched  # type: ignore[method-assign]
+    stage.edge(site).synchronise()
+    stage.eventually(lambda: len(readings) == 2, "comparisons")
+    assert read_in == []
+    held = {one.consumer_uuid for read in readings for one in read().records}
+    assert held == set(stage.servers_of(site))
 
 
 def test_second_pass_sends_and_writes_nothing(stage: Stage) -> None:

@@ -4,14 +4,19 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from controlplane.inventory.records import AllocationRecord, ComputeHostRecord
+from controlplane.inventory.records import (
+    AllocationRecord,
+    ComputeHostRecord,
+    HostAllocations,
+)
 from controlplane.placement.allocations import AllocationQueue
 from controlplane.placement.client import PlacementClient, resources
 from controlplane.placement.providers import ResourceProviders
+from controlplane.store.errors import DatabaseUnavailableError
 from tests.integration.placement.conftest import allocation, client_for, cluster
 
 SECONDS = 60
@@ -36,6 +41,15 @@ def submit(queue: AllocationQueue, *records: AllocationRecord) -> None:
     written = threading.Event()
     queue.submit(records, written.set)
     assert written.wait(SECONDS)
+
+
+def reconcile(
+    queue: AllocationQueue, host: ComputeHostRecord, read: Callable[[], HostAllocations]
+) -> None:
+    """Have the host compared and wait until that is done."""
+    reconciled = threading.Event()
+    queue.reconcile(host.node_uuid, read, reconciled.set)
+    assert reconciled.wait(SECONDS)
 
 
 def held(client: PlacementClient, record: AllocationRecord) -> dict[str, int]:
@@ -143,9 +157,7 @@ def test_reconciling_writes_only_what_differs(
     before = client.provider_allocations(host.node_uuid)
     records[2] = dataclasses.replace(records[2], vcpus=2)
     missing = allocation(host)
-    reconciled = threading.Event()
-    queue.reconcile(host.node_uuid, [*records, missing], [], reconciled.set)
-    assert reconciled.wait(SECONDS)
+    reconcile(queue, host, lambda: HostAllocations([*records, missing], frozenset()))
     after = client.provider_allocations(host.node_uuid)
     changed = {uuid for uuid, one in after.items() if before.get(uuid) != one}
     assert changed == {records[2].consumer_uuid, missing.consumer_uuid}
@@ -157,12 +169,51 @@ def test_reconciling_releases_what_an_earlier_process_did_not_come_to_release(
     stays, novas = allocation(host), allocation(host)
     ended = [allocation(host) for _ in range(15)]
     submit(queue, stays, novas, *ended)
-    gone = [one.consumer_uuid for one in ended]
-    reconciled = threading.Event()
-    queue.reconcile(host.node_uuid, [stays], [*gone, str(uuid.uuid4())], reconciled.set)
-    assert reconciled.wait(SECONDS)
+    gone = frozenset((*(one.consumer_uuid for one in ended), str(uuid.uuid4())))
+    reconcile(queue, host, lambda: HostAllocations([stays], gone))
     held_by = client.provider_allocations(host.node_uuid)
     assert held_by.keys() == {stays.consumer_uuid, novas.consumer_uuid}
+
+
+def test_a_change_that_comes_while_it_is_read_what_a_cluster_should_hold_stays(
+    queue: AllocationQueue, client: PlacementClient, host: ComputeHostRecord
+) -> None:
+    first = allocation(host)
+    submit(queue, first)
+    changed = dataclasses.replace(first, vcpus=4)
+
+    def read() -> HostAllocations:
+        found = HostAllocations([first], frozenset())
+        queue.submit([changed])
+        return found
+
+    reconcile(queue, host, read)
+    until(lambda: queue.backlog == 0)
+    assert held(client, first)["VCPU"] == 4
+
+
+def test_what_a_cluster_should_hold_is_read_again_when_a_database_was_away(
+    client: PlacementClient, providers: ResourceProviders, host: ComputeHostRecord
+) -> None:
+    pauses: list[float] = []
+
+    def wait(ended: threading.Event, seconds: float) -> bool:
+        pauses.append(seconds)
+        return ended.is_set()
+
+    queue, first = AllocationQueue(client, providers, wait), allocation(host)
+
+    def read() -> HostAllocations:
+        if len(pauses) < 2:
+            raise DatabaseUnavailableError("away")
+        return HostAllocations([first], frozenset())
+
+    try:
+        reconcile(queue, host, read)
+    finally:
+        queue.stop()
+    assert pauses == [1.0, 2.0]
+    assert list(client.provider_allocations(host.node_uuid)) == [first.consumer_uuid]
 
 
 def test_placement_away_delays_and_loses_nothing(
