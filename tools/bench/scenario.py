@@ -187,6 +187,8 @@ def _restart(
     yield Figure(
         size, "restart to parity, bytes", carried / MIB, "MiB", "first sync", first_bytes / MIB
     )
+    with steps.step("until placement has been compared with all of that"):
+        wait_until_at_rest(REST_PERCENT, REST_SECONDS)
     with steps.step("a new edge in its place"):
         DEPLOYMENT.edge.stop()
         DEPLOYMENT.lose_cache()
