@@ -1,6 +1,5 @@
 """From nothing to parity, and nothing written twice."""
 
-import threading
 import uuid
 from collections.abc import Callable
 
@@ -51,19 +50,19 @@ def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: Stage
 def test_changes_do_not_wait_until_all_that_placement_should_hold_is_read(stage: Stage) -> None:
     site = Site(clusters=2, machines=3)
     readings: list[Callable[[], HostAllocations]] = []
-    stage.told.reconcile = lambda _provider, read, _done: readings.append(read)  # type: ignore[method-assign]
-    read_in: list[str] = []
+    stage.told.reconcile = lambda _provider, reading, _done: readings.append(reading)  # type: ignore[method-assign]
+    read: list[str] = []
     allocations = stage.servers.allocations
 
     def watched(host: str) -> list[AllocationRecord]:
-        read_in.append(threading.current_thread().name)
+        read.append(host)
         return allocations(host)
 
     stage.servers.allocations = watched  # type: ignore[method-assign]
     stage.edge(site).synchronise()
     stage.eventually(lambda: len(readings) == 2, "comparisons")
-    assert read_in == []
-    held = {one.consumer_uuid for read in readings for one in read().records}
+    assert read == []
+    held = {one.consumer_uuid for reading in readings for one in reading().records}
     assert held == set(stage.servers_of(site))
 
 
