@@ -4,8 +4,8 @@ PYTHON := .venv/bin/python
 export PYTHONWARNINGS ?= ignore
 # The edge's tests have a process without OpenStack's packages, as the edge has, and a real
 # placement has one without Nova's: both keep the state of their migrations in globals.
-PLACEMENT_TESTS := tests/integration/placement
-EDGE_TESTS := tests/integration/link $(wildcard tests/integration/test_edge_*.py)
+PLACEMENT_TESTS := tests/integration/controlplane/openstack/placement
+EDGE_TESTS := tests/integration/edge
 # More arguments for pytest: make test-unit ARGS="-k outbox"
 ARGS ?=
 
@@ -61,7 +61,7 @@ bench: env ## Measure the first sync and the change latency
 faults: env ## Run the tests that break things
 	$(PYTHON) -m pytest tests/faults $(ARGS)
 	VSG_MODEL_SEQUENCES=$${VSG_MODEL_SEQUENCES:-2000} \
-	    $(PYTHON) -m pytest tests/integration/inventory/test_model.py
+	    $(PYTHON) -m pytest tests/integration/controlplane/inventory/test_model.py
 
 quickstart: env ## See discovery in a minute: a simulated vCenter, no OpenStack
 	@$(PYTHON) -m tools.quickstart $(ARGS)

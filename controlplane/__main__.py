@@ -8,9 +8,9 @@ from pathlib import Path
 
 from controlplane.commands.listings import LISTINGS
 from controlplane.commands.output import FORMATS
-from controlplane.config import Settings
-from controlplane.config_file import DEFAULT_CONFIG_FILE, load
-from controlplane.errors import ConfigurationError, ControlPlaneError
+from controlplane.config.file import DEFAULT_CONFIG_FILE, load
+from controlplane.config.settings import Settings
+from controlplane.domain.errors import ConfigurationError, ControlPlaneError
 from controlplane.version import VERSION
 
 CONFIG_FILE_VARIABLE = "VSG_CONFIG_FILE"

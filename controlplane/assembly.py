@@ -10,41 +10,41 @@ from pathlib import Path
 from certs.credentials import TlsMaterial, load_tls_material
 from certs.errors import CertificateError
 from certs.identity import Role
+from common.clock import Clock
 from controlplane import backend as backends
 from controlplane.backend import Backend
-from controlplane.clock import Clock
-from controlplane.cluster_relay import ClusterRelay
-from controlplane.compute.supervisor import Supervisor, SupervisorSettings
-from controlplane.config import Settings
-from controlplane.errors import ConfigurationError
-from controlplane.gateway import health
-from controlplane.gateway.admin import build_admin_server
-from controlplane.gateway.audits import Audits
-from controlplane.gateway.compute_bridge import ComputeBridgeServicer
-from controlplane.gateway.diagnostics import DiagnosticsServicer
-from controlplane.gateway.dispatcher import Dispatcher
-from controlplane.gateway.edge_registry import EdgeRegistry, Timing
+from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
+from controlplane.config.log import keyed
+from controlplane.config.settings import Settings
+from controlplane.config.standalone import standalone_settings
+from controlplane.config.state_directory import StateDirectory
+from controlplane.domain.errors import ConfigurationError
+from controlplane.gateway.admin import health
+from controlplane.gateway.admin.admin import build_admin_server
+from controlplane.gateway.admin.diagnostics import DiagnosticsServicer
+from controlplane.gateway.admin.health import Health
+from controlplane.gateway.admin.management import ManagementServicer
+from controlplane.gateway.edges.dispatcher import Dispatcher
+from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
-from controlplane.gateway.health import Health
-from controlplane.gateway.management import ManagementServicer
+from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import bridge_server, is_loopback, listen, listen_on_socket
-from controlplane.inventory.adoption import Adoption
-from controlplane.inventory.brake import Limits
+from controlplane.gateway.streams.on_demand_reads import Audits
+from controlplane.inventory.cluster_relay import ClusterRelay
 from controlplane.inventory.diagnostics import InventoryDiagnostics
 from controlplane.inventory.queries import InventoryQueries
+from controlplane.inventory.rules.adoption import Adoption
+from controlplane.inventory.rules.mass_removal_guard import Limits
 from controlplane.inventory.service import Inventory
-from controlplane.log import keyed
+from controlplane.operations.deferred_deletes import PostponedDeletes
 from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
-from controlplane.operations.postponed_deletes import PostponedDeletes
-from controlplane.standalone import standalone_settings
-from controlplane.state_directory import StateDirectory
-from controlplane.store import migration
-from controlplane.store.audited import OwnAudited
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
-from controlplane.store.gateway import DatabaseGatewayStore
+from controlplane.store.own import migration
+from controlplane.store.own.gateway import DatabaseGatewayStore
+from controlplane.store.own.readers import OwnAudited
 from controlplane.verification.messages import Verification
 from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import Verifier

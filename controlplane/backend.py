@@ -8,31 +8,32 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from controlplane import nova_api
-from controlplane.compute_hosts import ComputeHosts
-from controlplane.config import Settings
-from controlplane.inventory.pipeline import Writers
-from controlplane.notifications.announcer import BusAnnouncer, NoAnnouncer
-from controlplane.notifications.bus import Bus
-from controlplane.nova_api import NovaApi
-from controlplane.openstack import NovaConfig, NovaConfigError
-from controlplane.placement import client as placement_client
-from controlplane.placement.allocations import AllocationQueue, NoPlacement
-from controlplane.placement.audited import PlacementAudited
-from controlplane.placement.providers import ResourceProviders
-from controlplane.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
-from controlplane.quota_keeper import NoQuota, QuotaKeeper
-from controlplane.store import servers, standalone
+from controlplane.config.nova_config import NovaConfig, NovaConfigError
+from controlplane.config.settings import Settings
+from controlplane.inventory.apply.pipeline import Writers
+from controlplane.openstack.compute_hosts import ComputeHosts
+from controlplane.openstack.notifications.announcer import BusAnnouncer, NoAnnouncer
+from controlplane.openstack.notifications.bus import Bus
+from controlplane.openstack.nova import api as nova_api
+from controlplane.openstack.nova.api import NovaApi
+from controlplane.openstack.nova.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
+from controlplane.openstack.nova.quota_keeper import NoQuota, QuotaKeeper
+from controlplane.openstack.placement import client as placement_client
+from controlplane.openstack.placement.allocations import AllocationQueue, NoPlacement
+from controlplane.openstack.placement.providers import ResourceProviders
+from controlplane.openstack.placement.readers import PlacementAudited
+from controlplane.store import standalone
 from controlplane.store.database import Database
 from controlplane.store.glance import connection as glance_connection
-from controlplane.store.glance.audited import GlanceAudited
 from controlplane.store.glance.images import GlanceImages
+from controlplane.store.glance.readers import GlanceAudited
 from controlplane.store.nova import cells
-from controlplane.store.nova.announced import ServerStates
-from controlplane.store.nova.audited import NovaAudited
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
+from controlplane.store.nova.notification_data import ServerStates
+from controlplane.store.nova.readers import NovaAudited
 from controlplane.store.nova.writer import NovaServers
+from controlplane.store.own import servers
 
 Step = Callable[[], None]
 

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(config: EdgeConfig, options: argparse.Namespace) -> int:
     from edge.assembly import assemble
     from edge.log import set_up_logging
-    from edge.vcenter.faults import VCenterError
+    from edge.vcenter.client.faults import VCenterError
 
     set_up_logging(config.log)
     try:
@@ -78,13 +78,13 @@ def _run(config: EdgeConfig, options: argparse.Namespace) -> int:
 
 
 def _check(config: EdgeConfig, options: argparse.Namespace) -> int:
-    from edge.check_command import run_check
+    from edge.commands.check import run_check
 
     return EXIT_OK if run_check(config, options.format) else EXIT_FAILED
 
 
 def _inventory(config: EdgeConfig, options: argparse.Namespace) -> int:
-    from edge.inventory_command import run_inventory
+    from edge.commands.inventory import run_inventory
 
     return run_inventory(config, options.format)
 

@@ -7,27 +7,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from common.backoff import Backoff
+from common.process_memory import limit_arenas, release, switch_often
+from common.version import software_version
+from edge.appliance.machine import machine_uuid
 from edge.appliance.systemd import Notifier
-from edge.audit import Audit
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.health import Health
-from edge.interpreter import limit_arenas, release, switch_often
-from edge.inventory.inventory import Inventory
-from edge.inventory.outbox import OutboxLimits
-from edge.link.backoff import Backoff
 from edge.link.link import Dialer, EdgeFacts, Link
 from edge.log import CLUSTER, EPOCH, REASON, VCENTER, VERSION, fields
-from edge.machine import machine_uuid
 from edge.managed import ManagedScope
 from edge.operations.executor import OperationExecutor
-from edge.supervisor import Supervisor
+from edge.sync.inventory import Inventory
+from edge.sync.on_demand_read import Audit
+from edge.sync.outbox import OutboxLimits
+from edge.sync.vcenter_supervisor import Supervisor
 from edge.tasks import Tasks
-from edge.vcenter.collector import VCenterCollector
-from edge.vcenter.configuration_cache import ConfigurationCache
-from edge.vcenter.operations import ACTIONS, VCenterOperations
-from edge.vcenter.session import VCenterSession
-from edge.version import software_version
+from edge.vcenter.client.session import VCenterSession
+from edge.vcenter.collector.collector import VCenterCollector
+from edge.vcenter.collector.configuration_cache import ConfigurationCache
+from edge.vcenter.operations.operations import ACTIONS, VCenterOperations
 from vsphere_gateway.v1 import link_pb2
 
 STATUS_SECONDS = 10.0
@@ -127,7 +127,7 @@ class Edge:
 def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) -> Edge:
     """Put an edge together; nothing runs or connects yet.
 
-    Raises ``edge.vcenter.faults.VCenterError`` when ``vcenter.ca_file`` cannot be used.
+    Raises ``edge.vcenter.client.faults.VCenterError`` when ``vcenter.ca_file`` cannot be used.
     """
     own_uuid = machine_uuid(environment)
     facts = EdgeFacts(

@@ -5,8 +5,8 @@ import os
 import threading
 from pathlib import Path
 
-from edge.inventory.inventory import Inventory
 from edge.scrub import scrub
+from edge.sync.inventory import Inventory
 from vsphere_gateway.v1 import link_pb2
 
 _STATM = Path("/proc/self/statm")

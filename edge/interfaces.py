@@ -61,8 +61,8 @@ class Collector(Protocol):
     def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
         """Yield the full read's pages (``full_read=True``), then changes as they come.
 
-        Raises ``edge.vcenter.faults.VCenterError`` when the session is of no further use; the
-        caller connects again and starts with a new full read.
+        Raises ``edge.vcenter.client.faults.VCenterError`` when the session is of no further use;
+        the caller connects again and starts with a new full read.
         """
 
     def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
@@ -70,19 +70,19 @@ class Collector(Protocol):
 
         Called by another thread while ``updates`` waits, with at most
         ``CONFIRM_AT_ONCE`` references. One that can be neither read nor confirmed as gone comes
-        back in ``unreadable``. Raises ``edge.vcenter.faults.VCenterError``.
+        back in ``unreadable``. Raises ``edge.vcenter.client.faults.VCenterError``.
         """
 
 
 class ObservedStates(Protocol):
-    """Takes states read beside the collector (implemented by ``edge.inventory``)."""
+    """Takes states read beside the collector (implemented by ``edge.sync``)."""
 
     def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
         """Take what an operation read; return it with ``content_hash`` and ``revision`` set."""
 
 
 class InventorySource(Protocol):
-    """What the link needs of the inventory (implemented by ``edge.inventory``).
+    """What the link needs of the inventory (implemented by ``edge.sync``).
 
     All methods may be called from any thread.
     """
@@ -104,7 +104,7 @@ class InventorySource(Protocol):
 
 
 class AuditSource(Protocol):
-    """What the link needs to answer an audit (implemented by ``edge.audit``)."""
+    """What the link needs to answer an audit (implemented by ``edge.sync.on_demand_read``)."""
 
     def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:
         """Read vCenter afresh and yield the whole answer; never raises because of vCenter."""

@@ -2,7 +2,7 @@
 
     log.info("parity", extra=fields({GENERATION: 3}))
 
-writes ``time=... level=info area=edge.inventory.passes event=parity generation=3``. Secrets are
+writes ``time=... level=info area=edge.sync.reconciliation event=parity generation=3``. Secrets are
 blotted out of every line.
 """
 

@@ -11,8 +11,8 @@ from certs.bundle import format_address
 from certs.credentials import load_tls_material
 from certs.errors import CertificateFileError
 from certs.identity import Role
-from controlplane.config import Settings
-from controlplane.errors import ControlPlaneError
+from controlplane.config.settings import Settings
+from controlplane.domain.errors import ControlPlaneError
 
 CONNECT_SECONDS = 10.0
 _ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -1,10 +1,10 @@
 """``vsg-controlplane db upgrade``."""
 
-from controlplane.config import Settings
-from controlplane.errors import ControlPlaneError
-from controlplane.store import migration
+from controlplane.config.settings import Settings
+from controlplane.domain.errors import ControlPlaneError
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
+from controlplane.store.own import migration
 
 
 def upgrade(settings: Settings) -> None:

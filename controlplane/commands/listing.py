@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from controlplane.commands.admin_client import admin_channel
 from controlplane.commands.listings import CALL_SECONDS, QUARANTINE, Listing
 from controlplane.commands.output import choose, show
-from controlplane.config import Settings
+from controlplane.config.settings import Settings
 from vsphere_gateway.v1 import diagnostics_pb2, management_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
 from vsphere_gateway.v1.management_pb2_grpc import ManagementStub

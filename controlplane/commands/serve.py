@@ -7,12 +7,12 @@ import socket
 import threading
 from types import FrameType
 
-from controlplane import log
+from common.interpreter import leave_out_present, switch_often
 from controlplane.assembly import ControlPlane
-from controlplane.config import Settings
-from controlplane.errors import StartError
-from controlplane.interpreter import leave_out_present, switch_often
-from controlplane.log import keyed
+from controlplane.config import log
+from controlplane.config.log import keyed
+from controlplane.config.settings import Settings
+from controlplane.domain.errors import StartError
 from controlplane.store.errors import StoreError
 from controlplane.version import VERSION
 

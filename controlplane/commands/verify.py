@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 
 from controlplane.commands.admin_client import admin_channel
 from controlplane.commands.output import Column, as_json, choose, show
-from controlplane.config import Settings
-from controlplane.errors import ConfigurationError, ControlPlaneError
+from controlplane.config.settings import Settings
+from controlplane.domain.errors import ConfigurationError, ControlPlaneError
 from vsphere_gateway.v1 import diagnostics_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
 

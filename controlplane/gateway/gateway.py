@@ -8,18 +8,18 @@ import grpc
 
 from certs.credentials import TlsMaterial
 from certs.identity import Role
-from controlplane.clock import Clock
-from controlplane.config import GatewaySettings
-from controlplane.gateway.audits import Audits
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.config.settings import GatewaySettings
+from controlplane.domain.ports import EdgeEvents, InventoryPipeline, OperationEvents
 from controlplane.gateway.authorization import RoleInterceptor
-from controlplane.gateway.control_stream import ControlStreams, LinkTerms
-from controlplane.gateway.edge_link import EdgeLinkServicer
-from controlplane.gateway.edge_registry import EdgeRegistry
-from controlplane.gateway.inventory_stream import InventoryStreams
+from controlplane.gateway.edges.edge_registry import EdgeRegistry
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import edge_server, listen
-from controlplane.interfaces import EdgeEvents, InventoryPipeline, OperationEvents
-from controlplane.log import keyed
+from controlplane.gateway.streams.control_stream import ControlStreams, LinkTerms
+from controlplane.gateway.streams.edge_link import EdgeLinkServicer
+from controlplane.gateway.streams.inventory_stream import InventoryStreams
+from controlplane.gateway.streams.on_demand_reads import Audits
 from controlplane.version import VERSION
 from vsphere_gateway.v1 import link_pb2_grpc
 

@@ -4,8 +4,8 @@ import collections
 import logging
 import threading
 
+from controlplane.config.log import keyed
 from controlplane.gateway.status import StreamEnd
-from controlplane.log import keyed
 
 LOG = logging.getLogger(__name__)
 

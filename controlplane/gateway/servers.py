@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 
 from certs.bundle import format_address
-from controlplane.errors import StartError
+from controlplane.domain.errors import StartError
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
 """Bytes of one message, docs/sync-protocol.md."""

@@ -6,7 +6,7 @@ from typing import NoReturn
 import grpc
 
 from certs.errors import IdentityError
-from controlplane.errors import (
+from controlplane.domain.errors import (
     ControlPlaneError,
     EdgeOfflineError,
     FlowControlError,

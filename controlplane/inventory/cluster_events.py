@@ -3,18 +3,18 @@
 import functools
 import logging
 
-from controlplane.clock import Clock
-from controlplane.interfaces import ClusterEvents
-from controlplane.inventory.identity import Bindings
-from controlplane.inventory.records import HostAllocations
-from controlplane.inventory.state import ManagedCluster, VCenterState
-from controlplane.inventory.writers import AllocationWriter, ServerWriter
-from controlplane.log import keyed
-from controlplane.store import clusters
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.domain.ports import ClusterEvents
+from controlplane.domain.records import HostAllocations
+from controlplane.domain.writers import AllocationWriter, ServerWriter
+from controlplane.inventory.model.state import ManagedCluster, VCenterState
+from controlplane.inventory.rules.identity import Bindings
 from controlplane.store.clock import moment
-from controlplane.store.clusters import ClusterRow, ClusterState
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
+from controlplane.store.own import clusters
+from controlplane.store.own.clusters import ClusterRow, ClusterState
 
 log = logging.getLogger(__name__)
 

@@ -3,16 +3,16 @@
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from controlplane.interfaces import Workers
-from controlplane.inventory.lag import Lags
-from controlplane.inventory.references import BODY_BY_KIND
-from controlplane.store import clusters, edges, objects, quarantine, servers
-from controlplane.store.clusters import ClusterRow
+from controlplane.domain.ports import Workers
+from controlplane.domain.references import BODY_BY_KIND
+from controlplane.inventory.model.lag import Lags
 from controlplane.store.database import Database
-from controlplane.store.edges import VCenterRow
 from controlplane.store.nova.listed import ListedServer
-from controlplane.store.quarantine import AlarmRow, QuarantineRow
-from controlplane.store.servers import ImageRow, ServerRow
+from controlplane.store.own import clusters, edges, objects, quarantine, servers
+from controlplane.store.own.clusters import ClusterRow
+from controlplane.store.own.edges import VCenterRow
+from controlplane.store.own.quarantine import AlarmRow, QuarantineRow
+from controlplane.store.own.servers import ImageRow, ServerRow
 from vsphere_gateway.v1 import diagnostics_pb2, inventory_pb2
 
 _MISSING = ListedServer("MISSING", "", "")

@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from controlplane.clock import Clock
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.domain.records import RemovalChange, ServerChange
+from controlplane.domain.references import kind_of, machine_key, reference_of
+from controlplane.inventory.apply.pipeline import Pipeline
+from controlplane.inventory.apply.plan import EndedServer, Plan, Unit
+from controlplane.inventory.apply.planner import PATIENCE_SECONDS
+from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
+from controlplane.inventory.apply.retry_queue import Dirty
 from controlplane.inventory.cluster_events import ClusterReporter
-from controlplane.inventory.dirty import Dirty
-from controlplane.inventory.feed import Feed
-from controlplane.inventory.identity import Place
-from controlplane.inventory.lag import Lags
-from controlplane.inventory.patience import AbandonedError, Patience
-from controlplane.inventory.pipeline import Pipeline
-from controlplane.inventory.plan import EndedServer, Plan, Unit
-from controlplane.inventory.planner import PATIENCE_SECONDS
-from controlplane.inventory.records import RemovalChange, ServerChange
-from controlplane.inventory.references import kind_of, machine_key, reference_of
-from controlplane.inventory.state import VCenterState
-from controlplane.log import keyed
-from controlplane.store import edges, objects
+from controlplane.inventory.model.lag import Lags
+from controlplane.inventory.model.state import VCenterState
+from controlplane.inventory.rules.identity import Place
+from controlplane.inventory.stream import Feed
 from controlplane.store.clock import moment
 from controlplane.store.database import Database
-from controlplane.store.objects import Standing
-from controlplane.store.servers import ENDING, ServerRow, ServerState
+from controlplane.store.own import edges, objects
+from controlplane.store.own.objects import Standing
+from controlplane.store.own.servers import ENDING, ServerRow, ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)

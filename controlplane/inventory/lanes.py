@@ -5,7 +5,7 @@ That messages have their form and sequences no gaps was checked by the gateway.
 
 from collections import deque
 
-from controlplane.errors import FlowControlError
+from controlplane.domain.errors import FlowControlError
 from vsphere_gateway.v1 import link_pb2
 
 LARGEST_WINDOW = 64

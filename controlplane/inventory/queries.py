@@ -1,19 +1,19 @@
 """The stored inventory as Nova asks for it. Answers from memory and one row, never from a site."""
 
-from controlplane.interfaces import ComputeCluster, MachineLocation, StoredVirtualMachine
-from controlplane.inventory import cluster_resources
-from controlplane.inventory.references import machine_key, machine_of, reference_of
+from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
+from controlplane.domain.references import machine_key, machine_of, reference_of
+from controlplane.inventory.model import cluster_resources
+from controlplane.inventory.model.state import cluster_key
 from controlplane.inventory.service import Inventory
-from controlplane.inventory.state import cluster_key
-from controlplane.store import clusters, objects, servers
-from controlplane.store.clusters import ClusterRow, ClusterState
 from controlplane.store.database import Connection, Database
-from controlplane.store.servers import ServerState
+from controlplane.store.own import clusters, objects, servers
+from controlplane.store.own.clusters import ClusterRow, ClusterState
+from controlplane.store.own.servers import ServerState
 from vsphere_gateway.v1 import compute_pb2, inventory_pb2
 
 
 class InventoryQueries:
-    """Implements ``controlplane.interfaces.ComputeInventory``. Thread-safe."""
+    """Implements ``controlplane.domain.ports.ComputeInventory``. Thread-safe."""
 
     def __init__(self, database: Database, inventory: Inventory) -> None:
         """``database`` holds the own tables."""

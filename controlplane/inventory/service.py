@@ -6,26 +6,26 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from controlplane.clock import Clock
-from controlplane.interfaces import ClusterEvents, InventorySink, RecordedDeletes
-from controlplane.inventory.adoption import Adoption
-from controlplane.inventory.brake import Limits
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.domain.ports import ClusterEvents, InventorySink, RecordedDeletes
+from controlplane.inventory.apply.pipeline import Pipeline, Writers
 from controlplane.inventory.cluster_events import ClusterReporter
-from controlplane.inventory.feed import Feed
-from controlplane.inventory.identity import Place
 from controlplane.inventory.jobs import Shared
-from controlplane.inventory.lag import Lags
-from controlplane.inventory.pipeline import Pipeline, Writers
-from controlplane.inventory.reopening import reopen
-from controlplane.inventory.state import VCenterState
+from controlplane.inventory.model.lag import Lags
+from controlplane.inventory.model.state import VCenterState
+from controlplane.inventory.rules.adoption import Adoption
+from controlplane.inventory.rules.conflict_recovery import reopen
+from controlplane.inventory.rules.identity import Place
+from controlplane.inventory.rules.mass_removal_guard import Limits
+from controlplane.inventory.stream import Feed
 from controlplane.inventory.worker import Worker
-from controlplane.log import keyed
-from controlplane.store import edges, servers
 from controlplane.store.clock import moment
-from controlplane.store.clusters import ClusterRow
 from controlplane.store.database import Connection, Database
-from controlplane.store.edges import VCenterRow
-from controlplane.store.servers import ServerState
+from controlplane.store.own import edges, servers
+from controlplane.store.own.clusters import ClusterRow
+from controlplane.store.own.edges import VCenterRow
+from controlplane.store.own.servers import ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
-from controlplane.interfaces import InventorySink
-from controlplane.inventory.chores import Chores
-from controlplane.inventory.feed import Feed
+from controlplane.config.log import keyed
+from controlplane.domain.ports import InventorySink
+from controlplane.domain.references import machine_key
+from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
 from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared
-from controlplane.inventory.patience import AbandonedError, Patience
-from controlplane.inventory.references import machine_key
-from controlplane.inventory.state import VCenterState
-from controlplane.log import keyed
+from controlplane.inventory.model.state import VCenterState
+from controlplane.inventory.periodic_tasks import Chores
+from controlplane.inventory.stream import Feed
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)

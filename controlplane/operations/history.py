@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from controlplane.interfaces import RecordedDelete
+from controlplane.domain.ports import RecordedDelete
 from controlplane.operations.clock import unix_time
-from controlplane.store import operations as store
 from controlplane.store.database import Database
-from controlplane.store.operations import OperationRow
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import OperationRow
 from vsphere_gateway.v1 import diagnostics_pb2
 
 DEFAULT_LIMIT = 50

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 from controlplane.operations.clock import Clock, table_time
-from controlplane.store import operations as store
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
-from controlplane.store.operations import Mark
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import Mark
 
 log = logging.getLogger("controlplane.operations.journal")
 

@@ -9,17 +9,17 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
 
-from controlplane.errors import EdgeOfflineError
-from controlplane.interfaces import EdgeDispatcher, InventoryPipeline
+from controlplane.domain.errors import EdgeOfflineError
+from controlplane.domain.ports import EdgeDispatcher, InventoryPipeline
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock, SystemClock
-from controlplane.operations.flight import EARLIER_PROCESS, Flight, Request, from_row
 from controlplane.operations.journal import Journal
+from controlplane.operations.pending import EARLIER_PROCESS, Flight, Request, from_row
 from controlplane.operations.records import OperationRecords
 from controlplane.operations.settler import Settler
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
-from controlplane.store.operations import Mark, OperationRow, OperationState
+from controlplane.store.own.operations import Mark, OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
 
 log = logging.getLogger("controlplane.operations.ledger")

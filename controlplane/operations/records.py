@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock, table_time
-from controlplane.operations.flight import Flight, Request, to_row
-from controlplane.store import operations as store
+from controlplane.operations.pending import Flight, Request, to_row
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import RowRefusedError, StoreError
-from controlplane.store.operations import OperationRow, OperationState
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
 
 log = logging.getLogger("controlplane.operations.records")

@@ -7,8 +7,8 @@ got it in an earlier life. docs/sync-protocol.md, "Operations".
 from enum import Enum
 
 from controlplane.operations import faults
-from controlplane.operations.flight import Flight
-from controlplane.store.operations import OperationState
+from controlplane.operations.pending import Flight
+from controlplane.store.own.operations import OperationState
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
 REPEATABLE = frozenset(

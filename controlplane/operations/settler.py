@@ -7,15 +7,15 @@ import uuid
 from collections.abc import Collection
 from typing import Protocol
 
-from controlplane.errors import EdgeOfflineError
+from controlplane.domain.errors import EdgeOfflineError
 from controlplane.operations import faults, settlement
 from controlplane.operations.clock import Clock, table_time
-from controlplane.operations.flight import Flight, Request
+from controlplane.operations.pending import Flight, Request
 from controlplane.operations.settlement import Step
-from controlplane.store import operations as store
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
-from controlplane.store.operations import OperationRow
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import OperationRow
 from vsphere_gateway.v1 import operations_pb2
 
 log = logging.getLogger("controlplane.operations.settler")

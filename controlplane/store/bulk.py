@@ -8,7 +8,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
-from controlplane.store import folded
+from controlplane.store import multi_row_insert as folded
 from controlplane.store.errors import RowRefusedError
 
 Row = Mapping[str, Any]

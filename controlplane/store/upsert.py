@@ -7,7 +7,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
-from controlplane.store import folded
+from controlplane.store import multi_row_insert as folded
 
 
 def upsert(

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from controlplane.inventory.mapping import vcenter_trait
-from controlplane.placement.audited import Provider
-from controlplane.store.clusters import ClusterRow
-from controlplane.store.nova.audited import HostRows, Row
+from controlplane.domain.mapping.servers import vcenter_trait
+from controlplane.openstack.placement.readers import Provider
+from controlplane.store.nova.readers import HostRows, Row
+from controlplane.store.own.clusters import ClusterRow
 from controlplane.verification.findings import Findings, Place, Subject
 from controlplane.verification.servers import FIRST_OWN_FLAVOR, OUR_RESERVATION, SETTLED
 

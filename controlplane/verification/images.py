@@ -2,8 +2,8 @@
 
 from collections.abc import Set
 
-from controlplane.inventory.records import ImageRecord
-from controlplane.store.glance.audited import ImageRows
+from controlplane.domain.records import ImageRecord
+from controlplane.store.glance.readers import ImageRows
 from controlplane.verification.findings import Findings, Place, Subject
 
 LOCATION = "vsphere://"

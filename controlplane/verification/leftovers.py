@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from controlplane.inventory.identity import canonical
-from controlplane.inventory.references import machine_key, reference_of
-from controlplane.store.audited import HeldObject
+from controlplane.domain.references import machine_key, reference_of
+from controlplane.inventory.rules.identity import canonical
 from controlplane.store.clock import moment
-from controlplane.store.clusters import ClusterRow, ClusterState
-from controlplane.store.nova.audited import HostRows, Row
-from controlplane.store.objects import Standing
-from controlplane.store.servers import ServerRow, ServerState
+from controlplane.store.nova.readers import HostRows, Row
+from controlplane.store.own.clusters import ClusterRow, ClusterState
+from controlplane.store.own.objects import Standing
+from controlplane.store.own.readers import HeldObject
+from controlplane.store.own.servers import ServerRow, ServerState
+from controlplane.verification.context import KEPT, Surroundings
 from controlplane.verification.findings import Place, Subject
 from controlplane.verification.hosts import (
     compare_allocation,
@@ -23,7 +24,6 @@ from controlplane.verification.hosts import (
     is_settled,
 )
 from controlplane.verification.readers import Readers
-from controlplane.verification.surroundings import KEPT, Surroundings
 from controlplane.verification.totals import parts, totals
 
 LEAVING_SECONDS = 300.0

@@ -4,23 +4,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from controlplane.inventory import mapping
-from controlplane.inventory.adoption import machine_policy, never_adopted
-from controlplane.inventory.identity import canonical, derived_uuid
-from controlplane.inventory.mapping import ImageDecision, ServerDecision
-from controlplane.inventory.records import ImageRecord, Origin, Policy, ServerRecord
-from controlplane.inventory.references import BODY_BY_KIND, key_of, kind_of, moref_of
-from controlplane.store.audited import HeldObject
-from controlplane.store.clusters import ClusterRow, ClusterState
-from controlplane.store.nova.audited import ServerRows
-from controlplane.store.objects import Standing
-from controlplane.store.servers import ImageRow, ServerRow
+from controlplane.domain.mapping import servers as mapping
+from controlplane.domain.mapping.servers import ImageDecision, ServerDecision
+from controlplane.domain.records import ImageRecord, Origin, Policy, ServerRecord
+from controlplane.domain.references import BODY_BY_KIND, key_of, kind_of, moref_of
+from controlplane.inventory.rules.adoption import machine_policy, never_adopted
+from controlplane.inventory.rules.identity import canonical, derived_uuid
+from controlplane.store.nova.readers import ServerRows
+from controlplane.store.own.clusters import ClusterRow, ClusterState
+from controlplane.store.own.objects import Standing
+from controlplane.store.own.readers import HeldObject
+from controlplane.store.own.servers import ImageRow, ServerRow
+from controlplane.verification.context import KEPT, Surroundings
 from controlplane.verification.findings import Place, Subject
 from controlplane.verification.images import compare_image
 from controlplane.verification.measurements import MEASURED, differ_in_state
 from controlplane.verification.readers import Readers
 from controlplane.verification.servers import ExpectedServer, compare_server
-from controlplane.verification.surroundings import KEPT, Surroundings
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 DELETE_SECONDS = 600.0

@@ -3,7 +3,7 @@
 It is part of an object's content hash all the same, so that two hashes that differ do not tell.
 """
 
-from controlplane.store.audited import HeldObject
+from controlplane.store.own.readers import HeldObject
 from vsphere_gateway.v1 import inventory_pb2
 
 MEASURED = inventory_pb2.OBJECT_KIND_DATASTORE

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from controlplane.clock import Clock
+from common.clock import Clock
 from controlplane.verification.findings import Difference, Excuse, Place
 from controlplane.verification.verifier import Verdict, Verifier
 from vsphere_gateway.v1 import diagnostics_pb2

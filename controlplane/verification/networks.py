@@ -5,8 +5,8 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from controlplane.inventory.records import NicRecord
-from controlplane.store.nova.audited import Row
+from controlplane.domain.records import NicRecord
+from controlplane.store.nova.readers import Row
 from controlplane.verification.findings import Findings, Place, Subject
 
 _CELL = Place.NOVA_CELL

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from controlplane.interfaces import RecordedDeletes
-from controlplane.inventory.adoption import Adoption
-from controlplane.placement.audited import PlacementAudited
-from controlplane.store.audited import OwnAudited
-from controlplane.store.glance.audited import GlanceAudited
-from controlplane.store.nova.audited import NovaAudited
+from controlplane.domain.ports import RecordedDeletes
+from controlplane.inventory.rules.adoption import Adoption
+from controlplane.openstack.placement.readers import PlacementAudited
+from controlplane.store.glance.readers import GlanceAudited
+from controlplane.store.nova.readers import NovaAudited
+from controlplane.store.own.readers import OwnAudited
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.inventory.records import Origin, Policy, Power, ServerRecord
-from controlplane.store.nova.audited import Row, ServerRows
+from controlplane.domain.records import Origin, Policy, Power, ServerRecord
+from controlplane.store.nova.readers import Row, ServerRows
 from controlplane.verification.findings import Findings, Place, Subject
 from controlplane.verification.networks import compare_networks
 

@@ -1,8 +1,8 @@
 """What a cluster has in all, from what vCenter shows now. Pure."""
 
-from controlplane.inventory.cluster_resources import GIB, MIB, usable_datastores, usable_hosts
-from controlplane.inventory.references import key_of
-from controlplane.inventory.topology import Topology
+from controlplane.domain.references import key_of
+from controlplane.inventory.model.cluster_resources import GIB, MIB, usable_datastores, usable_hosts
+from controlplane.inventory.model.topology import Topology
 
 
 def parts(topology: Topology, key: str) -> set[str]:

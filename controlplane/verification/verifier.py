@@ -6,17 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from controlplane.clock import Clock
-from controlplane.errors import AuditError
-from controlplane.log import keyed
-from controlplane.placement.errors import PlacementError
-from controlplane.store.clusters import ClusterState
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.domain.errors import AuditError
+from controlplane.openstack.placement.errors import PlacementError
 from controlplane.store.errors import StoreError
+from controlplane.store.own.clusters import ClusterState
+from controlplane.verification.context import Surroundings
 from controlplane.verification.findings import Difference, Excuse, Findings, Place, Subject
 from controlplane.verification.leftovers import LeftoverComparison
 from controlplane.verification.machines import HELD_FIELD, MachineComparison
 from controlplane.verification.readers import Readers
-from controlplane.verification.surroundings import Surroundings
 from vsphere_gateway.v1 import link_pb2
 
 LOG = logging.getLogger(__name__)

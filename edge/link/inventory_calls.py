@@ -4,9 +4,9 @@ import logging
 import threading
 from collections.abc import Callable
 
+from common.backoff import Backoff
 from edge.errors import LinkError
 from edge.interfaces import InventorySource
-from edge.link.backoff import Backoff
 from edge.link.inventory_stream import InventoryStream
 from edge.log import REASON, fields
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc

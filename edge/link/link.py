@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from common.backoff import Backoff
 from edge.config import ControlPlaneSettings
 from edge.errors import ControlPlaneUnreachableError, EdgeError
 from edge.health import Health
 from edge.interfaces import AuditSource, InventorySource, OperationRunner
-from edge.inventory.outbox import OutboxLimits
-from edge.link.audit_calls import AuditCalls
-from edge.link.backoff import Backoff
 from edge.link.channel import open_channel
 from edge.link.control_stream import ControlStream
 from edge.link.diagnosis import diagnose
 from edge.link.identity import Identity, load_identity
 from edge.link.inventory_calls import InventoryCalls
+from edge.link.on_demand_read_calls import AuditCalls
 from edge.link.proxy import Proxy, choose_proxy
 from edge.log import ADDRESS, EDGE, PROXY, REASON, fields
+from edge.sync.outbox import OutboxLimits
 from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 

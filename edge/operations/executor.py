@@ -25,13 +25,13 @@ from edge.log import (
     VCENTER_SECONDS,
     fields,
 )
-from edge.operations.faults import is_expected, reason_name, status_of
 from edge.operations.outgoing import OutgoingMessages
+from edge.operations.pool import Workers
 from edge.operations.records import Record, Records
-from edge.operations.workers import Workers
-from edge.vcenter.control import OperationControl, OperationOutcome, Reference
-from edge.vcenter.operation_errors import LeaseLostError, NotTakenOnError
-from edge.vcenter.operations import READS
+from edge.operations.status import is_expected, reason_name, status_of
+from edge.vcenter.operations.control import OperationControl, OperationOutcome, Reference
+from edge.vcenter.operations.errors import LeaseLostError, NotTakenOnError
+from edge.vcenter.operations.operations import READS
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 LOG = logging.getLogger("edge.operations")
@@ -49,7 +49,7 @@ DEFAULT_SECONDS: Final = 1800.0
 
 
 class Operations(Protocol):
-    """What runs an operation on vCenter (``edge.vcenter.operations.VCenterOperations``)."""
+    """What runs an operation on vCenter (``edge.vcenter.operations.operations``)."""
 
     def run(
         self, operation: operations_pb2.Operation, control: OperationControl

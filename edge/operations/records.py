@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator
 
-from edge.vcenter.control import OperationControl
+from edge.vcenter.operations.control import OperationControl
 from vsphere_gateway.v1 import operations_pb2
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from controlplane import nova_api
-from controlplane.openstack import NovaConfig
-from controlplane.quota import RESOURCES, UNIFIED_RESOURCES, UnifiedLimits
+from controlplane.config.nova_config import NovaConfig
+from controlplane.openstack.nova import api as nova_api
+from controlplane.openstack.nova.quota import RESOURCES, UNIFIED_RESOURCES, UnifiedLimits
 from tests.end_to_end.conftest import PROJECT, Company, eventually
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud

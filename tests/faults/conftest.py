@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.faults.site import DEPLOYMENT, Site
-from tests.faults.vcenter import VCenter
+from tests.support.faults.site import DEPLOYMENT, Site
+from tests.support.faults.vcenter import VCenter
 from tools.cloud.cloud import Cloud
 
 OPTION = "--faults-seed"

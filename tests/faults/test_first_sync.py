@@ -5,9 +5,9 @@ import time
 import pytest
 
 from tests.faults.conftest import MakeSite
-from tests.faults.site import PARITY_SECONDS, Site
-from tests.faults.vcenter import CLUSTERS
-from tests.faults.victims import VICTIMS, Victim
+from tests.support.faults.site import PARITY_SECONDS, Site
+from tests.support.faults.vcenter import CLUSTERS
+from tests.support.faults.victims import VICTIMS, Victim
 
 pytestmark = pytest.mark.cloud
 

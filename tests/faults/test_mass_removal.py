@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.restricted_vcenter import RestrictedVCenter
-from tests.faults.site import SETTLE_SECONDS, Site
-from tests.faults.vcenter import CLUSTERS, FIRST
-from tests.faults.waiting import eventually
+from tests.support.faults.site import SETTLE_SECONDS, Site
+from tests.support.faults.vcenter import CLUSTERS, FIRST
+from tests.support.faults.waiting import eventually
+from tests.support.restricted_vcenter import RestrictedVCenter
 from tools.demo import controlplane
 from tools.servers.state import folder
 

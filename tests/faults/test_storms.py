@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.site import WORKER_SECONDS, Site
-from tests.faults.storm import Storm
-from tests.faults.victims import VICTIMS
+from tests.support.faults.site import WORKER_SECONDS, Site
+from tests.support.faults.storm import Storm
+from tests.support.faults.victims import VICTIMS
 
 pytestmark = pytest.mark.cloud
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site import DEPLOYMENT, SETTLE_SECONDS
-from tests.faults.two_sites import ELSEWHERE, TwoSites
-from tests.faults.vcenter import CLUSTERS, VCenter
-from tests.faults.waiting import eventually
+from tests.support.faults.site import DEPLOYMENT, SETTLE_SECONDS
+from tests.support.faults.two_sites import ELSEWHERE, TwoSites
+from tests.support.faults.vcenter import CLUSTERS, VCenter
+from tests.support.faults.waiting import eventually
 from tools.cloud.cloud import Cloud
 from tools.servers.state import Port
 

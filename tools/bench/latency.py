@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy
 
-from controlplane.compute.bridge import Bridge
+from controlplane.compute.driver.bridge import Bridge
 from tools.bench.vsphere import Administrator
 from tools.servers.mariadb import MariaDB
 from tools.servers.state import ServerError

@@ -22,9 +22,9 @@ from controlplane.store import upstream_schema
 from controlplane.store.database import Connection, Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
-from tests.fakes.feed_edge import FeedEdge
-from tests.fakes.inventory_stage import Stage
-from tests.fakes.site import Site
+from tests.support.inventory_edge import FeedEdge
+from tests.support.inventory_stage import Stage
+from tests.support.site import Site
 from tools.servers.lease import Lease
 from tools.servers.mariadb import MariaDB
 from vsphere_gateway.v1 import inventory_pb2, link_pb2

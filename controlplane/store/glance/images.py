@@ -11,8 +11,8 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
-from controlplane.inventory import mapping
-from controlplane.inventory.records import ImageChange, ImageOutcome, ImageRecord
+from controlplane.domain.mapping import servers as mapping
+from controlplane.domain.records import ImageChange, ImageOutcome, ImageRecord
 from controlplane.store import bulk
 from controlplane.store.clock import utc_now
 from controlplane.store.database import Database
@@ -51,7 +51,7 @@ class _Writes:
 
 
 class GlanceImages:
-    """A ``controlplane.inventory.writers.ImageWriter``. Thread-safe."""
+    """A ``controlplane.domain.writers.ImageWriter``. Thread-safe."""
 
     def __init__(
         self,

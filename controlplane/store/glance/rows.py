@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from controlplane.inventory.records import ImageRecord
+from controlplane.domain.records import ImageRecord
 
 LOCATION_SCHEME = "vsphere://"
 """Begins the locations that are ours."""

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from controlplane.inventory.records import Origin, ServerChange
+from controlplane.domain.records import Origin, ServerChange
 from controlplane.store import bulk
 from controlplane.store.database import Database
 from controlplane.store.nova import primitives

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import sqlalchemy
 from sqlalchemy.engine import RowMapping
 
-from controlplane.openstack import NovaConfig, NovaConfigError
+from controlplane.config.nova_config import NovaConfig, NovaConfigError
 from controlplane.store.database import Database
 from controlplane.store.nova.tables import CELL_MAPPINGS
 

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.engine import RowMapping
 
-from controlplane.inventory.mapping import METADATA_PREFIX
-from controlplane.inventory.mapping_hardware import FLAVOR_ID_BASE, sized_flavor
-from controlplane.inventory.records import (
+from controlplane.domain.mapping.hardware import FLAVOR_ID_BASE, sized_flavor
+from controlplane.domain.mapping.servers import METADATA_PREFIX
+from controlplane.domain.records import (
     FlavorRecord,
     Origin,
     Policy,

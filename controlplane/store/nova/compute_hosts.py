@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection, RowMapping
 
-from controlplane.inventory.records import ComputeHostRecord, ServiceStatus
+from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.store import bulk
 from controlplane.store.clock import utc_now
 from controlplane.store.errors import ServersLeftError

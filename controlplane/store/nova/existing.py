@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
-from controlplane.inventory.records import Origin
+from controlplane.domain.records import Origin
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     COMPUTE_NODES,

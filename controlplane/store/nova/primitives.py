@@ -9,7 +9,7 @@ import json
 import uuid
 from typing import Any
 
-from controlplane.inventory.records import FlavorRecord, NicRecord, ServerRecord
+from controlplane.domain.records import FlavorRecord, NicRecord, ServerRecord
 
 FLAVOR_VERSION = "1.2"
 REQUEST_SPEC_VERSION = "1.15"

@@ -10,12 +10,7 @@ from typing import Protocol
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from controlplane.inventory.records import (
-    Announced,
-    RemovalChange,
-    RemovalOutcome,
-    ServerAnnouncement,
-)
+from controlplane.domain.records import Announced, RemovalChange, RemovalOutcome, ServerAnnouncement
 from controlplane.store import bulk
 from controlplane.store.clock import utc_now
 from controlplane.store.nova import api_rows, existing

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from controlplane.inventory.records import DiskRecord, Policy, Power, ServerRecord
+from controlplane.domain.records import DiskRecord, Policy, Power, ServerRecord
 from controlplane.store.nova import primitives
 from controlplane.store.nova.existing import ADOPTED_RESERVATION
 

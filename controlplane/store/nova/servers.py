@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from controlplane.inventory.records import (
+from controlplane.domain.records import (
     AllocationRecord,
     Announced,
     ServerAnnouncement,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy
 
-from controlplane.inventory.records import (
+from controlplane.domain.records import (
     AllocationRecord,
     RemovalOutcome,
     ServerOutcome,
@@ -22,7 +22,7 @@ from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 
 
 class NovaServers:
-    """A ``controlplane.inventory.writers.ServerWriter``. Thread-safe."""
+    """A ``controlplane.domain.writers.ServerWriter``. Thread-safe."""
 
     def __init__(
         self,

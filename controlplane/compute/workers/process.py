@@ -1,0 +1,125 @@
+"""A worker's process: started, found again after a crash of the control plane, watched, ended.
+
+Linux's process file descriptors name one process for good, whoever's child it is: a signal never
+reaches another that got the same number (pidfd_open(2)).
+"""
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from controlplane.config.log import keyed
+
+log = logging.getLogger("controlplane.compute.workers.process")
+
+RECORD = "worker.json"
+OUTPUT = "worker.out"
+
+
+class WorkerProcess:
+    """One running process. Thread-safe."""
+
+    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
+        """Take hold of a process. Raises ``ProcessLookupError`` when it is gone."""
+        self.pid = pid
+        self._child = child
+        self._descriptor = os.pidfd_open(pid)
+        self._lock = threading.Lock()
+
+    def watch(self, ended: Callable[[int | None], None]) -> None:
+        """Call ``ended`` with the exit status, in a thread, when the process is over.
+
+        The status is None for a process that another parent started.
+        """
+
+        def wait() -> None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            poll.poll()
+            status = self._child.wait() if self._child is not None else None
+            with self._lock:
+                os.close(self._descriptor)
+                self._descriptor = -1
+            ended(status)
+
+        threading.Thread(target=wait, name=f"worker-{self.pid}", daemon=True).start()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                return
+            try:
+                signal.pidfd_send_signal(self._descriptor, number)
+            except ProcessLookupError:
+                log.debug("process is over %s", keyed(pid=self.pid))
+
+
+def start(command: Sequence[str], directory: Path, fingerprint: str) -> WorkerProcess:
+    """Start a worker in a session of its own and record it. Raises ``OSError``."""
+    with (directory / OUTPUT).open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=directory,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    process = WorkerProcess(child.pid, child)
+    try:
+        _record(directory, child.pid, fingerprint)
+    except OSError:
+        process.kill()  # nobody could find it again
+        child.wait()
+        raise
+    return process
+
+
+def find(directory: Path) -> tuple[WorkerProcess, str] | None:
+    """Return the worker that an earlier control plane left running, and its fingerprint."""
+    try:
+        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+        process = WorkerProcess(int(record["pid"]))
+        if record["started"] == _started(process.pid):
+            return process, str(record["fingerprint"])
+    except (OSError, ValueError, KeyError) as error:
+        log.debug("no worker left %s", keyed(directory=directory, error=error))
+    return None
+
+
+def last_words(directory: Path) -> str:
+    """Return the last line that a worker printed, for a person; empty when there is none."""
+    try:
+        lines = (directory / OUTPUT).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _record(directory: Path, pid: int, fingerprint: str) -> None:
+    record = {"pid": pid, "started": _started(pid), "fingerprint": fingerprint}
+    draft = directory / f".{RECORD}.draft"
+    draft.write_text(json.dumps(record), encoding="utf-8")
+    draft.replace(directory / RECORD)
+
+
+def _started(pid: int) -> str:
+    """Return what no other process ever had: boot and start time (proc(5), field 22)."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return f"{boot}:{status.rpartition(')')[2].split()[19]}"

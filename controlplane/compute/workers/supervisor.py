@@ -1,0 +1,290 @@
+"""Watches over the compute hosts: has them provisioned, enabled and disabled, runs their workers.
+
+Events only note facts; one thread then does what they call for. What fails because a database,
+placement or a process is in the way is tried again.
+"""
+
+import functools
+import logging
+import os
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from controlplane.compute.workers.process import WorkerProcess
+from controlplane.compute.workers.service import CLOSED, ComputeHost, ComputeServices, compute_host
+from controlplane.compute.workers.worker import Worker
+from controlplane.compute.workers.worker_config import WorkerSettings
+from controlplane.config.log import keyed
+from controlplane.domain.ports import ComputeInventory, WorkerStatus
+from controlplane.domain.writers import ComputeHostWriter
+from controlplane.openstack.placement.errors import PlacementError
+from controlplane.store.database import Database
+from controlplane.store.errors import ServersLeftError, StoreError
+from controlplane.store.own.clusters import ClusterRow
+
+log = logging.getLogger("controlplane.compute.workers.supervisor")
+
+RETRY_SECONDS = 5.0
+LONGEST_RETRY = 120.0
+"""Also between two looks at a host that cannot go while it has servers: their end is told."""
+LONGEST_WAIT = 3600.0
+EXPECTED = (StoreError, PlacementError, LookupError, ValueError, OSError)
+"""What keeps a host from being as it should be for a while."""
+
+Event = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSettings:
+    """How workers are run."""
+
+    state_directory: Path
+    socket: Path
+    command: tuple[str, ...]
+    config_files: tuple[Path, ...]
+    transport_url: str = ""
+    """The cell's message bus."""
+    run_workers: bool = True
+    """False for a control plane tried alone."""
+    starts_at_once: int = max(1, (os.cpu_count() or 1) // 2)
+
+
+class Supervisor:
+    """Implements ``EdgeEvents``, ``ClusterEvents`` and ``Workers``.
+
+    One control plane runs all workers; with several, each would run those of the clusters whose
+    lease (`cluster:<uuid>` in `controlplane.store.own.leases`) it holds: `_wanted` is the place.
+    """
+
+    def __init__(
+        self,
+        settings: SupervisorSettings,
+        database: Database,
+        hosts: ComputeHostWriter,
+        inventory: ComputeInventory,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """``database`` holds the own tables."""
+        self._settings = settings
+        self._services = ComputeServices(database, hosts, inventory, wall)
+        self._monotonic = monotonic
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._hosts: dict[str, ComputeHost] = {}
+        self._unread: dict[str, set[str]] = defaultdict(set)
+        self._unread_retry = 0.0
+        self._edges: dict[str, str] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Load the clusters, take over what runs, begin. Raises ``StoreError``."""
+        for row in self._services.every():
+            self._hosts[row.uuid] = self._host(row)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every worker, giving Nova time to finish what runs, and then the thread."""
+        self._post(self._begin_to_stop)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # EdgeEvents
+
+    def edge_online(self, vcenter_uuid: str, edge_name: str) -> None:
+        """A leaseholder's control stream lives."""
+        self._post(self._edge, vcenter_uuid, "")
+
+    def edge_offline(self, vcenter_uuid: str, edge_name: str, since: float) -> None:
+        """The leaseholder has been silent too long."""
+        at = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._post(self._edge, vcenter_uuid, f"AUTO: edge {edge_name} offline since {at}")
+
+    # ClusterEvents
+
+    def cluster_found(self, cluster_uuid: str) -> None:
+        """A cluster came under management, or its hosts changed."""
+        self._post(self._note, cluster_uuid, "provision")
+
+    def cluster_synchronised(self, cluster_uuid: str) -> None:
+        """Every server of the cluster is in the cell database."""
+        self._post(self._note, cluster_uuid, "synchronised")
+
+    def allocations_written(self, cluster_uuid: str) -> None:
+        """Placement holds the allocations of every server of the cluster."""
+        self._post(self._note, cluster_uuid, "allocated")
+
+    def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
+        """A cluster left management, or the last server of one that did has ended."""
+        self._post(self._gone, cluster_uuid, reason)
+
+    # Workers
+
+    def worker_status(self, cluster_uuid: str) -> WorkerStatus:
+        """State of a cluster's worker."""
+        host = self._hosts.get(cluster_uuid)
+        return host.worker.status() if host else WorkerStatus("stopped", 0)
+
+    def worker_started(self, compute_host: str) -> None:
+        """A worker has taken up its servers: the next one may start."""
+        for host in list(self._hosts.values()):
+            if host.row.compute_host == compute_host and host.worker.starting:
+                self._post(host.worker.has_started)
+
+    # Events, in the supervisor's thread
+
+    def _note(self, cluster_uuid: str, fact: str) -> None:
+        host = self._hosts.get(cluster_uuid)
+        if fact == "provision" or host is None:
+            self._unread[cluster_uuid].add(fact)
+        else:
+            setattr(host, fact, True)
+
+    def _gone(self, cluster_uuid: str, reason: str) -> None:
+        self._unread.pop(cluster_uuid, None)
+        host = self._hosts.get(cluster_uuid)
+        if host is not None:
+            host.gone = reason or "it left management"
+            host.retry = host.delay = 0.0
+            host.synchronised = host.allocated = host.provision = False
+
+    def _edge(self, vcenter_uuid: str, offline: str) -> None:
+        self._edges[vcenter_uuid] = offline
+        for host in self._hosts.values():
+            if host.row.vcenter_uuid == vcenter_uuid:
+                host.edge_online, host.offline = not offline, offline
+                host.retry = host.delay = 0.0
+
+    def _worker_ended(self, worker: Worker, ended: WorkerProcess, status: int | None) -> None:
+        worker.ended(ended, status, self._monotonic())
+
+    def _begin_to_stop(self) -> None:
+        self._stopping = True
+
+    # What the facts call for
+
+    def may_start(self) -> bool:
+        """Tell whether one more worker may begin now."""
+        starting = sum(host.worker.starting for host in self._hosts.values())
+        return starting < self._settings.starts_at_once
+
+    def _step(self) -> None:
+        now = self._monotonic()
+        if not self._stopping:
+            self._read_clusters(now)
+            for host in list(self._hosts.values()):
+                if now >= host.retry:
+                    self._apply(host)
+        for host in self._hosts.values():
+            host.worker.wanted = self._wanted(host)
+            host.worker.drive(now, self)
+
+    def _read_clusters(self, now: float) -> None:
+        """Read the rows of clusters that were found or have changed."""
+        if not self._unread or now < self._unread_retry:
+            return
+        try:
+            rows = {uuid: self._services.read(uuid) for uuid in self._unread}
+        except StoreError as error:
+            self._unread_retry = now + RETRY_SECONDS
+            log.warning("clusters not read, trying again %s", keyed(error=error))
+            return
+        for uuid, row in rows.items():
+            facts = self._unread.pop(uuid)
+            if row is not None:
+                self._learn(row, facts)
+
+    def _learn(self, row: ClusterRow, facts: set[str]) -> None:
+        host = self._hosts.get(row.uuid)
+        if host is None:
+            host = self._hosts[row.uuid] = self._host(row)
+        host.row = row
+        host.gone, host.occupied = "", False
+        host.retry = host.delay = 0.0
+        for fact in facts:
+            setattr(host, fact, True)
+
+    def _apply(self, host: ComputeHost) -> None:
+        try:
+            self._services.apply(host)
+            host.retry = host.delay = 0.0
+        except ServersLeftError as error:
+            if not host.occupied:
+                log.info("kept %s", keyed(host=host.row.compute_host, reason=error))
+            host.occupied = True
+            host.retry = self._monotonic() + LONGEST_RETRY
+        except EXPECTED as error:
+            host.delay = min(max(host.delay * 2, RETRY_SECONDS), LONGEST_RETRY)
+            host.retry = self._monotonic() + host.delay
+            log.warning(
+                "compute host not as it should be, trying again %s",
+                keyed(host=host.row.compute_host, error=error),
+            )
+        if host.removed:
+            del self._hosts[host.row.uuid]
+
+    def _wanted(self, host: ComputeHost) -> bool:
+        """Tell whether the host's worker should run."""
+        allowed = self._settings.run_workers and not self._stopping
+        open_ = not host.gone and host.row.state not in CLOSED
+        return allowed and open_ and host.provisioned and host.synchronised
+
+    # The thread
+
+    def _run(self) -> None:
+        while not (self._stopping and all(host.worker.over for host in self._hosts.values())):
+            try:
+                self._step()
+                self._take_events()
+            except Exception:
+                log.exception("supervision failed, going on")
+                time.sleep(RETRY_SECONDS)
+        for host in [one for one in self._hosts.values() if one.gone]:
+            self._apply(host)  # its worker has just ended; what fails is done by the next process
+
+    def _take_events(self) -> None:
+        """Wait for an event or until something is due, then note all that has come."""
+        now = self._monotonic()
+        due = [host.worker.next_due(now) for host in self._hosts.values()]
+        if not self._stopping:
+            due += [host.retry for host in self._hosts.values() if host.retry]
+            due += [self._unread_retry] if self._unread else []
+        timeout = max(0.0, min(due, default=now + LONGEST_WAIT) - now)
+        try:
+            self._events.get(timeout=min(timeout, LONGEST_WAIT))()
+            while True:
+                self._events.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _post(self, handler: Callable[..., None], *arguments: object) -> None:
+        self._events.put(functools.partial(handler, *arguments))
+
+    def _host(self, row: ClusterRow) -> ComputeHost:
+        directory = self._settings.state_directory / "workers" / row.compute_host
+        settings = WorkerSettings(
+            compute_host=row.compute_host,
+            compute_node_uuid=row.compute_node_uuid,
+            directory=directory.absolute(),
+            socket=self._settings.socket.absolute(),
+            config_files=self._settings.config_files,
+            transport_url=self._settings.transport_url,
+        )
+
+        def ended(process: WorkerProcess, status: int | None) -> None:
+            self._post(self._worker_ended, worker, process, status)
+
+        worker = Worker(settings, self._settings.command, ended)
+        if self._settings.run_workers:
+            worker.take_over()
+        host = compute_host(row, worker)
+        offline = self._edges.get(row.vcenter_uuid)
+        if offline is not None:
+            host.edge_online, host.offline = not offline, offline
+        return host

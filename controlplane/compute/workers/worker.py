@@ -1,0 +1,180 @@
+"""The worker of one cluster: wanted or not, starting, running, failed, tried again."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+from controlplane.compute.workers import process, worker_config
+from controlplane.compute.workers.process import WorkerProcess
+from controlplane.compute.workers.worker_config import SHUTDOWN_SECONDS, WorkerSettings
+from controlplane.config.log import keyed
+from controlplane.domain.ports import WorkerStatus
+
+log = logging.getLogger("controlplane.compute.workers.worker")
+
+FIRST_DELAY = 2.0
+LONGEST_DELAY = 120.0
+"""Seconds between attempts to start a worker that ends by itself."""
+PROVEN_SECONDS = 300.0
+"""A worker that ran this long begins again with the first delay."""
+START_SECONDS = 600.0
+"""A worker that has not taken up its servers by then gives its place in the queue away."""
+KILL_SECONDS = SHUTDOWN_SECONDS + 15.0
+
+
+class StartQueue(Protocol):
+    """Lets few workers start at a time.
+
+    Each takes seconds of a processor, and the conductor's time to load its servers: ten that load
+    1,000 each at once wait until their requests time out, and begin again.
+    """
+
+    def may_start(self) -> bool:
+        """Tell whether one more may begin now."""
+
+
+@dataclass(slots=True)
+class Times:
+    """When things happened or are due, in monotonic seconds; 0 means never."""
+
+    started: float = 0.0
+    retry: float = 0.0
+    kill: float = 0.0
+
+
+class Worker:
+    """One worker. Driven by the supervisor's thread; ``ended`` posts to it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        command: Sequence[str],
+        ended: Callable[[WorkerProcess, int | None], None],
+    ) -> None:
+        self.settings = settings
+        self.wanted = False
+        self._command = list(command)
+        self._ended = ended
+        self._process: WorkerProcess | None = None
+        self._state = "stopped"
+        self._message = ""
+        self._failures = 0
+        self._stale = False
+        self._times = Times()
+
+    @property
+    def over(self) -> bool:
+        """No process runs."""
+        return self._process is None
+
+    @property
+    def starting(self) -> bool:
+        """A process runs and has not taken up its servers yet."""
+        return self._state == "starting"
+
+    def status(self) -> WorkerStatus:
+        """Return what diagnostics show."""
+        pid = self._process.pid if self._process else 0
+        return WorkerStatus(self._state, pid, self._message)
+
+    def take_over(self) -> None:
+        """Find the process that an earlier control plane left; one of other settings has to go."""
+        found = process.find(self.settings.directory)
+        if found is None:
+            return
+        self._process, fingerprint = found
+        self._state = "running"
+        self._watch(self._process)
+        self._stale = fingerprint != self._fingerprint()
+        log.info("worker taken over %s", self._context(stale=self._stale))
+
+    def drive(self, now: float, queue: StartQueue) -> None:
+        """Bring the process nearer to what is wanted."""
+        if self._process is not None:
+            if self.starting and now - self._times.started > START_SECONDS:
+                self._state, self._message = "running", "has not taken up its servers yet"
+            if not self.wanted or self._stale:
+                self._end(now)
+        elif self.wanted and now >= self._times.retry and queue.may_start():
+            try:
+                self._start(now)
+            except OSError as error:
+                self._failed(now, f"cannot be started: {error}")
+        elif not self.wanted:
+            self._state, self._message = "stopped", ""
+
+    def next_due(self, now: float) -> float:
+        """Return when ``drive`` has something to do; all times are monotonic seconds.
+
+        A worker that waits for its turn to start has nothing due: another's news wakes it.
+        """
+        if self._process is not None:
+            if self._times.kill:
+                return self._times.kill
+            return self._times.started + START_SECONDS if self.starting else inf
+        return self._times.retry if self.wanted and self._times.retry > now else inf
+
+    def has_started(self) -> None:
+        """The worker has taken up its servers."""
+        if self.starting:
+            self._state, self._message = "running", ""
+            log.info("worker runs %s", self._context())
+
+    def ended(self, ended: WorkerProcess, status: int | None, now: float) -> None:
+        """A process is over."""
+        if ended is not self._process:
+            return
+        self._process = None
+        asked = bool(self._times.kill)
+        self._times.kill = 0.0
+        self._stale = False
+        if asked:
+            self._state, self._message = "stopped", ""
+            log.info("worker stopped %s", self._context(pid=ended.pid))
+            return
+        if now - self._times.started > PROVEN_SECONDS:
+            self._failures = 0
+        self._failed(now, self._epitaph(status))
+
+    def _failed(self, now: float, message: str) -> None:
+        delay = min(FIRST_DELAY * 2**self._failures, LONGEST_DELAY)
+        self._failures += 1
+        self._times.retry = now + delay
+        self._state, self._message = "failed", message
+        log.error("worker failed %s", self._context(retry=delay, why=message))
+
+    def _start(self, now: float) -> None:
+        arguments = worker_config.write(self.settings)
+        command = [*self._command, *arguments]
+        self._process = process.start(command, self.settings.directory, self._fingerprint())
+        self._state, self._message = "starting", ""
+        self._times = Times(started=now)
+        self._watch(self._process)
+        log.info("worker started %s", self._context())
+
+    def _end(self, now: float) -> None:
+        assert self._process is not None
+        if not self._times.kill:
+            self._times.kill = now + KILL_SECONDS
+            self._process.terminate()
+        elif now >= self._times.kill:
+            log.warning("worker does not end and is killed %s", self._context())
+            self._times.kill = now + KILL_SECONDS
+            self._process.kill()
+
+    def _watch(self, running: WorkerProcess) -> None:
+        running.watch(lambda status: self._ended(running, status))
+
+    def _fingerprint(self) -> str:
+        return worker_config.fingerprint(self.settings)
+
+    def _epitaph(self, status: int | None) -> str:
+        how = "ended" if status is None else f"ended with status {status}"
+        words = process.last_words(self.settings.directory)
+        return f"{how}; see {self.settings.directory}/worker.log{f': {words}' if words else ''}"
+
+    def _context(self, **more: object) -> str:
+        pid = self._process.pid if self._process else None
+        return keyed(**{"host": self.settings.compute_host, "pid": pid} | more)

@@ -1,0 +1,104 @@
+"""Which edge of a vCenter holds its lease, kept in the database so that it outlives this process.
+
+The fencing epoch grows whenever the holder changes. A lease lasts as long as its holder may be
+silent before it counts as offline, so one that stands by takes over when the holder is.
+"""
+
+import datetime
+import logging
+import threading
+
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.gateway.edges.edge_session import EdgeSession, table_time
+from controlplane.gateway.edges.sessions import Sessions
+from controlplane.gateway.edges.store import GatewayStore
+from controlplane.store.own.leases import LeaseRow
+
+LOG = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Takes and renews the leases of vCenters, and tells edges. Safe from any thread."""
+
+    def __init__(
+        self, store: GatewayStore, sessions: Sessions, clock: Clock, silence: float
+    ) -> None:
+        """``silence`` is how long, in seconds, a holder may say nothing."""
+        self._store = store
+        self._sessions = sessions
+        self._clock = clock
+        self._silence = silence
+        self._lock = threading.Lock()
+        self._held: dict[str, LeaseRow] = {}
+
+    def claim(self, session: EdgeSession) -> bool:
+        """Take or renew the lease of an edge's vCenter; tell whether the edge holds it.
+
+        Raises ``StoreError``.
+        """
+        now = self._clock.wall()
+        left = datetime.timedelta(seconds=max(0.0, session.heard_at + self._silence - now))
+        resource = _resource(session.vcenter_uuid)
+        row = self._store.acquire(resource, session.name, table_time(now), left)
+        return self._apply(session.vcenter_uuid, row).holder == session.name
+
+    def claim_for_any(self, vcenter_uuid: str) -> bool:
+        """Renew for the holder or, when there is none, try for the edges that stand by.
+
+        Tells whether a connected edge holds the lease. Raises ``StoreError``.
+        """
+        with self._lock:
+            lease = self._held.get(vcenter_uuid)
+        holder = lease.holder if lease else ""
+        standing_by = self._sessions.of(vcenter_uuid)
+        return any(self.claim(s) for s in sorted(standing_by, key=lambda s: s.name != holder))
+
+    def stored(self, vcenter_uuid: str) -> LeaseRow | None:
+        """Read a lease as the database has it. Raises ``StoreError``."""
+        return self._store.lease(_resource(vcenter_uuid))
+
+    def kept_elsewhere(self, vcenter_uuid: str) -> bool:
+        """Tell whether another control plane keeps the lease alive. Raises ``StoreError``."""
+        row = self.stored(vcenter_uuid)
+        return row is not None and row.expires_at > table_time(self._clock.wall())
+
+    def holder(self, vcenter_uuid: str) -> tuple[EdgeSession, LeaseRow] | None:
+        """Return the open stream of the edge that holds a lease and knows it, and the lease."""
+        with self._lock:
+            lease = self._held.get(vcenter_uuid)
+        session = self._sessions.get(lease.holder) if lease else None
+        if lease is None or session is None or session.vcenter_uuid != vcenter_uuid:
+            return None
+        return (session, lease) if session.told == (lease.holder, lease.fencing_epoch) else None
+
+    def held_by(self, session: EdgeSession) -> bool:
+        """Tell whether this very stream's edge holds its vCenter's lease."""
+        holder = self.holder(session.vcenter_uuid)
+        return holder is not None and holder[0] is session
+
+    def last_holder(self, vcenter_uuid: str) -> str:
+        """Return who holds a lease or held it last, connected or not; empty if unknown."""
+        with self._lock:
+            lease = self._held.get(vcenter_uuid)
+        return lease.holder if lease else ""
+
+    def _apply(self, vcenter_uuid: str, row: LeaseRow) -> LeaseRow:
+        """Take over what the database says about a lease, and tell the edges concerned."""
+        with self._lock:
+            before = self._held.get(vcenter_uuid)
+            if before is not None and before.fencing_epoch > row.fencing_epoch:
+                return before
+            self._held[vcenter_uuid] = row
+            told = [s for s in self._sessions.of(vcenter_uuid) if s.tell(row)]
+        for session in [s for s in told if s.name == row.holder]:
+            LOG.info(
+                "lease held %s",
+                keyed(vcenter=vcenter_uuid, edge=row.holder, fencing_epoch=row.fencing_epoch),
+            )
+            session.lease_gained()
+        return row
+
+
+def _resource(vcenter_uuid: str) -> str:
+    return f"vcenter:{vcenter_uuid}"

@@ -1,0 +1,148 @@
+"""`EdgeLink.Audit`: what an edge reads of its vCenter because we asked, past its own snapshot.
+
+docs/sync-protocol.md, "Audits", is what this does.
+"""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import grpc
+
+from certs.identity import PeerIdentity
+from controlplane.domain.errors import AuditError, EdgeOfflineError, InvalidMessageError
+from controlplane.gateway.authorization import peer_identity
+from controlplane.gateway.edges.edge_registry import EdgeRegistry
+from controlplane.gateway.edges.edge_session import EdgeSession
+from controlplane.gateway.status import KNOWN_ERRORS, RefusedError, abort
+from vsphere_gateway.v1 import link_pb2
+
+CAPABILITY = "audit"
+SILENCE_SECONDS = 300.0
+"""Longest time without a message: a vCenter may take minutes before its first page."""
+MESSAGES_AHEAD = 4
+"""Messages that wait for whoever asked; more are held back at the edge."""
+_LOOK_SECONDS = 0.5
+
+Requests = Iterator[link_pb2.AuditRequest]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Answer:
+    """What comes in answer to one request. None means that the call broke."""
+
+    session: EdgeSession
+    messages: queue.Queue[link_pb2.AuditRequest | None]
+    over: threading.Event = dataclasses.field(default_factory=threading.Event)
+    """Nobody reads any more."""
+
+
+class Audits:
+    """Asks edges for audits and takes their answers. Safe from any thread."""
+
+    def __init__(self, registry: EdgeRegistry, new_id: Callable[[], str]) -> None:
+        """``new_id`` makes the names of requests, which nobody can guess."""
+        self._registry = registry
+        self._new_id = new_id
+        self._answers: dict[str, _Answer] = {}
+
+    def read(self, vcenter_uuid: str) -> Iterator[link_pb2.AuditBatch]:
+        """Have a vCenter read afresh and yield what its edge sends.
+
+        Raises ``AuditError``, also when the answer ends before it is complete.
+        """
+        session = self._asked(vcenter_uuid)
+        answer = _Answer(session, queue.Queue(MESSAGES_AHEAD))
+        audit_id = self._new_id()
+        self._answers[audit_id] = answer
+        try:
+            request = link_pb2.StartAudit(audit_id=audit_id)
+            session.outgoing.put(link_pb2.ControlResponse(start_audit=request))
+            yield from _batches(answer)
+        finally:
+            answer.over.set()
+            del self._answers[audit_id]
+
+    def serve(self, requests: Requests, context: grpc.ServicerContext) -> link_pb2.AuditResponse:
+        """Take one answer."""
+        try:
+            answer = self._answer(requests, peer_identity(context))
+            _take(requests, answer)
+        except KNOWN_ERRORS as error:
+            abort(context, error)
+        return link_pb2.AuditResponse()
+
+    def _asked(self, vcenter_uuid: str) -> EdgeSession:
+        try:
+            session, _ = self._registry.holder(vcenter_uuid)
+        except EdgeOfflineError as error:
+            raise AuditError(str(error)) from error
+        if CAPABILITY not in session.hello.capabilities:
+            raise AuditError(
+                f"edge {session.name} of version {session.hello.edge_version} cannot read its "
+                "vCenter on demand: upgrade it"
+            )
+        return session
+
+    def _answer(self, requests: Requests, identity: PeerIdentity) -> _Answer:
+        """Find what a call answers. Raises ``InvalidMessageError`` or ``RefusedError``."""
+        first = next(requests, None)
+        if first is None or not first.HasField("open"):
+            raise InvalidMessageError("the first message of an audit must be open")
+        answer = self._answers.get(first.open.audit_id)
+        if answer is None or answer.session.name != identity.name:
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, "nobody waits for this audit")
+        return answer
+
+
+def _take(requests: Requests, answer: _Answer) -> None:
+    """Hand messages on as fast as they are read."""
+    try:
+        for message in requests:
+            _hand_on(answer, message)
+    except grpc.RpcError:
+        pass  # the end without ``end`` tells
+    finally:
+        if not answer.over.is_set():
+            _hand_on(answer, None)
+
+
+def _hand_on(answer: _Answer, message: link_pb2.AuditRequest | None) -> None:
+    while not answer.over.is_set():
+        try:
+            answer.messages.put(message, timeout=_LOOK_SECONDS)
+        except queue.Full:
+            continue
+        return
+    raise RefusedError(grpc.StatusCode.CANCELLED, "nobody reads this audit any more")
+
+
+def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
+    count = 0
+    while True:
+        message = _next(answer)
+        kind = message.WhichOneof("message") if message is not None else None
+        if message is None or kind is None:
+            raise AuditError(f"edge {answer.session.name} did not read its vCenter to the end")
+        if kind == "failure":
+            raise AuditError(f"edge {answer.session.name}: {message.failure.message}")
+        if kind == "end":
+            if message.end.object_count != count:
+                raise AuditError(
+                    f"edge {answer.session.name} sent {count} of {message.end.object_count} objects"
+                )
+            return
+        count += len(message.batch.objects)
+        yield message.batch
+
+
+def _next(answer: _Answer) -> link_pb2.AuditRequest | None:
+    """Return the next message. Raises ``AuditError`` when none comes."""
+    for _ in range(round(SILENCE_SECONDS / _LOOK_SECONDS)):
+        try:
+            return answer.messages.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            if answer.session.over.is_set():
+                raise AuditError(f"edge {answer.session.name} went away") from None
+    raise AuditError(f"edge {answer.session.name} said nothing for {SILENCE_SECONDS:.0f} s")

@@ -1,0 +1,98 @@
+"""What both of an edge's calls have in common: one thread reads, one sends, either may end it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import grpc
+
+from controlplane.config.log import keyed
+from controlplane.gateway.authorization import peer_text
+from controlplane.gateway.refusals import Refusals
+from controlplane.gateway.status import FINISHED, KNOWN_ERRORS, StreamEnd, end_of
+from controlplane.gateway.streams.outgoing import Outgoing
+from controlplane.store.errors import StoreError
+
+LOG = logging.getLogger(__name__)
+
+Response = TypeVar("Response")
+
+REFUSALS = frozenset(
+    {
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+    }
+)
+"""Ends that are the peer's doing; the others belong to a link's ordinary life."""
+
+
+class Streams:
+    """The open calls of one method. The thread that gRPC gives us sends; a second one reads."""
+
+    def __init__(self, call: str, refusals: Refusals) -> None:
+        self._call = call
+        self._refusals = refusals
+        self._lock = threading.Lock()
+        self._readers: set[threading.Thread] = set()
+
+    def run(
+        self,
+        context: grpc.ServicerContext,
+        outgoing: Outgoing[Response],
+        read: Callable[[], None],
+        first_within: float,
+        missing: StreamEnd,
+    ) -> Iterator[Response]:
+        """Yield what is to be sent until the call ends.
+
+        ``read`` consumes the requests in a thread of its own; it ends the call by returning or by
+        raising one of ``KNOWN_ERRORS``. Without anything to send in ``first_within`` seconds the
+        call ends as ``missing``.
+        """
+        if not context.add_callback(outgoing.end):
+            return
+        who = peer_text(context)
+        reader = threading.Thread(
+            target=self._read, args=(outgoing, read, who), name=f"{self._call} {who}", daemon=True
+        )
+        with self._lock:
+            self._readers.add(reader)
+        reader.start()
+        yield from outgoing.messages(first_within, missing)
+        end = outgoing.ended or FINISHED
+        if end.code in REFUSALS:
+            self._refusals.refused(who, self._call, end)
+        end.apply(context)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the readers of ended calls have put everything away."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            readers = list(self._readers)
+        for reader in readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+
+    def _read(self, outgoing: Outgoing[Response], read: Callable[[], None], who: str) -> None:
+        end = FINISHED
+        try:
+            read()
+        except KNOWN_ERRORS as error:
+            end = end_of(error)
+            if isinstance(error, StoreError):
+                LOG.error("call ended %s", keyed(peer=who, call=self._call, error=error))
+        except grpc.RpcError:
+            pass  # gRPC's way to say that the peer is gone.
+        except Exception as error:  # the boundary of this thread
+            LOG.exception("call failed %s", keyed(peer=who, call=self._call))
+            end = end_of(error)
+        finally:
+            outgoing.end(end)
+            with self._lock:
+                self._readers.discard(threading.current_thread())

@@ -1,0 +1,206 @@
+"""Inventory becomes servers, images and compute hosts: one unit after another, in this order.
+
+1. ``planner`` decides what follows from a unit: identity, adoption, project, brake.
+2. The own tables take new clusters: their compute host's name is frozen before it is used.
+3. Glance, then Nova's API and cell databases, take images and servers, in bulk.
+4. The own tables take the rest; the objects' content hashes are the last rows.
+5. Only then are others told: the bus, placement, the supervisor of workers, and the edge.
+
+What a database refuses is taken out and quarantined; when one is away, the step is repeated.
+"""
+
+import functools
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from common.clock import Clock
+from controlplane.config.log import keyed
+from controlplane.domain.ports import RecordedDeletes
+from controlplane.domain.records import RemovalOutcome, ServerChange, ServerOutcome
+from controlplane.domain.references import key_of
+from controlplane.domain.writers import (
+    AdoptionWatch,
+    AllocationWriter,
+    Announcer,
+    ImageWriter,
+    ServerWriter,
+)
+from controlplane.inventory.apply.plan import EndedServer, Plan, Trouble, Unit
+from controlplane.inventory.apply.planner import Planner
+from controlplane.inventory.apply.recording import Recorder
+from controlplane.inventory.apply.retry_policy import Patience
+from controlplane.inventory.model.state import VCenterState
+from controlplane.inventory.rules.adoption import Adoption
+from controlplane.inventory.rules.identity import Bindings
+from controlplane.inventory.rules.identity_conflicts import Contests
+from controlplane.store.clock import moment
+from controlplane.store.database import Database
+from controlplane.store.own.quarantine import AlarmKind, QuarantineReason
+
+log = logging.getLogger(__name__)
+
+_ADOPTED = (ServerChange.ADOPTED, ServerChange.RESTORED)
+
+RECORDED_DELETE_SECONDS = 600.0
+"""A virtual machine that outlives a recorded, finished delete by this was not deleted by it."""
+
+NAMED_SERVERS = 5
+"""In one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Where inventory is written, apart from the own tables."""
+
+    servers: ServerWriter
+    images: ImageWriter
+    allocations: AllocationWriter
+    announcer: Announcer
+    quota: AdoptionWatch
+
+
+class Pipeline:
+    """Applies units of any vCenter. One thread at a time for each vCenter."""
+
+    def __init__(
+        self,
+        database: Database,
+        writers: Writers,
+        deletes: RecordedDeletes,
+        adoption: Adoption,
+        clock: Clock,
+    ) -> None:
+        """``database`` holds the own tables."""
+        self.bindings = Bindings()
+        self.contests = Contests()
+        self._planner = Planner(self.bindings, self.contests, adoption, clock)
+        self._recorder = Recorder(database, self.bindings, clock)
+        self._writers = writers
+        self._deletes = deletes
+        self._clock = clock
+
+    def apply(self, state: VCenterState, unit: Unit, patience: Patience) -> Plan:
+        """Apply a unit and return what came of it. Raises what ``patience`` raises."""
+        patience.run(lambda: self._recorder.refresh(self._planner.unknown(state, unit)))
+        plan = self._planner.plan(state, unit)
+        return self._carry_out(state, plan, patience)
+
+    def refuse(self, state: VCenterState, unit: Unit, error: Exception, patience: Patience) -> Plan:
+        """Put the only object of a unit into quarantine, because applying it failed."""
+        plan = Plan(state.uuid, unit, moment(self._clock.wall()))
+        reason = QuarantineReason.UNREADABLE
+        message = f"applying it failed with {type(error).__name__}: {error}"
+        for one in unit.objects:
+            plan.refused[key_of(one.reference)] = Trouble(reason, message, "", one.content_hash)
+        for removal in unit.removals:
+            plan.refused[key_of(removal.reference)] = Trouble(reason, message, "", b"")
+        return self._carry_out(state, plan, patience)
+
+    def end(self, state: VCenterState, ended: Sequence[EndedServer], patience: Patience) -> Plan:
+        """Try again to end servers that Nova was still working on."""
+        plan = Plan(state.uuid, Unit(0, revisited=True), moment(self._clock.wall()))
+        plan.ended.extend(ended)
+        return self._carry_out(state, plan, patience)
+
+    def save(self, state: VCenterState, patience: Patience) -> None:
+        """Write clusters and alarms that changed by themselves."""
+        patience.run(functools.partial(self._recorder.clusters, state))
+
+    def _carry_out(self, state: VCenterState, plan: Plan, patience: Patience) -> Plan:
+        try:
+            patience.run(functools.partial(self._write, state, plan))
+        finally:
+            self.bindings.release(plan.claims())
+        self._tell(state, plan)
+        return plan
+
+    def _write(self, state: VCenterState, plan: Plan) -> None:
+        """Write everything in order. Repeated, it goes on with the step that failed."""
+        self._recorder.clusters(state)
+        if plan.image_outcomes is None:
+            records = [planned.record for planned in plan.images]
+            plan.image_outcomes = self._writers.images.apply(records) if records else []
+        if plan.images_gone:
+            self._writers.images.remove([state.images[moref] for moref in plan.images_gone])
+        if plan.server_outcomes is None:
+            plan.server_outcomes = self._write_servers(state, plan)
+        if plan.removal_outcomes is None:
+            plan.removal_outcomes = self._end_servers(plan.ended)
+        rows = self._recorder.record(state, plan)
+        self._recorder.remember(state, plan, rows)
+        self.contests.close(plan.uncontested)
+
+    def _write_servers(self, state: VCenterState, plan: Plan) -> list[ServerOutcome]:
+        records = [planned.record for planned in plan.servers]
+        if not records:
+            return []
+        restore = {planned.record.uuid for planned in plan.servers if planned.returning}
+        outcomes = self._writers.servers.apply(records, restore)
+        gone = [one.uuid for one in outcomes if one.change is ServerChange.GONE]
+        living = self._not_deleted(gone) if gone else set()
+        if not living:
+            return outcomes
+        again = [record for record in records if record.uuid in living]
+        restored = {one.uuid: one for one in self._writers.servers.apply(again, living)}
+        self._flag(state, living, plan)
+        return [restored.get(one.uuid, one) for one in outcomes]
+
+    def _flag(self, state: VCenterState, servers: Iterable[str], plan: Plan) -> None:
+        """Have a person look at servers that were deleted although nobody had them destroyed."""
+        named = sorted(servers)[:NAMED_SERVERS]
+        message = (
+            "Nova deleted servers while their virtual machines live on and no delete is recorded, "
+            "as its API does by itself while a cluster's compute service is down; they were "
+            f"restored, lately {', '.join(named)}: delete them again if that was wanted, then "
+            "release this"
+        )
+        held = tuple(f"server:{one}" for one in sorted(servers))
+        state.raise_alarm(AlarmKind.UNRECORDED_DELETE, None, message, held, plan.now)
+        self._recorder.clusters(state)
+
+    def _not_deleted(self, uuids: Sequence[str]) -> set[str]:
+        """Return servers that Nova calls deleted although nobody had the machine destroyed."""
+        recorded = self._deletes.deletes_recorded(uuids)
+        before = self._clock.wall() - RECORDED_DELETE_SECONDS
+        return {
+            one
+            for one in uuids
+            if one not in recorded
+            or (recorded[one].state == "done" and recorded[one].finished_at < before)
+        }
+
+    def _end_servers(self, ended: Sequence[EndedServer]) -> list[RemovalOutcome]:
+        deleted = [one.row.uuid for one in ended if one.delete]
+        unmanaged = [one.row.uuid for one in ended if not one.delete]
+        outcomes: list[RemovalOutcome] = []
+        if deleted:
+            outcomes += self._writers.servers.delete(deleted)
+        if unmanaged:
+            outcomes += self._writers.servers.unmanage(unmanaged)
+        return outcomes
+
+    def _tell(self, state: VCenterState, plan: Plan) -> None:
+        """Tell the bus, placement and the keeper of quota what was committed."""
+        outcomes = plan.server_outcomes or []
+        adopted = {one.project_id for one in outcomes if one.change in _ADOPTED}
+        if adopted:
+            self._writers.quota.adopted(adopted)
+        removals = plan.removal_outcomes or []
+        said = [one.announcement for one in outcomes if one.announcement]
+        said += [one.announcement for one in removals if one.announcement]
+        if said:
+            self._writers.announcer.announce(said)
+        allocations = [
+            one.allocation
+            for one in outcomes
+            if one.allocation and one.allocation.provider_uuid in state.allocated
+        ]
+        if allocations:
+            self._writers.allocations.submit(allocations)
+        released = [one.uuid for one in removals if one.compute_node_uuid]
+        if released:
+            self._writers.allocations.release(released)
+        for key, trouble in plan.refused.items():
+            context = keyed(vcenter=state.uuid, object=key, reason=trouble.reason.value)
+            log.warning("object refused %s message=%r", context, trouble.message)

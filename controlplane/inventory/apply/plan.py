@@ -1,0 +1,129 @@
+"""One unit of inventory and all that follows from it, before anything is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controlplane.domain.records import (
+    ImageOutcome,
+    ImageRecord,
+    RemovalOutcome,
+    ServerOutcome,
+    ServerRecord,
+)
+from controlplane.store.own.objects import ObjectRow, Standing
+from controlplane.store.own.quarantine import QuarantineReason
+from controlplane.store.own.servers import ServerRow
+from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Objects and removals that are applied together."""
+
+    epoch: int
+    objects: tuple[inventory_pb2.InventoryObject, ...] = ()
+    removals: tuple[link_pb2.ObjectRemoval, ...] = ()
+    revisited: bool = False
+    """The objects come from the own tables: what follows from them is looked at once more."""
+
+    def __len__(self) -> int:
+        """Return how many objects and removals there are."""
+        return len(self.objects) + len(self.removals)
+
+    def halves(self) -> Iterator["Unit"]:
+        """Split in two, objects before removals."""
+        entries = len(self) // 2
+        objects = min(entries, len(self.objects))
+        removals = entries - objects
+        yield Unit(self.epoch, self.objects[:objects], self.removals[:removals], self.revisited)
+        yield Unit(self.epoch, self.objects[objects:], self.removals[removals:], self.revisited)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedServer:
+    """A virtual machine that is to be a server."""
+
+    key: str
+    record: ServerRecord
+    instance_uuid: str
+    derived: bool
+    cluster_uuid: str
+    before: ServerRow | None
+    """Its binding as it was, in any state."""
+    returning: bool
+    """A deleted row may come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """A template that is to be an image."""
+
+    key: str
+    record: ImageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class EndedServer:
+    """A server whose virtual machine is gone, or nobody's to manage any more."""
+
+    row: ServerRow
+    delete: bool
+    """vCenter deleted the virtual machine; otherwise it lives on."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why an object could not be applied, or not yet."""
+
+    reason: QuarantineReason
+    message: str
+    name: str
+    content_hash: bytes
+
+
+@dataclass(slots=True)
+class Plan:
+    """What follows from a unit. The steps that were taken leave their outcome here."""
+
+    vcenter_uuid: str
+    unit: Unit
+    now: datetime
+    rows: dict[str, ObjectRow] = field(default_factory=dict)
+    """To hold, by key."""
+    kept: dict[str, tuple[Standing, int]] = field(default_factory=dict)
+    """No longer shown, yet kept: standing and the removal's revision."""
+    gone: dict[str, int] = field(default_factory=dict)
+    """To hold no longer: the removal's revision."""
+    servers: list[PlannedServer] = field(default_factory=list)
+    images: list[PlannedImage] = field(default_factory=list)
+    ended: list[EndedServer] = field(default_factory=list)
+    handed_on: list[ServerRow] = field(default_factory=list)
+    """Free for another virtual machine that has the same instance UUID."""
+    images_gone: set[str] = field(default_factory=set)
+    """Morefs of templates whose images are to go."""
+    held_back: dict[str, Trouble] = field(default_factory=dict)
+    """Held, and in quarantine."""
+    refused: dict[str, Trouble] = field(default_factory=dict)
+    """Not held: nacked, and in quarantine."""
+    repeated: dict[str, int] = field(default_factory=dict)
+    """Held already in this state: key and revision."""
+    uncontested: set[tuple[tuple[str, str], str]] = field(default_factory=set)
+    """Newcomers, by vCenter and moref, that have the server whose UUID they have, or want it no
+    more."""
+    contested: set[str] = field(default_factory=set)
+    """vCenters that are to confirm who has an instance UUID."""
+    revisit: set[str] = field(default_factory=set)
+    """To be looked at again after this."""
+    elsewhere: set[tuple[str, str]] = field(default_factory=set)
+    """The same, by vCenter and moref: newcomers whose contest is settled."""
+    postponed: set[str] = field(default_factory=set)
+    """To be looked at again, a little later."""
+    image_outcomes: list[ImageOutcome] | None = None
+    server_outcomes: list[ServerOutcome] | None = None
+    removal_outcomes: list[RemovalOutcome] | None = None
+
+    def claims(self) -> list[str]:
+        """Return the UUIDs that were claimed for this."""
+        return [server.record.uuid for server in self.servers]

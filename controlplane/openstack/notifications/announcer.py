@@ -1,0 +1,160 @@
+"""Announcements are queued as names and told from the rows, in the background and in bulk.
+
+So ten thousand adopted servers wait in a megabyte, and nobody waits for the bus. What waits when
+the process ends is lost, as with Nova's own notifications.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from math import inf
+from typing import Protocol
+
+from controlplane.domain.records import ServerAnnouncement, ServerState
+from controlplane.openstack.notifications import unversioned, versioned
+from controlplane.openstack.notifications.bus import Bus
+from controlplane.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+LIMIT = 100_000
+"""Announcements that wait at most; about 20 MB."""
+BATCH = 200
+RETRY_SECONDS = 5.0
+CROWD = 200
+"""Above so many that wait, a first sync is under way: it needs the processor itself, and 10,000
+adopted servers take some 25 s of it to announce, most of them spent on the bus's confirmations."""
+CALM_SECONDS = 2.0
+"""A crowd waits until nobody has joined it for so long,"""
+LONGEST_HOLD_SECONDS = 60.0
+"""but no longer than this."""
+REST = 3.0
+"""Of a crowd, there is a rest after each message of so many times its processor time."""
+
+
+class States(Protocol):
+    """Where servers are read."""
+
+    def read(self, uuids: Sequence[str]) -> dict[str, ServerState]:
+        """Return servers by UUID. Raises ``StoreError``."""
+
+
+class BusAnnouncer:
+    """An ``Announcer``. Thread-safe."""
+
+    def __init__(
+        self,
+        states: States,
+        bus: Bus,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is sent before ``start``."""
+        self._states = states
+        self._bus = bus
+        self._clock = clock
+        self._monotonic = monotonic
+        self._joined_at = 0.0
+        self._crowded_at = 0.0
+        self._changed = threading.Condition()
+        self._waiting: deque[ServerAnnouncement] = deque()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self.dropped = 0
+        """Announcements that found the queue full."""
+        self.sent = 0
+        """Servers that were announced."""
+
+    @property
+    def backlog(self) -> int:
+        """Announcements that wait."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Stop after the message under way; what waits is dropped."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
+        """Queue notifications (``Announcer.announce``)."""
+        if not self._bus.enabled:
+            return
+        with self._changed:
+            before = self.dropped
+            self._joined_at = self._monotonic()
+            if len(self._waiting) <= CROWD:
+                self._crowded_at = self._joined_at
+            for announcement in announcements:
+                if len(self._waiting) < LIMIT:
+                    self._waiting.append(announcement)
+                else:
+                    self.dropped += 1
+            self._changed.notify_all()
+        if self.dropped > before:
+            log.warning("notifications dropped count=%d waiting=%d", self.dropped - before, LIMIT)
+
+    def _run(self) -> None:
+        while True:
+            batch = self._next()
+            if self._stopping.is_set():
+                return
+            try:
+                states = self._states.read([announcement.uuid for announcement in batch])
+            except StoreError as error:
+                log.warning("servers to announce cannot be read error=%s", error)
+                with self._changed:
+                    self._waiting.extendleft(reversed(batch))
+                self._stopping.wait(RETRY_SECONDS)
+                continue
+            for announcement in batch:
+                if announcement.uuid in states and not self._stopping.is_set():
+                    began = time.thread_time()
+                    self._send(announcement, states[announcement.uuid])
+                    if len(self._waiting) > CROWD:
+                        self._stopping.wait(REST * (time.thread_time() - began))
+
+    def _next(self) -> list[ServerAnnouncement]:
+        with self._changed:
+            while not self._stopping.is_set() and (held := self._held()) > 0:
+                self._changed.wait(None if held == inf else held)
+            size = min(BATCH, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(size)]
+
+    def _held(self) -> float:
+        """Return the seconds until something may be sent; infinity when nothing waits."""
+        if not self._waiting:
+            return inf
+        if len(self._waiting) <= CROWD:
+            return 0.0
+        calm = self._joined_at + CALM_SECONDS
+        return min(calm, self._crowded_at + LONGEST_HOLD_SECONDS) - self._monotonic()
+
+    def _send(self, announcement: ServerAnnouncement, state: ServerState) -> None:
+        kind = announcement.kind
+        host = state.columns["host"] or ""
+        period = self._bus.audit_period(self._clock())
+        if self._bus.sends_versioned:
+            name = self._bus.instance_name(state.columns)
+            body = versioned.payload(announcement, state, period, name)
+            self._bus.send_versioned(f"nova-compute:{host}", kind.value, body)
+        if self._bus.sends_unversioned:
+            body = unversioned.payload(announcement, state, period)
+            self._bus.send_unversioned(f"compute.{host}", f"compute.{kind.value}", body)
+        self.sent += 1
+
+
+class NoAnnouncer:
+    """Stands in where there is no bus."""
+
+    def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
+        """Tell nobody."""

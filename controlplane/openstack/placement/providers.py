@@ -1,0 +1,145 @@
+"""The resource provider of a managed cluster, made before its worker starts.
+
+Once it runs, Nova's compute manager keeps it up to date from the driver; what is written here is
+what the driver reports too, so neither undoes the other.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+from controlplane.domain.records import AllocationRecord, ComputeHostRecord
+from controlplane.openstack.placement.client import Json, PlacementClient, resources
+from controlplane.openstack.placement.errors import PlacementConflictError
+
+log = logging.getLogger(__name__)
+
+DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
+"""Keeps the scheduler away from a host whose service is disabled (os_traits)."""
+ATTEMPTS = 5
+CUSTOM_PREFIX = "CUSTOM_VSG_"
+"""Traits with this prefix are ours to add and remove."""
+MAXIMUM = 2**31 - 1
+"""Of placement's integer columns."""
+
+Result = TypeVar("Result")
+
+
+class ResourceProviders:
+    """Providers, their inventories and traits. Every method raises ``PlacementError``."""
+
+    def __init__(self, client: PlacementClient) -> None:
+        """``client`` may be shared with the allocation writer."""
+        self._client = client
+
+    def provision(self, record: ComputeHostRecord, disabled: bool) -> None:
+        """Make the provider of a compute host, or bring its totals and traits up to date."""
+        if self._client.provider(record.node_uuid) is None:
+            self._client.create_provider(record.node_uuid, record.node)
+            log.info("resource provider created uuid=%s name=%s", record.node_uuid, record.node)
+        for trait in sorted(record.traits):
+            self._client.create_trait(trait)
+        _repeat(lambda: self._set_inventories(record))
+        _repeat(lambda: self._set_traits(record, disabled))
+
+    def set_disabled(self, provider: str, disabled: bool) -> None:
+        """Add or remove the trait that keeps the scheduler away."""
+
+        def work() -> None:
+            traits, generation = self._client.traits(provider)
+            wanted = traits | {DISABLED_TRAIT} if disabled else traits - {DISABLED_TRAIT}
+            if wanted != traits:
+                self._client.set_traits(provider, wanted, generation)
+
+        _repeat(work)
+
+    def remove(self, provider: str, ended: Collection[str] = ()) -> None:
+        """Delete the provider, and what servers that have ended still hold on it.
+
+        Their release may wait in a queue, or have been lost with an earlier process.
+        """
+        if self._client.provider(provider) is None:
+            return
+        for consumer in self._client.provider_allocations(provider).keys() & set(ended):
+            self._client.delete_allocations(consumer)
+        self._client.delete_provider(provider)
+
+    def widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:
+        """Raise ratios and largest amounts until the allocations fit; tell whether that helped.
+
+        vCenter has placed these virtual machines already: what placement thinks of the capacity is
+        no reason to leave them out. Only what exceeds it is raised.
+        """
+        return _repeat(lambda: self._widen(provider, records))
+
+    def _widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:
+        found = self._client.inventories(provider)
+        usages = self._client.usages(provider)
+        changed = False
+        for name, inventory in found["inventories"].items():
+            amounts = [resources(record).get(name, 0) for record in records]
+            needed = usages.get(name, 0) + sum(amounts)
+            wanted = _fitting(inventory, needed, max(amounts, default=0))
+            changed = changed or wanted != inventory
+            inventory.update(wanted)
+        if changed:
+            generation = found["resource_provider_generation"]
+            self._client.set_inventories(provider, found["inventories"], generation)
+            log.info("resource provider widened uuid=%s", provider)
+        return changed
+
+    def _set_inventories(self, record: ComputeHostRecord) -> None:
+        found = self._client.inventories(record.node_uuid)
+        wanted = inventories(record, found["inventories"])
+        if wanted != found["inventories"]:
+            generation = found["resource_provider_generation"]
+            self._client.set_inventories(record.node_uuid, wanted, generation)
+
+    def _set_traits(self, record: ComputeHostRecord, disabled: bool) -> None:
+        traits, generation = self._client.traits(record.node_uuid)
+        foreign = {trait for trait in traits if not trait.startswith(CUSTOM_PREFIX)}
+        wanted = (foreign - {DISABLED_TRAIT}) | record.traits
+        if disabled:
+            wanted |= {DISABLED_TRAIT}
+        if wanted != traits:
+            self._client.set_traits(record.node_uuid, wanted, generation)
+
+
+def inventories(record: ComputeHostRecord, stored: dict[str, Json]) -> dict[str, Json]:
+    """Return the inventories that a provider should have, other resource classes included.
+
+    The ratio covers what runs already, because clusters are overcommitted as a rule; a higher one
+    that Nova has set stays.
+    """
+    amounts = {
+        "VCPU": (record.cpus, record.cpus_used, record.largest_cpus),
+        "MEMORY_MB": (record.memory_mb, record.memory_mb_used, record.largest_memory_mb),
+        "DISK_GB": (record.disk_gb, record.disk_gb_used, record.largest_disk_gb),
+    }
+    wanted = dict(stored)
+    for name, (total, used, largest) in amounts.items():
+        base = {"allocation_ratio": 1.0, "max_unit": 1, **stored.get(name, {})}
+        wanted[name] = _fitting({**base, "total": max(total, 1)}, used, largest)
+    return wanted
+
+
+def _fitting(inventory: Json, needed: int, largest: int) -> Json:
+    """Return total, ratio and largest amount so that ``needed`` and ``largest`` fit."""
+    total = max(inventory["total"] - inventory.get("reserved", 0), 1)
+    ratio = float(inventory["allocation_ratio"])
+    if needed > total * ratio:
+        # Placement keeps seven digits of it: a little more than exact, or it would not be enough.
+        ratio = math.ceil(needed / total * 100 + 1) / 100
+    max_unit = min(max(int(inventory["max_unit"]), largest), MAXIMUM)
+    return {**inventory, "allocation_ratio": ratio, "max_unit": max_unit}
+
+
+def _repeat(work: Callable[[], Result]) -> Result:
+    """Repeat what somebody else's change of the same provider defeated."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return work()
+        except PlacementConflictError:
+            continue
+    return work()

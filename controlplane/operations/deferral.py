@@ -1,0 +1,97 @@
+"""Whether a delete that was refused because the edge was away is carried out now. Pure.
+
+A delete was asked for, so it is brought to its end; but much may have happened since. Whatever
+shows that somebody wants the server after all withdraws it, and what is not certain is not done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.domain.ports import StoredVirtualMachine
+from controlplane.operations.clock import unix_time
+from controlplane.store.own.operations import OperationRow
+
+DELETES = frozenset({"delete", "forceDelete"})
+"""Nova's names of deletes among a server's actions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One of a server's actions, as Nova's API lists them."""
+
+    name: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What Nova says about a server that is to be deleted."""
+
+    vm_state: str
+    task_state: str | None
+    service_up: bool
+    """Its compute service; while it is down Nova's delete would remove rows only."""
+    actions: Sequence[Action]
+    """Newest first."""
+
+
+class Step(Enum):
+    """What to do about a postponed delete."""
+
+    ASK = "ask"
+    """Ask Nova to delete the server."""
+    WAIT = "wait"
+    """Look again soon."""
+    WITHDRAW = "withdraw"
+    """Never carry it out."""
+    GONE = "gone"
+    """There is nothing left to delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A step, and why; the reason is for a person."""
+
+    step: Step
+    reason: str = ""
+
+
+def expired(row: OperationRow, now: float, patience: float) -> Decision | None:
+    """Return the end of a delete that is older than ``patience`` seconds; None if it is not."""
+    if now - unix_time(row.created_at) <= patience:
+        return None
+    return Decision(Step.WITHDRAW, f"the edge was not back within {patience / 3600:.3g} hours")
+
+
+def decide(
+    row: OperationRow, server: ServerFacts | None, stored: StoredVirtualMachine | None
+) -> Decision:
+    """Decide about a delete now that the edge is back and the inventory is complete.
+
+    ``server`` is None when Nova has none; ``stored`` is None when no managed virtual machine stands
+    behind it at present.
+    """
+    if server is None:
+        return Decision(Step.GONE, "the server is gone")
+    used = _used_since(row, server.actions)
+    if used:
+        return Decision(Step.WITHDRAW, used)
+    if server.task_state is not None or not server.service_up or stored is None:
+        return Decision(Step.WAIT)
+    if server.vm_state != "error":
+        return Decision(Step.WITHDRAW, f"the server is {server.vm_state} since, and not in error")
+    booted = stored.virtual_machine.booted_at.ToNanoseconds() / 1e9
+    if booted > unix_time(row.created_at):
+        return Decision(Step.WITHDRAW, "its virtual machine was started in vCenter since")
+    return Decision(Step.ASK)
+
+
+def _used_since(row: OperationRow, actions: Sequence[Action]) -> str:
+    """Return what was done with the server since, for a person; empty if nothing was."""
+    for action in actions:
+        if action.request_id == row.request_id:
+            return ""
+        if action.name not in DELETES:
+            return f"{action.name} was asked of the server since"
+    return "Nova does not know the request any more"

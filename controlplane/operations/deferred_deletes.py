@@ -1,0 +1,204 @@
+"""Carries out deletes that were refused because the edge was away, once it is back.
+
+It is Nova that deletes, asked as a person would ask: so rows, ports, quota and allocations end as
+with any delete, and the destroy comes back here as an operation of its own. What that comes to ends
+the postponed one too (``records``).
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Protocol
+
+from controlplane.config.log import keyed
+from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
+from controlplane.openstack.nova.api import NovaApiError
+from controlplane.operations.clock import Clock, SystemClock, table_time, unix_time
+from controlplane.operations.deferral import Decision, ServerFacts, Step, decide, expired
+from controlplane.store.database import Connection, Database
+from controlplane.store.errors import StoreError
+from controlplane.store.own import clusters
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import OperationRow, OperationState
+
+log = logging.getLogger("controlplane.operations.deferred_deletes")
+
+RETRY_SECONDS = 15.0
+"""Until the next look while something is postponed: at a worker that starts, or one's age."""
+
+
+class NovaServers(Protocol):
+    """What is asked of Nova's API (``controlplane.openstack.nova.api.NovaApi``)."""
+
+    def server(self, uuid: str) -> ServerFacts | None:
+        """Return what Nova says about a server; None when it has none. Raises ``NovaApiError``."""
+
+    def delete(self, uuid: str) -> str:
+        """Ask for a delete; returns an empty string, or for a person why it could not be asked."""
+
+    def user_id(self) -> str:
+        """Return the id of the user that asks. Raises ``NovaApiError``."""
+
+
+class PostponedDeletes:
+    """A ``ClusterEvents`` with a thread that sleeps while nothing is postponed."""
+
+    def __init__(
+        self,
+        database: Database,
+        nova: NovaServers | None,
+        dispatcher: EdgeDispatcher,
+        inventory: ComputeInventory,
+        patience: float,
+        clock: Clock | None = None,
+    ) -> None:
+        """``patience`` is the age in seconds at which a delete is given up.
+
+        ``nova`` is None where no Nova runs: nothing is ever deleted there.
+        """
+        self._database = database
+        self._nova = nova
+        self._dispatcher = dispatcher
+        self._inventory = inventory
+        self._patience = patience
+        self._clock = clock or SystemClock()
+        self._changed = threading.Condition()
+        self._complete: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
+        self._due = True
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="postponed-deletes", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what an earlier process left."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the request at hand."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def noticed(self) -> None:
+        """A delete was postponed."""
+        with self._changed:
+            self._due = True
+            self._changed.notify_all()
+
+    def cluster_found(self, cluster_uuid: str) -> None:
+        """It is not complete yet."""
+
+    def cluster_synchronised(self, cluster_uuid: str) -> None:
+        """The edge is back, and what the inventory says of the cluster is true."""
+        with self._changed:
+            self._complete[cluster_uuid] = self._clock.time()
+        self.noticed()
+
+    def allocations_written(self, cluster_uuid: str) -> None:
+        """Nothing that matters here."""
+
+    def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
+        """Its servers leave Nova."""
+        with self._changed:
+            self._complete.pop(cluster_uuid, None)
+
+    def _run(self) -> None:
+        left = False
+        while True:
+            with self._changed:
+                seconds = RETRY_SECONDS if left else None
+                self._changed.wait_for(lambda: self._due or self._stopping, seconds)
+                if self._stopping:
+                    return
+                self._due = False
+            try:
+                left = self._look()
+            except (NovaApiError, StoreError) as error:
+                left = True
+                log.warning("postponed deletes not looked after %s", keyed(error=error))
+
+    def _look(self) -> bool:
+        """Look at everything that is postponed; tell whether something is left."""
+        with self._database.read() as connection:
+            rows = store.postponed(connection)
+        if not rows or self._nova is None:
+            return False
+        servers = {row.instance_uuid for row in rows}
+        self._asked = {uuid: asked for uuid, asked in self._asked.items() if uuid in servers}
+        own = self._nova.user_id()
+        left = [self._server(self._nova, latest, own) for latest in _latest(rows, own)]
+        return any(left)
+
+    def _server(self, nova: NovaServers, row: OperationRow, own: str) -> bool:
+        """Bring a server's delete nearer to its end; tell whether something is left to do."""
+        # Asked before the time: an edge whose return came too late does not carry it out.
+        complete = self._completed(row)
+        decision = (
+            _nobodys(row, own)
+            or expired(row, self._clock.time(), self._patience)
+            or self._decision(nova, row, complete)
+        )
+        if decision.step is Step.ASK:
+            self._ask(nova, row)
+        elif decision.step is Step.WITHDRAW:
+            self._settle(row, OperationState.FAILED, f"not carried out: {decision.reason}")
+        elif decision.step is Step.GONE:
+            self._settle(row, OperationState.DONE, "")
+        return decision.step in (Step.ASK, Step.WAIT)
+
+    def _decision(self, nova: NovaServers, row: OperationRow, complete: float) -> Decision:
+        asked = self._asked.get(row.instance_uuid, 0.0)
+        if not complete > max(unix_time(row.created_at), asked):
+            return Decision(Step.WAIT)
+        stored = self._inventory.virtual_machine(row.instance_uuid)
+        return decide(row, nova.server(row.instance_uuid), stored)
+
+    def _completed(self, row: OperationRow) -> float:
+        """Return since when the inventory around a server is true; 0 while its edge is away."""
+        if not self._dispatcher.online(row.vcenter_uuid):
+            return 0.0
+        with self._database.read() as connection:
+            found = clusters.every(connection, row.vcenter_uuid)
+        with self._changed:
+            return max((self._complete.get(one.uuid, 0.0) for one in found), default=0.0)
+
+    def _ask(self, nova: NovaServers, row: OperationRow) -> None:
+        self._asked[row.instance_uuid] = self._clock.time()
+        problem = nova.delete(row.instance_uuid)
+        context = keyed(server=row.instance_uuid, request=row.request_id, user=row.user_id)
+        if problem:
+            log.warning("postponed delete refused by Nova %s why=%s", context, problem)
+            self._settle(row, OperationState.FAILED, f"asked again: {problem}")
+        else:
+            log.info("postponed delete asked of Nova again %s", context)
+
+    def _settle(self, row: OperationRow, state: OperationState, error: str) -> None:
+        now = table_time(self._clock.time())
+
+        def write(connection: Connection) -> None:
+            store.settle_postponed(connection, row.instance_uuid, state, now, error)
+
+        self._database.run(write)
+        context = keyed(server=row.instance_uuid, request=row.request_id, state=state.value)
+        log.info("postponed delete is over %s why=%s", context, error or "-")
+
+
+def _latest(rows: Iterable[OperationRow], own: str) -> list[OperationRow]:
+    """Return each server's latest delete that a person asked for.
+
+    What was asked here again and found the edge away once more counts by its first asking.
+    """
+    latest: dict[str, OperationRow] = {}
+    for row in rows:
+        if row.user_id != own or row.instance_uuid not in latest:
+            latest[row.instance_uuid] = row
+    return list(latest.values())
+
+
+def _nobodys(row: OperationRow, own: str) -> Decision | None:
+    """Return the end of a delete that only this control plane wants; None if a person does."""
+    if row.user_id != own:
+        return None
+    return Decision(Step.WITHDRAW, "it was asked for by the control plane itself")

@@ -1,0 +1,121 @@
+"""An operation that a caller waits for."""
+
+import dataclasses
+import threading
+
+from controlplane.operations.clock import table_time
+from controlplane.store.own.operations import OperationRow, OperationState
+from vsphere_gateway.v1 import operations_pb2
+
+READS = frozenset({"get_state", "get_diagnostics"})
+"""Actions that change nothing: no row is written for them."""
+
+EARLIER_PROCESS = 0
+"""The number of any connection that an earlier process had; this one counts from 1."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One operation as Nova asks for it."""
+
+    operation: operations_pb2.Operation
+    """Without `operation_id` and `fencing_epoch`; the rest is filled in."""
+    vcenter_uuid: str
+    instance_uuid: str
+    """The Nova UUID."""
+    compute_host: str = ""
+    project_id: str = ""
+    user_id: str = ""
+    recorded_delete: bool = False
+    """Destroy only: a person asked Nova to delete the server."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Flight:
+    """One operation under way. Guarded by the ledger's lock, which ``ended`` is a condition of."""
+
+    operation: operations_pb2.Operation
+    vcenter_uuid: str
+    instance_uuid: str
+    ended: threading.Condition
+    cleanup: bool = False
+    """The destroy of a clone whose build failed: nobody was ever given the server."""
+    state: OperationState = OperationState.PENDING
+    edge: str = ""
+    connection: int | None = None
+    """On which connection of the vCenter's edge it was sent; None as long as it was not."""
+    adrift: bool = False
+    """The edge does not know it any more, but vCenter may still be at it."""
+    result: operations_pb2.OperationResult | None = None
+
+    @property
+    def action(self) -> str:
+        """The name of the action, for example `power_off`."""
+        return action_of(self.operation)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the operation has a row."""
+        return self.action not in READS
+
+    @property
+    def recorded_delete(self) -> bool:
+        """Whether a person asked Nova for this destroy."""
+        return self.action == "destroy" and not self.cleanup
+
+    @property
+    def deadline(self) -> float:
+        """When the caller stops waiting: Unix time in seconds."""
+        return self.operation.deadline.ToNanoseconds() / 1e9
+
+    def sent_before(self, connection: int) -> bool:
+        """Tell whether it was sent on an earlier connection."""
+        return self.connection is not None and self.connection < connection
+
+    def description(self) -> str:
+        """The operation's fields for a log line."""
+        return (
+            f"operation={self.operation.operation_id} action={self.action} "
+            f"instance={self.instance_uuid} cluster={self.operation.cluster.value} "
+            f"edge={self.edge or '-'} request={self.operation.request_id or '-'}"
+        )
+
+
+def action_of(operation: operations_pb2.Operation) -> str:
+    """Return the name of the action, empty if none is set."""
+    return operation.WhichOneof("action") or ""
+
+
+def to_row(flight: Flight, request: Request, now: float) -> OperationRow:
+    """Return the row of an operation that is about to begin."""
+    return OperationRow(
+        operation_id=flight.operation.operation_id,
+        idempotency_key=flight.operation.idempotency_key,
+        action=flight.action,
+        instance_uuid=flight.instance_uuid,
+        vcenter_uuid=flight.vcenter_uuid,
+        cluster=flight.operation.cluster.value,
+        compute_host=request.compute_host,
+        request_id=flight.operation.request_id,
+        project_id=request.project_id,
+        user_id=request.user_id,
+        recorded_delete=request.recorded_delete,
+        state=OperationState.PENDING,
+        deadline=table_time(flight.deadline),
+        created_at=table_time(now),
+        request=flight.operation.SerializeToString(),
+    )
+
+
+def from_row(row: OperationRow, lock: threading.Lock) -> Flight:
+    """Return the operation of a row that an earlier caller, or process, left open."""
+    return Flight(
+        operation=operations_pb2.Operation.FromString(row.request),
+        vcenter_uuid=row.vcenter_uuid,
+        instance_uuid=row.instance_uuid,
+        ended=threading.Condition(lock),
+        connection=EARLIER_PROCESS,
+        cleanup=row.action == "destroy" and not row.recorded_delete,
+        state=row.state,
+        edge=row.edge,
+    )

@@ -1,0 +1,111 @@
+"""Edges that ever dialled, and the vCenters behind them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from controlplane.store.own.schema import edges, vcenters
+from controlplane.store.upsert import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRow:
+    """One edge as it was last seen."""
+
+    name: str
+    vcenter_uuid: str | None
+    epoch: int
+    version: str
+    peer: str
+    vcenter_state: int
+    """A number of `VCenterState`."""
+    vcenter_message: str
+    certificate_not_before: datetime | None
+    certificate_not_after: datetime | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    online: bool
+    since: datetime
+    """The link was opened or lost then."""
+
+
+@dataclass(frozen=True, slots=True)
+class VCenterRow:
+    """One vCenter."""
+
+    uuid: str
+    full_name: str
+    version: str
+    build: str
+    api_version: str
+    first_seen_at: datetime
+    parity_generation: int = 0
+    parity_epoch: int = 0
+    parity_at: datetime | None = None
+    """None until the first sync is complete."""
+    served_by: str = ""
+    """The process that applies its inventory."""
+
+
+def every(connection: Connection) -> list[EdgeRow]:
+    """Return all edges by name."""
+    return [
+        EdgeRow(**row._mapping) for row in connection.execute(select(edges).order_by(edges.c.name))
+    ]
+
+
+def write(connection: Connection, row: EdgeRow) -> None:
+    """Insert an edge, or update all but when it was first seen."""
+    values = {name: getattr(row, name) for name in edges.c.keys()}  # noqa: SIM118
+    upsert(connection, edges, [values], [n for n in values if n not in ("name", "first_seen_at")])
+
+
+def change(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
+    """Write some columns of an edge's row."""
+    connection.execute(update(edges).where(edges.c.name == name).values(**values))
+
+
+def all_offline(connection: Connection, now: datetime) -> None:
+    """At the start of a control plane nobody has dialled yet."""
+    connection.execute(update(edges).where(edges.c.online).values(online=False, since=now))
+
+
+def write_vcenter(connection: Connection, row: VCenterRow) -> None:
+    """Insert a vCenter, or update its name and versions."""
+    values = {name: getattr(row, name) for name in vcenters.c.keys()}  # noqa: SIM118
+    upsert(connection, vcenters, [values], ["full_name", "version", "build", "api_version"])
+
+
+def serve(connection: Connection, uuid: str, process: str) -> bool:
+    """Note which process applies a vCenter's inventory; return whether another did before."""
+    result = connection.execute(
+        update(vcenters)
+        .where(vcenters.c.uuid == uuid, vcenters.c.served_by != process)
+        .values(served_by=process)
+    )
+    return result.rowcount > 0
+
+
+def every_vcenter(connection: Connection) -> list[VCenterRow]:
+    """Return all vCenters."""
+    query = select(vcenters).order_by(vcenters.c.full_name, vcenters.c.uuid)
+    return [VCenterRow(**row._mapping) for row in connection.execute(query)]
+
+
+def get_vcenter(connection: Connection, uuid: str) -> VCenterRow | None:
+    """Return one vCenter."""
+    row = connection.execute(select(vcenters).where(vcenters.c.uuid == uuid)).one_or_none()
+    return None if row is None else VCenterRow(**row._mapping)
+
+
+def parity(connection: Connection, uuid: str, epoch: int, generation: int, now: datetime) -> None:
+    """Note that both sides hold the same."""
+    connection.execute(
+        update(vcenters)
+        .where(vcenters.c.uuid == uuid)
+        .values(parity_epoch=epoch, parity_generation=generation, parity_at=now)
+    )

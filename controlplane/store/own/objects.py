@@ -1,0 +1,201 @@
+"""What is held of every vCenter: one row per managed object, with the whole object in it."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy.engine import Connection
+
+from controlplane.store.own.schema import objects, quarantine
+from controlplane.store.upsert import upsert
+from vsphere_gateway.v1 import inventory_pb2
+
+
+class Standing(IntEnum):
+    """How far the control plane got with an object that it holds."""
+
+    APPLIED = 0
+    """Everything that follows from it is written, or nothing follows from it."""
+    WAITING = 1
+    """A virtual machine whose cluster, host, folder or network is not known yet."""
+    QUARANTINED = 2
+    """It could not be applied; `quarantine` says why."""
+    HIDDEN = 3
+    """vCenter no longer shows it to the edge's user; what stands for it is kept."""
+    UNCONFIRMED = 4
+    """The edge does not see it and could not ask; kept until confirmed."""
+    REFUSED = 5
+    """A database refused it: nacked, and asked for again from time to time."""
+
+
+REPORTED = (Standing.APPLIED, Standing.WAITING, Standing.QUARANTINED)
+"""What the edge reports too, and what counts in digests."""
+_SETTLED = (Standing.APPLIED, Standing.REFUSED)
+"""Nothing is still to follow from such an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """One row to write."""
+
+    vcenter_uuid: str
+    reference: str
+    """`<type>:<moref>`."""
+    kind: int
+    content_hash: bytes
+    epoch: int
+    revision: int
+    body: bytes
+    cluster: str | None
+    name: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """What is kept in memory of one row."""
+
+    reference: str
+    kind: int
+    content_hash: bytes
+    epoch: int
+    revision: int
+    cluster: str | None
+    standing: Standing
+
+
+def held(connection: Connection, vcenter_uuid: str) -> Iterator[HeldRow]:
+    """Yield every object of a vCenter without its body."""
+    columns = (
+        objects.c.reference,
+        objects.c.kind,
+        objects.c.content_hash,
+        objects.c.epoch,
+        objects.c.revision,
+        objects.c.cluster,
+        objects.c.standing,
+    )
+    query = select(*columns).where(objects.c.vcenter_uuid == vcenter_uuid)
+    for row in connection.execute(query):
+        yield HeldRow(row[0], row[1], row[2], row[3], row[4], row[5], Standing(row[6]))
+
+
+def bodies(
+    connection: Connection, vcenter_uuid: str, references: Collection[str]
+) -> dict[str, bytes]:
+    """Return the serialised objects behind some references; what is not held is left out."""
+    if not references:
+        return {}
+    query = select(objects.c.reference, objects.c.body).where(
+        objects.c.vcenter_uuid == vcenter_uuid, objects.c.reference.in_(list(references))
+    )
+    return {row.reference: row.body for row in connection.execute(query)}
+
+
+def bodies_of_kinds(
+    connection: Connection, vcenter_uuid: str, kinds: Collection[int]
+) -> Iterator[bytes]:
+    """Yield the serialised objects of some kinds."""
+    query = select(objects.c.body).where(
+        objects.c.vcenter_uuid == vcenter_uuid, objects.c.kind.in_(list(kinds))
+    )
+    for row in connection.execute(query):
+        yield row.body
+
+
+def unsettled_machines(
+    connection: Connection, vcenter_uuid: str | None = None
+) -> list[tuple[str, bytes]]:
+    """Return virtual machines that are held and not applied, of one vCenter or all.
+
+    Each with its vCenter; those that came into quarantine first come first.
+    """
+    waits = and_(
+        quarantine.c.vcenter_uuid == objects.c.vcenter_uuid,
+        quarantine.c.reference == objects.c.reference,
+    )
+    query = (
+        select(objects.c.vcenter_uuid, objects.c.body)
+        .select_from(objects.outerjoin(quarantine, waits))
+        .where(objects.c.kind == inventory_pb2.OBJECT_KIND_VIRTUAL_MACHINE)
+        .where(objects.c.standing.not_in([int(one) for one in _SETTLED]))
+        .order_by(quarantine.c.since.is_(None), quarantine.c.since, objects.c.reference)
+    )
+    if vcenter_uuid is not None:
+        query = query.where(objects.c.vcenter_uuid == vcenter_uuid)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def members(connection: Connection, kind: int) -> dict[tuple[str, str], int]:
+    """Return how many objects of a kind each cluster has, by vCenter and the cluster's moref."""
+    query = (
+        select(objects.c.vcenter_uuid, objects.c.cluster, func.count())
+        .where(objects.c.kind == kind, objects.c.cluster.is_not(None))
+        .group_by(objects.c.vcenter_uuid, objects.c.cluster)
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def write(connection: Connection, rows: Sequence[ObjectRow], now: datetime) -> None:
+    """Insert or replace rows."""
+    upsert(
+        connection,
+        objects,
+        [
+            {
+                "vcenter_uuid": row.vcenter_uuid,
+                "reference": row.reference,
+                "kind": row.kind,
+                "content_hash": row.content_hash,
+                "epoch": row.epoch,
+                "revision": row.revision,
+                "body": row.body,
+                "cluster": row.cluster,
+                "name": row.name,
+                "standing": int(row.standing),
+                "updated_at": now,
+            }
+            for row in rows
+        ],
+    )
+
+
+def set_standing(
+    connection: Connection,
+    vcenter_uuid: str,
+    references: Collection[str],
+    standing: Standing,
+    now: datetime,
+) -> None:
+    """Change how far the control plane got with some objects."""
+    if references:
+        statement = (
+            update(objects)
+            .where(
+                objects.c.vcenter_uuid == vcenter_uuid,
+                objects.c.reference == bindparam("one_reference"),
+            )
+            .values(standing=int(standing), updated_at=now)
+        )
+        connection.execute(statement, [{"one_reference": one} for one in references])
+
+
+def remove(connection: Connection, vcenter_uuid: str, references: Collection[str]) -> None:
+    """Forget some objects."""
+    if references:
+        connection.execute(
+            delete(objects).where(
+                objects.c.vcenter_uuid == vcenter_uuid,
+                objects.c.reference.in_(sorted(references)),
+            )
+        )
+
+
+def counts(connection: Connection) -> list[tuple[str, int, int]]:
+    """Return vCenter, kind and number of objects held."""
+    query = select(objects.c.vcenter_uuid, objects.c.kind, func.count()).group_by(
+        objects.c.vcenter_uuid, objects.c.kind
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]

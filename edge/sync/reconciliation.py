@@ -1,0 +1,224 @@
+"""The passes of one inventory call: compare, send what differs, prove that both sides are equal.
+
+A pure state machine over the snapshot, the outbox and the questions; docs/sync-protocol.md
+("Passes") has the sequence. ``edge.sync.inventory`` holds the lock and does the waiting.
+"""
+
+import enum
+import logging
+from collections.abc import Callable
+
+from common.content import BUCKETS, bucket_of, key_of
+from edge.log import BUCKETS_DIFFER, COUNT, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
+from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox
+from edge.sync.replica import Snapshot
+from edge.sync.verification_queue import Questions, Why
+from vsphere_gateway.v1 import link_pb2
+
+HELD_AT_ONCE = 10_000
+"""About as many held objects are asked for in one bucket query: under 1 MiB of answer."""
+LITTLE = 4
+"""Where so many times more was read than is held, all is sent at once: to compare would mean to
+wait until all is read. If something held is foreign, the pass after it compares, and finds out."""
+FREE_PASSES = 2
+"""So many passes may follow each other at once; the next ones wait longer and longer."""
+LONGEST_WAIT = 60.0
+"""Seconds between passes when the two sides cannot agree."""
+
+log = logging.getLogger(__name__)
+
+
+class Phase(enum.Enum):
+    """Where a pass is."""
+
+    CLOSED = enum.auto()
+    WAITING = enum.auto()
+    """The holdings are known; vCenter has not been read to its end yet."""
+    QUERYING = enum.auto()
+    """The control plane is asked what is in the buckets that differ."""
+    SENDING = enum.auto()
+    ENDED = enum.auto()
+    """``SnapshotEnd`` is sent."""
+    SETTLED = enum.auto()
+    """Parity."""
+
+
+class Passes:
+    """Decides what the next message of the call is."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        outbox: Outbox,
+        questions: Questions,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._snapshot = snapshot
+        self._outbox = outbox
+        self._questions = questions
+        self._monotonic = monotonic
+        self.phase = Phase.CLOSED
+        self.generation = 0
+        self._holdings = link_pb2.Holdings()
+        self._unqueried: list[int] = []
+        self._queried: set[int] = set()
+        self._live = False
+        """Both sides were equal in this call: its changes are followed."""
+        self._reads_new_clusters = False
+        self._mismatches = 0
+        self._not_before = 0.0
+
+    def open(self, holdings: link_pb2.Holdings) -> None:
+        """A call begins with what the control plane holds."""
+        self._live = False
+        self._mismatches = 0
+        self._not_before = 0.0
+        self._begin(holdings)
+
+    def close(self) -> None:
+        """The call has ended."""
+        self.phase = Phase.CLOSED
+        self._questions.forget(Why.FOREIGN, Why.WANTED)
+
+    def holdings(self, holdings: link_pb2.Holdings) -> None:
+        """The control plane wants another pass, or did not agree with the last one."""
+        if self.phase is Phase.ENDED:
+            self._mismatches += 1
+        excess = self._mismatches - FREE_PASSES
+        wait = min(2.0**excess, LONGEST_WAIT) if excess >= 0 else 0.0
+        self._not_before = self._monotonic() + wait
+        if wait:
+            log.warning(
+                "control plane and edge do not agree, comparing again",
+                extra=fields({MISMATCHES: self._mismatches, WAIT_SECONDS: wait}),
+            )
+        self._begin(holdings)
+
+    def parity(self, generation: int) -> None:
+        """Both sides hold the same."""
+        if self.phase is Phase.ENDED and generation == self.generation:
+            self.phase = Phase.SETTLED
+            self._live = True
+            self._mismatches = 0
+            log.info("parity", extra=fields(self._facts()))
+
+    def reads_new_clusters(self) -> None:
+        """More follows of clusters that came under management: until it is there, no pass ends.
+
+        An end would say of these clusters that all of their virtual machines are known.
+        """
+        self._reads_new_clusters = True
+
+    def read_completed(self) -> None:
+        """vCenter has been read to its end, once more: prove again that both sides are equal."""
+        self._reads_new_clusters = False
+        if self.phase in (Phase.ENDED, Phase.SETTLED):
+            self.generation += 1
+            self.phase = Phase.SENDING
+
+    def contents(self, contents: link_pb2.BucketContents) -> None:
+        """Take what the control plane holds in the buckets of the last query."""
+        if self.phase is not Phase.QUERYING or contents.generation != self.generation:
+            return
+        held = {key_of(each.reference): each.content_hash for each in contents.objects}
+        for key, entry in self._snapshot.items():
+            if bucket_of(key) not in self._queried:
+                continue
+            if held.pop(key, None) == entry.hash:
+                self._snapshot.readmit(key)
+                self._outbox.withdraw(key)
+            elif not entry.refused:
+                self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
+        for key in held:
+            if not self._outbox.is_removing(key):
+                self._questions.add(key, Why.FOREIGN)
+        self._queried.clear()
+        if not self._unqueried:
+            self.phase = Phase.SENDING
+
+    def start_if_due(self) -> bool:
+        """Begin to send or compare if it is time; tell whether it was."""
+        if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
+            return False
+        held = self._holdings.object_count
+        if not held or (not self._mismatches and len(self._snapshot) >= LITTLE * held):
+            self._send_everything()
+        elif self._snapshot.complete:
+            self._compare()
+        return self.phase is not Phase.WAITING
+
+    def next_request(self) -> link_pb2.InventoryRequest | None:
+        """Return the next message, or None when there is nothing to send now."""
+        return self._query() or self._batch() or self._end()
+
+    def wait_time(self, timeout: float) -> float:
+        """Return the seconds until something may be due without a wake-up."""
+        if self.phase is not Phase.WAITING or not self._snapshot.complete:
+            return timeout
+        return min(timeout, max(self._not_before - self._monotonic(), 0.0))
+
+    def _begin(self, holdings: link_pb2.Holdings) -> None:
+        self.generation += 1
+        self._holdings = holdings
+        self._unqueried, self._queried = [], set()
+        self._questions.forget(Why.FOREIGN)
+        self.phase = Phase.WAITING
+
+    def _send_everything(self) -> None:
+        self.phase = Phase.SENDING
+        for key, entry in self._snapshot.items():
+            self._snapshot.readmit(key)
+            self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
+        held = {COUNT: self._holdings.object_count}
+        log.info("control plane holds little, sending all", extra=fields(self._facts(), held))
+
+    def _compare(self) -> None:
+        differing = self._snapshot.digests.differing(self._holdings.bucket_digests)
+        buckets = set(differing)
+        for key in self._snapshot:
+            if key in self._outbox and bucket_of(key) not in buckets:
+                self._outbox.withdraw(key)
+        self._unqueried = differing
+        self.phase = Phase.QUERYING if differing else Phase.SENDING
+        log.info("compared", extra=fields(self._facts(), {BUCKETS_DIFFER: len(differing)}))
+
+    def _query(self) -> link_pb2.InventoryRequest | None:
+        if self.phase is not Phase.QUERYING or self._queried:
+            return None
+        count = max(1, BUCKETS * HELD_AT_ONCE // max(self._holdings.object_count, 1))
+        buckets, self._unqueried = self._unqueried[:count], self._unqueried[count:]
+        self._queried = set(buckets)
+        query = link_pb2.BucketQuery(generation=self.generation, buckets=buckets)
+        return link_pb2.InventoryRequest(bucket_query=query)
+
+    def _batch(self) -> link_pb2.InventoryRequest | None:
+        batch = self._outbox.next_batch(CHANGES, self.generation)
+        if batch is None and self.phase in (Phase.SENDING, Phase.ENDED, Phase.SETTLED):
+            batch = self._outbox.next_batch(SNAPSHOT, self.generation, live=self._live)
+        return link_pb2.InventoryRequest(batch=batch) if batch else None
+
+    def _end(self) -> link_pb2.InventoryRequest | None:
+        if not self._end_is_due():
+            return None
+        self.phase = Phase.ENDED
+        end = link_pb2.SnapshotEnd(
+            generation=self.generation,
+            object_count=self._snapshot.digests.count,
+            bucket_digests=self._snapshot.digests.to_bytes(),
+            changes_sequence=self._outbox.last_sequence(CHANGES),
+            snapshot_sequence=self._outbox.last_sequence(SNAPSHOT),
+        )
+        return link_pb2.InventoryRequest(snapshot_end=end)
+
+    def _end_is_due(self) -> bool:
+        return (
+            self.phase is Phase.SENDING
+            and self._snapshot.complete
+            and not self._reads_new_clusters
+            and not self._outbox.has_pending
+            and not self._outbox.under_way(SNAPSHOT)
+            and not self._questions.has_foreign
+        )
+
+    def _facts(self) -> dict[str, object]:
+        return {GENERATION: self.generation, OBJECTS: len(self._snapshot)}

@@ -1,0 +1,195 @@
+"""vCenter's XML, object by object: pure functions from bytes to property elements.
+
+lxml reads the chosen elements an order of magnitude faster than pyVmomi makes its objects. A page
+is parsed as a whole and forgotten before the next; whoever keeps an element keeps its page.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+from xml.sax.saxutils import unescape
+
+from lxml import etree
+
+from edge.log import ERROR, fields
+from edge.vcenter.client import faults
+from edge.vcenter.client.references import Key, make_key
+
+log = logging.getLogger(__name__)
+
+Element: TypeAlias = etree._Element
+
+VIM: Final = "{urn:vim25}"
+XSI_TYPE: Final = "{http://www.w3.org/2001/XMLSchema-instance}type"
+
+_OBJECTS: Final = VIM + "objects"
+_OBJECT_SET: Final = VIM + "objectSet"
+_OBJ: Final = VIM + "obj"
+_KIND: Final = VIM + "kind"
+_NAME: Final = VIM + "name"
+_VAL: Final = VIM + "val"
+_OP: Final = VIM + "op"
+_PATH: Final = VIM + "path"
+_PROPERTY: Final = frozenset((VIM + "propSet", VIM + "changeSet"))
+_MISSING: Final = VIM + "missingSet"
+_FAULT: Final = f"{VIM}fault/{VIM}fault"
+
+_VERSION_TEXT: Final = re.compile(rb"<version>([^<]*)</version>")
+_TOKEN_TEXT: Final = re.compile(rb"<token>([^<]*)</token>")
+_TRUNCATED_TEXT: Final = re.compile(rb"<truncated>\s*(true|1)\s*</truncated>")
+# A version or token stands before the objects, truncated after them.
+_EDGE_BYTES: Final = 4096
+
+
+@dataclasses.dataclass(slots=True)
+class ObjectProperties:
+    """What one answer says about one object."""
+
+    key: Key
+    kind: str = ""
+    """``enter``, ``modify`` or ``leave`` in an update; empty in a read."""
+    values: Mapping[str, Element | None] = dataclasses.field(default_factory=dict)
+    """By property path; None where vCenter says that there is no value (any more)."""
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """By property path: name of the fault for which vCenter does not show the value."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpdatesHeader:
+    """The parts of an UpdateSet that say how to go on."""
+
+    version: str
+    truncated: bool
+
+
+def updates_header(body: bytes) -> UpdatesHeader | None:
+    """Return version and truncation of WaitForUpdatesEx's answer; None if nothing changed.
+
+    Cheap: it does not parse, so that the next page can be asked for before this one is read.
+    """
+    version = _VERSION_TEXT.search(body, 0, _EDGE_BYTES)
+    if version is None:
+        return None
+    truncated = _TRUNCATED_TEXT.search(body, max(0, len(body) - _EDGE_BYTES))
+    return UpdatesHeader(unescape(version.group(1).decode()), truncated is not None)
+
+
+def continuation_token(body: bytes) -> str:
+    """Return the token for ContinueRetrievePropertiesEx, empty on the last page."""
+    token = _TOKEN_TEXT.search(body, 0, _EDGE_BYTES)
+    if token is None:
+        token = _TOKEN_TEXT.search(body, max(0, len(body) - _EDGE_BYTES))
+    return unescape(token.group(1).decode()) if token else ""
+
+
+def returned_reference(body: bytes) -> Key:
+    """Return the reference that a Create... method answered.
+
+    Raises ``UnexpectedAnswerError``.
+    """
+    returned = _root(body).find(f".//{VIM}returnval")
+    if returned is None or not returned.text:
+        raise faults.UnexpectedAnswerError("vCenter's answer has no reference")
+    return make_key(returned.get("type", ""), returned.text)
+
+
+def references_in(element: Element | None) -> Iterator[Key]:
+    """Yield the references in an ArrayOfManagedObjectReference; None has none."""
+    for reference in element if element is not None else ():
+        if reference.text:
+            yield make_key(reference.get("type", ""), reference.text)
+
+
+def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
+    """Yield what RetrievePropertiesEx (or its continuation) returned.
+
+    An answer with characters that XML forbids (people and guests write what they like) is read as
+    far as it can be; then objects may be yielded twice. Raises ``UnexpectedAnswerError``, and
+    ``SessionExpiredError`` when vCenter hides properties from lack of a session: such an answer
+    says nothing about what exists.
+    """
+    return _parse(body, _OBJECTS)
+
+
+def parse_updates(body: bytes) -> Iterator[ObjectProperties]:
+    """Yield what WaitForUpdatesEx returned. Like ``parse_objects``."""
+    return _parse(body, _OBJECT_SET)
+
+
+def type_of(element: Element) -> str:
+    """Return the vSphere type that an element declares (xsi:type), without its prefix."""
+    return element.get(XSI_TYPE, "").rpartition(":")[2]
+
+
+def _parse(body: bytes, tag: str) -> Iterator[ObjectProperties]:
+    try:
+        yield from _parse_once(body, tag, recover=False)
+    except etree.XMLSyntaxError as error:
+        log.warning("answer is not XML, reading what is readable", extra=fields({ERROR: error}))
+        readable = False
+        with contextlib.suppress(etree.XMLSyntaxError):
+            for found in _parse_once(body, tag, recover=True):
+                readable = True
+                yield found
+        if not readable:
+            raise faults.UnexpectedAnswerError(f"vCenter's answer is not XML: {error}") from error
+
+
+def _parse_once(body: bytes, tag: str, *, recover: bool) -> Iterator[ObjectProperties]:
+    parser = etree.XMLParser(
+        recover=recover, huge_tree=True, resolve_entities=False, no_network=True
+    )
+    # A third faster than parsing by events, for some 7 bytes of memory to each byte of a page.
+    root: Element | None = etree.fromstring(body, parser)
+    for element in root.iter(tag) if root is not None else ():
+        yield _object(element)
+
+
+def _object(element: Element) -> ObjectProperties:
+    found = ObjectProperties("")
+    values: dict[str, Element | None] = {}
+    missing: dict[str, str] = {}
+    for child in element:
+        if child.tag in _PROPERTY:
+            name, value = _property(child)
+            values[name] = value
+        elif child.tag == _OBJ:
+            found.key = make_key(child.get("type", ""), child.text or "")
+        elif child.tag == _KIND:
+            found.kind = child.text or ""
+        elif child.tag == _MISSING:
+            missing[child.findtext(_PATH, "")] = _fault_name(child)
+    found.values, found.missing = values, missing
+    return found
+
+
+def _property(element: Element) -> tuple[str, Element | None]:
+    name, value, removed = "", None, False
+    for child in element:
+        if child.tag == _VAL:
+            value = child
+        elif child.tag == _NAME:
+            name = child.text or ""
+        elif child.tag == _OP:
+            removed = child.text in ("remove", "indirectRemove")
+    return name, None if removed else value
+
+
+def _fault_name(missing: Element) -> str:
+    fault = missing.find(_FAULT)
+    name = type_of(fault) if fault is not None else ""
+    if name == "NotAuthenticated":
+        raise faults.SessionExpiredError("vCenter shows properties without a session no more")
+    return name
+
+
+def _root(body: bytes) -> Element:
+    try:
+        return etree.fromstring(
+            body, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+        )
+    except etree.XMLSyntaxError as error:
+        raise faults.UnexpectedAnswerError(f"vCenter's answer is not XML: {error}") from error

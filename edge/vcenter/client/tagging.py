@@ -1,0 +1,211 @@
+"""Tags by vCenter's REST API, which the SOAP API does not have.
+
+``/api`` is vSphere 7.0 U2 and later, ``/rest/com/vmware/cis`` what came before; a vCenter has at
+least one of them. Source: vSphere Automation API, cis.tagging.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import json
+from collections import defaultdict
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from edge.errors import EdgeError
+from edge.vcenter.client import faults
+from edge.vcenter.client.references import Key, make_key
+from edge.vcenter.client.session import VCenterSession
+
+_DEADLINE_SECONDS: Final = 20.0
+_SESSION_HEADER: Final = "vmware-api-session-id"
+_TAGS_AT_ONCE: Final = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Tag:
+    name: str
+    category_id: str
+
+
+class _Paths(Protocol):
+    """Where a generation of the API has its resources."""
+
+    session: str
+
+    def tags(self) -> str: ...
+    def tag(self, identifier: str) -> str: ...
+    def category(self, identifier: str) -> str: ...
+    def attached(self) -> str: ...
+
+
+class _ApiPaths:
+    session = "/api/session"
+
+    def tags(self) -> str:
+        return "/api/cis/tagging/tag"
+
+    def tag(self, identifier: str) -> str:
+        return f"/api/cis/tagging/tag/{quote(identifier, safe='')}"
+
+    def category(self, identifier: str) -> str:
+        return f"/api/cis/tagging/category/{quote(identifier, safe='')}"
+
+    def attached(self) -> str:
+        return "/api/cis/tagging/tag-association?action=list-attached-objects-on-tags"
+
+
+class _RestPaths:
+    session = "/rest/com/vmware/cis/session"
+
+    def tags(self) -> str:
+        return "/rest/com/vmware/cis/tagging/tag"
+
+    def tag(self, identifier: str) -> str:
+        return f"/rest/com/vmware/cis/tagging/tag/id:{quote(identifier, safe='')}"
+
+    def category(self, identifier: str) -> str:
+        return f"/rest/com/vmware/cis/tagging/category/id:{quote(identifier, safe='')}"
+
+    def attached(self) -> str:
+        return "/rest/com/vmware/cis/tagging/tag-association?~action=list-attached-objects-on-tags"
+
+
+class TaggingService:
+    """The tags of virtual machines, over one REST session that is kept."""
+
+    def __init__(self, session: VCenterSession) -> None:
+        self._session = session
+        self._paths: _Paths | None = None
+        self._token = ""
+        self._refusal: faults.LoginRefusedError | None = None
+        self._refused_generation = 0
+        self._tags: dict[str, _Tag] = {}
+        self._categories: dict[str, str] = {}
+
+    def read_tags(self) -> dict[Key, tuple[str, ...]]:
+        """Return sorted ``category:name`` by virtual machine.
+
+        Names of tags and categories are read once and kept: vCenter tells no changes of them.
+        Raises ``VCenterError``.
+        """
+        try:
+            try:
+                return self._read()
+            except faults.SessionExpiredError:
+                self._token = ""
+                return self._read()
+        except (KeyError, TypeError) as error:
+            raise faults.UnexpectedAnswerError(
+                f"the tagging service's answer has another form: {error!r}"
+            ) from error
+
+    def forget_names(self) -> None:
+        """Read the names of tags and categories afresh the next time."""
+        self._tags.clear()
+        self._categories.clear()
+
+    def close(self) -> None:
+        """End the REST session. Never raises because of vCenter."""
+        if self._token and self._paths is not None:
+            with contextlib.suppress(faults.VCenterError):
+                self._request("DELETE", self._paths.session)
+        self._token = ""
+
+    def _read(self) -> dict[Key, tuple[str, ...]]:
+        paths = self._login()
+        identifiers = [str(each) for each in self._request("GET", paths.tags()) or []]
+        for gone in self._tags.keys() - set(identifiers):
+            del self._tags[gone]
+        found: dict[Key, list[str]] = defaultdict(list)
+        for at in range(0, len(identifiers), _TAGS_AT_ONCE):
+            asked = {"tag_ids": identifiers[at : at + _TAGS_AT_ONCE]}
+            for attached in self._request("POST", paths.attached(), asked) or []:
+                machines = [
+                    make_key("VirtualMachine", each["id"])
+                    for each in attached["object_ids"] or ()
+                    if each["type"] == "VirtualMachine"
+                ]
+                if machines:
+                    name = self._full_name(paths, attached["tag_id"])
+                    for key in machines:
+                        found[key].append(name)
+        return {key: tuple(sorted(names)) for key, names in found.items()}
+
+    def _full_name(self, paths: _Paths, identifier: str) -> str:
+        tag = self._tags.get(identifier)
+        if tag is None:
+            answer = self._request("GET", paths.tag(identifier))
+            tag = self._tags[identifier] = _Tag(answer["name"], answer["category_id"])
+        category = self._categories.get(tag.category_id)
+        if category is None:
+            answer = self._request("GET", paths.category(tag.category_id))
+            category = self._categories[tag.category_id] = answer["name"]
+        return f"{category}:{tag.name}"
+
+    def _login(self) -> _Paths:
+        """Log in, unless the last attempt was refused: that waits for a good login by SOAP."""
+        if self._token and self._paths is not None:
+            return self._paths
+        if self._refusal is not None and self._refused_generation == self._session.generation:
+            raise self._refusal
+        for paths in (self._paths,) if self._paths else (_ApiPaths(), _RestPaths()):
+            try:
+                self._token = self._open_session(paths)
+            except _NoSuchResourceError:
+                continue
+            self._paths = paths
+            return paths
+        raise faults.UnexpectedAnswerError("vCenter has no tagging service")
+
+    def _open_session(self, paths: _Paths) -> str:
+        settings = self._session.settings
+        try:
+            credentials = f"{settings.username}:{settings.read_password()}".encode()
+            headers = {"Authorization": "Basic " + base64.b64encode(credentials).decode()}
+            return str(self._request("POST", paths.session, headers=headers))
+        except (faults.SessionExpiredError, EdgeError) as error:
+            self._refused_generation = self._session.generation
+            self._refusal = faults.LoginRefusedError(f"the tagging service refuses: {error}")
+            raise self._refusal from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        content: object = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        body = b"" if content is None else json.dumps(content).encode()
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        if self._token and headers is None:
+            sent[_SESSION_HEADER] = self._token
+        try:
+            answer = self._session.pool.request(method, path, body, sent, _DEADLINE_SECONDS)
+            parsed = json.loads(answer.body) if answer.body.strip() else None
+        except faults.THIRD_PARTY as error:
+            raise faults.translate(error) from error
+        except ValueError as error:
+            parsed = None
+            if answer.status == 200:
+                raise faults.UnexpectedAnswerError(f"{path} answers no JSON") from error
+        _check(answer.status, method, path)
+        # The older generation wraps what it returns.
+        return parsed["value"] if isinstance(parsed, dict) and set(parsed) == {"value"} else parsed
+
+
+class _NoSuchResourceError(faults.UnexpectedAnswerError):
+    """This generation of the API is not there."""
+
+
+def _check(status: int, method: str, path: str) -> None:
+    if status in (200, 201, 204):
+        return
+    text = f"{method} {path} answers HTTP {status}"
+    if status == 401:
+        raise faults.SessionExpiredError(text)
+    if status == 403:
+        raise faults.PermissionDeniedError(text, "tagging", path)
+    if status in (404, 405, 501):
+        raise _NoSuchResourceError(text)
+    raise faults.VCenterUnreachableError(text)

@@ -1,0 +1,221 @@
+"""Lanes, patience, brake and digests: small things that everything rests on."""
+
+import threading
+
+import pytest
+
+from common import content
+from controlplane.domain.errors import FlowControlError
+from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
+from controlplane.inventory.apply.retry_queue import Dirty
+from controlplane.inventory.lanes import Lanes
+from controlplane.inventory.model.digests import Digests
+from controlplane.inventory.model.lag import Lags
+from controlplane.inventory.model.replica_digest import Freshness, Held, Holdings
+from controlplane.inventory.model.waiting import Waiting
+from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
+from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError
+from controlplane.store.own.objects import Standing
+from tests.support.site import digests_of
+from vsphere_gateway.v1 import link_pb2
+
+CHANGES, SNAPSHOT = link_pb2.LANE_CHANGES, link_pb2.LANE_SNAPSHOT
+
+
+def _batch(lane: int, sequence: int) -> link_pb2.InventoryRequest:
+    return link_pb2.InventoryRequest(batch=link_pb2.ObjectBatch(lane=lane, sequence=sequence))
+
+
+def _lanes(window: int = 4) -> Lanes:
+    return Lanes(link_pb2.InventoryOpen(window=window, changes_window=window))
+
+
+def test_changes_overtake_the_snapshot() -> None:
+    lanes = _lanes()
+    for request in (_batch(SNAPSHOT, 1), _batch(SNAPSHOT, 2), _batch(CHANGES, 1)):
+        lanes.put(request)
+
+    assert lanes.take_first() == _batch(CHANGES, 1)
+    assert lanes.take_first() is None
+    assert lanes.take_later() == _batch(SNAPSHOT, 1)
+
+
+def test_end_of_a_pass_waits_for_the_batches_before_it_and_changes_after_it_wait() -> None:
+    lanes = _lanes()
+    end = link_pb2.InventoryRequest(snapshot_end=link_pb2.SnapshotEnd(generation=1))
+    for request in (_batch(SNAPSHOT, 1), _batch(CHANGES, 1), end, _batch(CHANGES, 2)):
+        lanes.put(request)
+
+    taken = [lanes.take_first() for _ in range(4)]
+
+    assert taken == [_batch(CHANGES, 1), _batch(SNAPSHOT, 1), end, _batch(CHANGES, 2)]
+
+
+def test_window_counts_what_is_not_acknowledged() -> None:
+    lanes = _lanes(window=2)
+    lanes.put(_batch(SNAPSHOT, 7))
+    lanes.put(_batch(SNAPSHOT, 8))
+    with pytest.raises(FlowControlError, match="snapshot lane"):
+        lanes.put(_batch(SNAPSHOT, 9))
+
+    ack = lanes.applied(_batch(SNAPSHOT, 7).batch, epoch=5)
+
+    assert (ack.epoch, ack.lane, ack.sequence) == (5, SNAPSHOT, 7)
+    lanes.put(_batch(SNAPSHOT, 9))
+
+
+def test_digests_of_both_tiers_and_of_the_specification_are_equal() -> None:
+    hashes = {f"VirtualMachine:vm-{n}": bytes([n % 256]) * 16 for n in range(500)}
+    ours, theirs = Digests(), content.Digests()
+    for key, content_hash in hashes.items():
+        ours.add(key, content_hash)
+        theirs.add(key, content_hash)
+
+    assert ours.to_bytes() == theirs.to_bytes() == digests_of(hashes)
+
+    for key, content_hash in hashes.items():
+        ours.remove(key, content_hash)
+    assert ours.to_bytes() == b""
+    assert ours.equal(0, bytes(2048))
+    assert ours.equal(0, b"")
+
+
+def _held(revision: int, standing: Standing = Standing.APPLIED, epoch: int = 1) -> Held:
+    return Held(10, b"h" * 16, epoch, revision, standing)
+
+
+def test_stale_states_drop_out_within_an_epoch_only() -> None:
+    holdings = Holdings()
+    holdings.put("k", _held(5))
+
+    assert holdings.freshness("k", b"x" * 16, 1, 4) is Freshness.STALE
+    assert holdings.freshness("k", b"h" * 16, 1, 5) is Freshness.SAME
+    assert holdings.freshness("k", b"x" * 16, 1, 5) is Freshness.NEW
+    assert holdings.freshness("k", b"x" * 16, 2, 1) is Freshness.NEW
+
+
+def test_removal_is_remembered_until_the_call_ends() -> None:
+    holdings = Holdings()
+    holdings.put("k", _held(5))
+    holdings.drop("k", 1, 9)
+
+    assert holdings.freshness("k", b"h" * 16, 1, 5) is Freshness.STALE
+    holdings.end_of_call()
+    assert holdings.freshness("k", b"h" * 16, 1, 5) is Freshness.NEW
+
+
+def test_what_is_not_shown_or_refused_counts_on_neither_side() -> None:
+    holdings = Holdings()
+    holdings.put("a", _held(1))
+    holdings.put("b", _held(2))
+    both = holdings.message()
+
+    holdings.set_standing("a", Standing.HIDDEN)
+    assert holdings.message().object_count == 1
+    assert holdings.freshness("a", b"h" * 16, 1, 3) is Freshness.NEW
+    query = link_pb2.BucketQuery(generation=3, buckets=range(256))
+    assert [one.reference.type for one in holdings.contents(query).objects] == ["b"]
+
+    holdings.set_standing("a", Standing.APPLIED)
+    assert holdings.message() == both
+
+
+def test_patience_grows_and_starts_anew() -> None:
+    now = [0.0]
+    dirty = Dirty(lambda: now[0])
+
+    dirty.add("k")
+    assert dirty.next_due() == 1.0
+    now[0] = 1.0
+    assert dirty.take(10) == ["k"]
+    dirty.add("k")
+    assert dirty.next_due() == 3.0
+    for _ in range(10):
+        dirty.add("k")
+    assert dirty.next_due() == now[0] + 60.0
+
+    dirty.soon(["k"])
+    assert dirty.take(10) == ["k"]
+    dirty.clean("k")
+    assert dirty.next_due() is None
+
+
+@pytest.mark.parametrize(
+    ("vanished", "servers", "exceeded"),
+    [
+        (20, 100, False),
+        (21, 100, True),
+        (21, 210, False),
+        (22, 210, True),
+        (3, 3, True),
+        (2, 3, False),
+    ],
+)
+def test_brake_holds_for_a_whole_cluster_or_many_of_it(
+    vanished: int, servers: int, exceeded: bool
+) -> None:
+    assert Limits().exceeded(vanished, servers) is exceeded
+
+
+def test_only_what_vanishes_at_once_counts() -> None:
+    vanished = Vanished(Limits(fraction=0.0, count=1))
+    vanished.add("a", 0.0)
+    assert vanished.excess(10, 400.0) == ()
+    vanished.add("b", 400.0)
+    assert vanished.excess(10, 401.0) == ()
+    vanished.add("c", 402.0)
+    assert vanished.excess(10, 403.0) == ("b", "c")
+    vanished.back("b")
+    assert vanished.excess(10, 403.0) == ()
+
+
+def test_machine_waits_for_what_may_come_and_not_for_what_is_never_shown() -> None:
+    waiting = Waiting()
+    waiting.want("vm", ["folder", "network"], 10.0)
+    assert waiting.worth_waiting("vm", ["folder"], 11.0, 3.0)
+    assert not waiting.worth_waiting("vm", ["folder"], 14.0, 3.0)
+
+    assert waiting.arrived("folder") == {"vm"}
+    waiting.complete()
+
+    assert not waiting.worth_waiting("other", ["network"], 11.0, 3.0)
+    assert waiting.worth_waiting("other", ["folder"], 11.0, 3.0)
+    assert waiting.arrived("network") == {"vm"}
+
+
+def test_lags_of_the_last_thousand_changes() -> None:
+    lags = Lags()
+    for milliseconds in range(2000):
+        lags.add("vc", 10, milliseconds)
+    lags.add("vc", 10, -5.0)
+
+    assert lags.quantile("vc", 10, 0.5) == 1500
+    assert lags.quantile("vc", 11, 0.5) == 0
+
+
+def test_database_that_comes_back_is_waited_for_and_refused_values_are_not() -> None:
+    patience = Patience("vc", threading.Event(), lambda: False)
+    answers = iter([DatabaseUnavailableError("away"), None])
+
+    def work() -> str:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return "done"
+
+    assert patience.run(work) == "done"
+    with pytest.raises(RowRefusedError):
+        patience.run(lambda: (_ for _ in ()).throw(RowRefusedError("no")))
+
+
+def test_work_that_nobody_wants_is_abandoned() -> None:
+    stop = threading.Event()
+
+    def away() -> None:
+        raise DatabaseUnavailableError("away")
+
+    with pytest.raises(AbandonedError):
+        Patience("vc", stop, lambda: True).run(away)
+    stop.set()
+    with pytest.raises(AbandonedError):
+        Patience("vc", stop, lambda: False).run(away)

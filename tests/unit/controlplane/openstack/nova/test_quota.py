@@ -1,0 +1,138 @@
+"""Quota of projects that hold adopted servers: lifted at once, or named."""
+
+import logging
+import queue
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pytest
+
+from controlplane.openstack.nova.api import NovaApiError
+from controlplane.openstack.nova.quota import RESOURCES, Quotas
+from controlplane.openstack.nova.quota_keeper import QuotaKeeper
+from controlplane.store.errors import DatabaseUnavailableError
+
+PATIENCE = 5.0
+
+
+class ScriptedNova:
+    """Nova's quota API: everything is limited to 10; projects in ``broken`` cannot be read."""
+
+    def __init__(self) -> None:
+        self.limits: dict[str, dict[str, int]] = {}
+        self.broken: set[str] = set()
+        self.asked: queue.Queue[str] = queue.Queue()
+        self.lifted: queue.Queue[tuple[str, dict[str, int]]] = queue.Queue()
+
+    def quota(self, project_id: str) -> dict[str, dict[str, int]]:
+        self.asked.put(project_id)
+        if project_id in self.broken:
+            raise NovaApiError("Nova's API cannot be reached")
+        limits = dict.fromkeys(RESOURCES, 10) | self.limits.get(project_id, {})
+        used = 10 if project_id == "full" else 1
+        return {name: {"in_use": used, "limit": limit} for name, limit in limits.items()}
+
+    def set_quota(self, project_id: str, limits: dict[str, int]) -> None:
+        self.limits[project_id] = {**self.limits.get(project_id, {}), **limits}
+        self.lifted.put((project_id, limits))
+
+
+class Projects:
+    """What the own tables say; the first question fails where ``away`` is set."""
+
+    def __init__(self, names: Collection[str], *, away: bool = False) -> None:
+        self._names = names
+        self._away = away
+
+    def __call__(self) -> Collection[str]:
+        if self._away:
+            self._away = False
+            raise DatabaseUnavailableError("no database")
+        return self._names
+
+
+@pytest.fixture
+def nova() -> ScriptedNova:
+    return ScriptedNova()
+
+
+@pytest.fixture
+def keepers(nova: ScriptedNova, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Starts keepers."""
+    monkeypatch.setattr("controlplane.openstack.nova.quota_keeper.RETRY_SECONDS", 0.02)
+    started: list[QuotaKeeper] = []
+
+    def start(projects: Collection[str] = (), *, lift: bool = True, away: bool = False) -> Any:
+        keeper = QuotaKeeper(Quotas(nova, None), Projects(projects, away=away), lift=lift)
+        started.append(keeper)
+        keeper.start()
+        return keeper
+
+    yield start
+    for keeper in started:
+        keeper.stop()
+
+
+def test_project_that_holds_adopted_servers_is_lifted_before_it_is_full(
+    nova: ScriptedNova, keepers: Any
+) -> None:
+    keepers(["roomy"])
+    assert nova.lifted.get(timeout=PATIENCE) == ("roomy", dict.fromkeys(RESOURCES, -1))
+
+
+def test_first_server_adopted_into_a_project_lifts_it_at_once_and_the_next_asks_nothing(
+    nova: ScriptedNova, keepers: Any
+) -> None:
+    keeper = keepers()
+    keeper.adopted({"new"})
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "new"
+    assert nova.asked.get(timeout=PATIENCE) == "new"
+    keeper.adopted({"new"})
+    keeper.adopted({"newer"})
+    assert nova.asked.get(timeout=PATIENCE) == "newer"
+
+
+def test_only_what_is_limited_is_lifted(nova: ScriptedNova, keepers: Any) -> None:
+    nova.limits["partly"] = {"instances": -1, "cores": -1}
+    nova.limits["free"] = dict.fromkeys(RESOURCES, -1)
+    keepers(["free", "partly"])
+    assert nova.lifted.get(timeout=PATIENCE) == ("partly", {"ram": -1})
+    assert nova.lifted.empty()
+
+
+def test_project_that_makes_trouble_is_tried_again_and_holds_up_no_other(
+    nova: ScriptedNova, keepers: Any
+) -> None:
+    nova.broken = {"a-unknown"}
+    keepers(["a-unknown", "b-sound"])
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "b-sound"
+    nova.broken = set()
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "a-unknown"
+
+
+def test_own_database_that_is_away_is_asked_again(nova: ScriptedNova, keepers: Any) -> None:
+    keepers(["later"], away=True)
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "later"
+
+
+def test_limit_that_comes_back_is_lifted_again(
+    nova: ScriptedNova, keepers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.openstack.nova.quota_keeper.CHECK_SECONDS", 0.02)
+    keepers(["watched"])
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "watched"
+    nova.limits["watched"] = {"instances": -1, "cores": 5, "ram": -1}
+    assert nova.lifted.get(timeout=PATIENCE) == ("watched", {"cores": -1})
+
+
+def test_without_lifting_a_project_at_its_limit_is_named_and_left_alone(
+    nova: ScriptedNova, keepers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        keeper = keepers(["full", "roomy"], lift=False)
+        assert {nova.asked.get(timeout=PATIENCE) for _ in range(2)} == {"full", "roomy"}
+        keeper.stop()
+    assert nova.lifted.empty()
+    named = [message for message in caplog.messages if "quota reached by adoption" in message]
+    assert len(named) == len(RESOURCES)
+    assert all("project full uses 10" in message for message in named)

@@ -1,0 +1,235 @@
+"""What each error of vCenter means for the next try, without waiting for any."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.backoff import Backoff
+from edge.errors import VCenterReplacedError
+from edge.health import Health
+from edge.interfaces import CollectorUpdate
+from edge.sync.inventory import Inventory
+from edge.sync.outbox import OutboxLimits
+from edge.sync.vcenter_supervisor import LOGIN_REFUSED_SECONDS, Supervisor
+from edge.vcenter.client import faults
+from tests.support.vcenter_truth import VCENTER, VCenterTruth
+from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+PATIENCE = 10.0
+
+
+class ScriptedVCenter:
+    """Session and collector whose errors a test chooses: real ones cannot be had in order."""
+
+    def __init__(self, truth: VCenterTruth) -> None:
+        self.truth = truth
+        self.errors: list[Exception] = []
+        self.logins = 0
+        self.identity = VCENTER
+        self.broken = threading.Event()
+        self.changed = threading.Condition()
+        self.meanwhile: list[Callable[[], object]] = []
+        """What happens during the next logins."""
+
+    def connect(self) -> None:
+        with self.changed:
+            self.logins += 1
+            self.changed.notify_all()
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def vcenter(self) -> inventory_pb2.VCenter:
+        return self.identity
+
+    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+        yield from self.truth.full_read()
+        while not stop.wait(0.005):
+            if self.broken.is_set():
+                self.broken.clear()
+                raise faults.SessionExpiredError("expired")
+
+    def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
+        return self.truth.confirm(references)
+
+    def wait_for_logins(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.logins >= count, PATIENCE)
+
+
+class Site:
+    """A supervisor over a scripted vCenter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.password = folder / "password"
+        self.password.write_text("first")
+        self.vcenter = ScriptedVCenter(VCenterTruth({"vm-1": "a"}))
+        self.inventory = Inventory(OutboxLimits())
+        self.health = Health(self.inventory)
+        self.supervisor = Supervisor(
+            "vc.example.com",
+            self.password,
+            self.vcenter,
+            self.vcenter,
+            self.inventory,
+            self.health,
+            Backoff(0.01, 1.0, 0.01),
+        )
+        self.failure: Exception | None = None
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), daemon=True)
+            for work in (self.supervisor.run, self.supervisor.answer_questions)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self.supervisor.stop()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+    def wait_for(self, state: link_pb2.VCenterState.ValueType) -> str:
+        """Wait for a state; return what it says to a person."""
+        while (health := self.health.vcenter()).state != state:
+            assert self.health.wait_for_change(health.version, PATIENCE), health
+        return health.message
+
+    def _run(self, work: object) -> None:
+        try:
+            assert callable(work)
+            work()
+        except VCenterReplacedError as error:
+            self.failure = error
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.stop()
+
+
+def test_expired_session_logs_in_again_at_once_and_removes_nothing(site: Site) -> None:
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    site.vcenter.broken.set()
+    site.vcenter.wait_for_logins(2)
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.inventory.counts().objects == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (faults.VCenterUnreachableError("down"), link_pb2.VCENTER_STATE_UNREACHABLE),
+        (
+            faults.CertificateNotTrustedError("forged", None),
+            link_pb2.VCENTER_STATE_CERTIFICATE_NOT_TRUSTED,
+        ),
+        (
+            faults.PermissionDeniedError("no", "System.View", "Folder:group-d1"),
+            link_pb2.VCENTER_STATE_PERMISSION_DENIED,
+        ),
+    ],
+)
+def test_each_error_has_its_state_and_is_tried_again(
+    site: Site, error: Exception, state: link_pb2.VCenterState.ValueType
+) -> None:
+    site.vcenter.errors = [error]
+    seen: list[link_pb2.VCenterState.ValueType] = []
+    set_vcenter = site.health.set_vcenter
+
+    def note(new: link_pb2.VCenterState.ValueType, message: str = "") -> None:
+        seen.append(new)
+        set_vcenter(new, message)
+
+    site.health.set_vcenter = note  # type: ignore[method-assign]
+    site.start()
+    site.vcenter.wait_for_logins(1)
+    while not seen:
+        assert site.health.wait_for_change(site.health.vcenter().version, PATIENCE) or seen
+    site.supervisor.retry_now()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert seen == [
+        state,
+        link_pb2.VCENTER_STATE_READING,
+        link_pb2.VCENTER_STATE_CONNECTED,
+    ]
+
+
+def test_refused_login_is_not_repeated_before_its_time(site: Site) -> None:
+    """Two in 30 minutes lock no account under any common policy."""
+    assert LOGIN_REFUSED_SECONDS >= 15 * 60
+    site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
+    site.start()
+    message = site.wait_for(link_pb2.VCENTER_STATE_LOGIN_REFUSED)
+    assert "wrong password" in message
+    assert "next try in 20 min" in message
+    threading.Event().wait(0.2)
+    assert site.vcenter.logins == 1
+
+
+def test_changed_password_is_tried_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.sync.vcenter_supervisor.PASSWORD_CHECK_SECONDS", 0.02)
+    site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_LOGIN_REFUSED)
+    site.password.write_text("second")
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.vcenter.logins == 2
+
+
+def test_password_that_changes_during_a_refused_login_is_tried_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.sync.vcenter_supervisor.PASSWORD_CHECK_SECONDS", 0.02)
+    site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
+
+    def replace() -> None:
+        site.password.write_text("second")
+        os.utime(site.password, ns=(0, 0))
+
+    os.utime(site.password, ns=(0, 0))
+    site.vcenter.meanwhile = [replace]
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.vcenter.logins == 2
+
+
+def test_reload_tries_at_once(site: Site) -> None:
+    site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_LOGIN_REFUSED)
+    site.supervisor.retry_now()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+
+
+def test_another_vcenter_at_the_address_ends_the_process(site: Site) -> None:
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    site.vcenter.identity = inventory_pb2.VCenter(instance_uuid="another")
+    site.vcenter.broken.set()
+    site._threads[0].join(PATIENCE)
+    assert isinstance(site.failure, VCenterReplacedError)
+
+
+def test_questions_are_answered_while_vcenter_is_connected(site: Site) -> None:
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    site.inventory.attach(link_pb2.Holdings())
+    reference = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-9")
+    confirm = link_pb2.ConfirmObjects(references=[reference])
+    site.inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
+    removals: list[link_pb2.ObjectRemoval] = []
+    while not removals:
+        request = site.inventory.next_request(PATIENCE)
+        assert request is not None
+        removals.extend(request.batch.removals)
+    assert removals[0].reference == reference
