@@ -1,8 +1,7 @@
 """The version of this software."""
 
 import importlib.metadata
+from typing import Final
 
-
-def software_version() -> str:
-    """Return the version of the installed distribution, for example ``0.1.0``."""
-    return importlib.metadata.version("vsphere-gateway")
+SOFTWARE_VERSION: Final = importlib.metadata.version("vsphere-gateway")
+"""Of the installed distribution, for example ``0.1.0``."""

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.version import SOFTWARE_VERSION
 from controlplane.commands.listings import LISTINGS
 from controlplane.commands.output import FORMATS
 from controlplane.config.file import DEFAULT_CONFIG_FILE, load
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import ConfigurationError, ControlPlaneError
-from controlplane.version import VERSION
 
 CONFIG_FILE_VARIABLE = "VSG_CONFIG_FILE"
 """Names the configuration file where --config-file does not."""
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Bridges a customer's vCenters, through their edges, to OpenStack.",
         parents=[common],
     )
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action="version", version=SOFTWARE_VERSION)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the control plane", parents=[common])
     serve.add_argument(

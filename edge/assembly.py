@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from common.backoff import Backoff
-from common.process_memory import limit_arenas, release, switch_often
-from common.version import software_version
+from common.process_memory import limit_arenas, trim_memory
+from common.version import SOFTWARE_VERSION
 from edge.appliance.machine import machine_uuid
 from edge.appliance.systemd import Notifier
 from edge.config import EdgeConfig
@@ -62,8 +62,7 @@ class Edge:
         facts = {EPOCH: self.facts.epoch, VERSION: self.facts.version}
         log.info("edge starts", extra=fields(facts, {VCENTER: self.config.vcenter.host}))
         limit_arenas()
-        switch_often()
-        release()
+        trim_memory()
         with Tasks(stop.set) as tasks:
             try:
                 tasks.start("link", self.link.run)
@@ -131,7 +130,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     """
     own_uuid = machine_uuid(environment)
     facts = EdgeFacts(
-        version=software_version(),
+        version=SOFTWARE_VERSION,
         epoch=time.time_ns(),
         capabilities=("audit", *(f"operation.{action}" for action in sorted(ACTIONS))),
         machine_uuid=own_uuid,

@@ -7,14 +7,14 @@ import socket
 import threading
 from types import FrameType
 
-from common.interpreter import leave_out_present, switch_often
+from common.process_memory import freeze_gc
+from common.version import SOFTWARE_VERSION
 from controlplane.assembly import ControlPlane
 from controlplane.config import log
 from controlplane.config.log import keyed
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import StartError
 from controlplane.store.errors import StoreError
-from controlplane.version import VERSION
 
 LOG = logging.getLogger(__name__)
 
@@ -30,14 +30,13 @@ def serve(settings: Settings, *, standalone: bool) -> int:
     os.umask(0o077)
     assert settings.conf is not None
     log.setup(settings.conf)
-    LOG.info("starting %s", keyed(version=VERSION, standalone=standalone))
+    LOG.info("starting %s", keyed(version=SOFTWARE_VERSION, standalone=standalone))
     stopping = threading.Event()
     _stop_on_signals(stopping)
-    switch_often()
     control_plane = ControlPlane(settings, standalone=standalone)
     try:
         control_plane.start()
-        leave_out_present()
+        freeze_gc()
         _notify("READY=1")
         LOG.info("ready")
         stopping.wait()

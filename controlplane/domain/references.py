@@ -1,4 +1,4 @@
-"""Keys of managed objects, and what kind of object a message carries. Pure."""
+"""What kind of object an inventory message carries. Pure."""
 
 from vsphere_gateway.v1 import inventory_pb2
 
@@ -23,27 +23,6 @@ MACHINE_KINDS = frozenset(
 )
 SURROUNDING_KINDS = frozenset(BODY_BY_KIND) - MACHINE_KINDS
 """Everything that virtual machines live in."""
-
-
-def key_of(reference: inventory_pb2.ObjectReference) -> str:
-    """Return ``type:value``, the key of an object in its vCenter; empty when it is unset."""
-    return f"{reference.type}:{reference.value}" if reference.value else ""
-
-
-def reference_of(key: str) -> inventory_pb2.ObjectReference:
-    """Return the reference that ``key_of`` made a key of."""
-    type_name, _, value = key.partition(":")
-    return inventory_pb2.ObjectReference(type=type_name, value=value)
-
-
-def moref_of(key: str) -> str:
-    """Return the managed object identifier in a key."""
-    return key.partition(":")[2]
-
-
-def machine_key(moref: str) -> str:
-    """Return the key of a virtual machine or template."""
-    return f"VirtualMachine:{moref}"
 
 
 def machine_of(state: inventory_pb2.InventoryObject) -> inventory_pb2.VirtualMachine:

@@ -9,6 +9,7 @@ import grpc
 from certs.credentials import TlsMaterial
 from certs.identity import Role
 from common.clock import Clock
+from common.version import SOFTWARE_VERSION
 from controlplane.config.log import keyed
 from controlplane.config.settings import GatewaySettings
 from controlplane.domain.ports import EdgeEvents, InventoryPipeline, OperationEvents
@@ -20,7 +21,6 @@ from controlplane.gateway.streams.control_stream import ControlStreams, LinkTerm
 from controlplane.gateway.streams.edge_link import EdgeLinkServicer
 from controlplane.gateway.streams.inventory_stream import InventoryStreams
 from controlplane.gateway.streams.on_demand_reads import Audits
-from controlplane.version import VERSION
 from vsphere_gateway.v1 import link_pb2_grpc
 
 LOG = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Gateway:
         self._settings = settings
         self._tls = tls
         self._registry = registry
-        terms = LinkTerms(VERSION, settings.heartbeat_interval, settings.hello_timeout)
+        terms = LinkTerms(SOFTWARE_VERSION, settings.heartbeat_interval, settings.hello_timeout)
         control = ControlStreams(
             registry, operations, edges, refusals, terms, clock, lambda: str(uuid.uuid4())
         )

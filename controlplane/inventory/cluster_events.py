@@ -4,13 +4,13 @@ import functools
 import logging
 
 from common.clock import Clock
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
 from controlplane.domain.ports import ClusterEvents
 from controlplane.domain.records import HostAllocations
 from controlplane.domain.writers import AllocationWriter, ServerWriter
 from controlplane.inventory.model.state import ManagedCluster, VCenterState
 from controlplane.inventory.rules.identity import Bindings
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import clusters
@@ -64,7 +64,7 @@ class ClusterReporter:
     def synchronised(self, state: VCenterState) -> None:
         """Tell that every server of the open clusters is written. Raises ``StoreError``."""
         uuids = [row.uuid for row in state.open_clusters()]
-        now = moment(self._clock.wall())
+        now = naive_utc(self._clock.wall())
         self._database.run(lambda connection: clusters.synchronised(connection, uuids, now))
         state.unallocated.update(uuids)
         for uuid in uuids:
@@ -94,7 +94,7 @@ class ClusterReporter:
 
     def _allocated(self, row: ClusterRow) -> None:
         """Called by the writer of allocations, in its own thread."""
-        now = moment(self._clock.wall())
+        now = naive_utc(self._clock.wall())
         try:
             self._database.run(lambda connection: clusters.allocated(connection, row.uuid, now))
         except StoreError as error:  # only a date for people: the next parity writes it again

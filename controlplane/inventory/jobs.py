@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from common.clock import Clock
+from common.references import machine_key, reference_of
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
 from controlplane.domain.records import RemovalChange, ServerChange
-from controlplane.domain.references import kind_of, machine_key, reference_of
+from controlplane.domain.references import kind_of
 from controlplane.inventory.apply.pipeline import Pipeline
 from controlplane.inventory.apply.plan import EndedServer, Plan, Unit
 from controlplane.inventory.apply.planner import PATIENCE_SECONDS
@@ -20,7 +22,6 @@ from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.identity import Place
 from controlplane.inventory.stream import Feed
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.own import edges, objects
 from controlplane.store.own.objects import Standing
@@ -157,7 +158,7 @@ class Jobs:
             log.info("no parity yet %s objects=%d held=%d", context, end.object_count, mine)
             feed.again()
             return
-        now, patience = moment(self.shared.clock.wall()), self.patience(feed)
+        now, patience = naive_utc(self.shared.clock.wall()), self.patience(feed)
         note = functools.partial(
             edges.parity,
             uuid=self.state.uuid,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
 from controlplane.domain.references import MACHINE_KINDS
 from controlplane.inventory.jobs import Jobs
 from controlplane.inventory.stream import Feed
-from controlplane.store.clock import moment
 from controlplane.store.own import quarantine
 from controlplane.store.own.clusters import ClusterState
 from controlplane.store.own.objects import Standing
@@ -164,7 +164,7 @@ class Chores:
         return released or not alarm.held
 
     def _settle(self, alarm: AlarmRow) -> None:
-        now = moment(self._jobs.shared.clock.wall())
+        now = naive_utc(self._jobs.shared.clock.wall())
         database = self._jobs.shared.database
         self._jobs.patience(None).run(
             lambda: database.run(

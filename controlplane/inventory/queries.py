@@ -1,7 +1,8 @@
 """The stored inventory as Nova asks for it. Answers from memory and one row, never from a site."""
 
+from common.references import machine_key, reference_of
 from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
-from controlplane.domain.references import machine_key, machine_of, reference_of
+from controlplane.domain.references import machine_of
 from controlplane.inventory.model import cluster_resources
 from controlplane.inventory.model.state import cluster_key
 from controlplane.inventory.service import Inventory

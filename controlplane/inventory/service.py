@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from common.clock import Clock
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
 from controlplane.domain.ports import ClusterEvents, InventorySink, RecordedDeletes
 from controlplane.inventory.apply.pipeline import Pipeline, Writers
@@ -20,7 +21,6 @@ from controlplane.inventory.rules.identity import Place
 from controlplane.inventory.rules.mass_removal_guard import Limits
 from controlplane.inventory.stream import Feed
 from controlplane.inventory.worker import Worker
-from controlplane.store.clock import moment
 from controlplane.store.database import Connection, Database
 from controlplane.store.own import edges, servers
 from controlplane.store.own.clusters import ClusterRow
@@ -142,7 +142,7 @@ class Inventory:
             version=about.version[:VERSION_LENGTH],
             build=about.build[:VERSION_LENGTH],
             api_version=about.api_version[:VERSION_LENGTH],
-            first_seen_at=moment(self._clock.wall()),
+            first_seen_at=naive_utc(self._clock.wall()),
         )
 
         def write(connection: Connection) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 from google.rpc import code_pb2, status_pb2
 
+from common.references import reference_of
 from controlplane.domain.ports import InventorySink
-from controlplane.domain.references import reference_of
 from controlplane.inventory.apply.plan import Plan
 from controlplane.inventory.lanes import Lanes
 from controlplane.inventory.model.replica_digest import Holdings

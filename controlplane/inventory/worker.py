@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
+from common.references import machine_key
 from controlplane.config.log import keyed
 from controlplane.domain.ports import InventorySink
-from controlplane.domain.references import machine_key
 from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
 from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared
 from controlplane.inventory.model.state import VCenterState

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -26,13 +25,3 @@ class SystemClock:
     def wait(self, condition: threading.Condition, timeout: float) -> None:
         """Wait on a condition that the caller holds."""
         condition.wait(timeout)
-
-
-def table_time(seconds: float) -> datetime:
-    """Unix time as the tables hold it: UTC without a zone."""
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-
-
-def unix_time(moment: datetime) -> float:
-    """The reverse of ``table_time``."""
-    return moment.replace(tzinfo=UTC).timestamp()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from common.timestamps import unix_seconds
 from controlplane.domain.ports import StoredVirtualMachine
-from controlplane.operations.clock import unix_time
 from controlplane.store.own.operations import OperationRow
 
 DELETES = frozenset({"delete", "forceDelete"})
@@ -59,7 +59,7 @@ class Decision:
 
 def expired(row: OperationRow, now: float, patience: float) -> Decision | None:
     """Return the end of a delete that is older than ``patience`` seconds; None if it is not."""
-    if now - unix_time(row.created_at) <= patience:
+    if now - unix_seconds(row.created_at) <= patience:
         return None
     return Decision(Step.WITHDRAW, f"the edge was not back within {patience / 3600:.3g} hours")
 
@@ -82,7 +82,7 @@ def decide(
     if server.vm_state != "error":
         return Decision(Step.WITHDRAW, f"the server is {server.vm_state} since, and not in error")
     booted = stored.virtual_machine.booted_at.ToNanoseconds() / 1e9
-    if booted > unix_time(row.created_at):
+    if booted > unix_seconds(row.created_at):
         return Decision(Step.WITHDRAW, "its virtual machine was started in vCenter since")
     return Decision(Step.ASK)
 

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol
 
+from common.timestamps import naive_utc, unix_seconds
 from controlplane.config.log import keyed
 from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
 from controlplane.openstack.nova.api import NovaApiError
-from controlplane.operations.clock import Clock, SystemClock, table_time, unix_time
+from controlplane.operations.clock import Clock, SystemClock
 from controlplane.operations.deferral import Decision, ServerFacts, Step, decide, expired
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import StoreError
@@ -150,7 +151,7 @@ class PostponedDeletes:
 
     def _decision(self, nova: NovaServers, row: OperationRow, complete: float) -> Decision:
         asked = self._asked.get(row.instance_uuid, 0.0)
-        if not complete > max(unix_time(row.created_at), asked):
+        if not complete > max(unix_seconds(row.created_at), asked):
             return Decision(Step.WAIT)
         stored = self._inventory.virtual_machine(row.instance_uuid)
         return decide(row, nova.server(row.instance_uuid), stored)
@@ -175,7 +176,7 @@ class PostponedDeletes:
             log.info("postponed delete asked of Nova again %s", context)
 
     def _settle(self, row: OperationRow, state: OperationState, error: str) -> None:
-        now = table_time(self._clock.time())
+        now = naive_utc(self._clock.time())
 
         def write(connection: Connection) -> None:
             store.settle_postponed(connection, row.instance_uuid, state, now, error)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from common.timestamps import unix_seconds
 from controlplane.domain.ports import RecordedDelete
-from controlplane.operations.clock import unix_time
 from controlplane.store.database import Database
 from controlplane.store.own import operations as store
 from controlplane.store.own.operations import OperationRow
@@ -34,8 +34,8 @@ class OperationHistory:
         return {
             row.instance_uuid: RecordedDelete(
                 state=row.state.value,
-                recorded_at=unix_time(row.created_at),
-                finished_at=unix_time(row.finished_at) if row.finished_at else 0.0,
+                recorded_at=unix_seconds(row.created_at),
+                finished_at=unix_seconds(row.finished_at) if row.finished_at else 0.0,
             )
             for row in rows
         }

@@ -5,7 +5,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from controlplane.operations.clock import Clock, table_time
+from common.timestamps import naive_utc
+from controlplane.operations.clock import Clock
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import operations as store
@@ -74,7 +75,7 @@ class Journal:
         self._database.run(lambda connection: store.mark(connection, marks.values()))
 
     def _prune(self) -> None:
-        before = table_time(self._clock.time() - self._retention)
+        before = naive_utc(self._clock.time() - self._retention)
         while pruned := self._database.run(lambda c: store.prune(c, before, PRUNE_ROWS)):
             log.info("operations forgotten count=%d before=%s", pruned, before.isoformat())
 

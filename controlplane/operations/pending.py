@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 
-from controlplane.operations.clock import table_time
+from common.timestamps import naive_utc
 from controlplane.store.own.operations import OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
 
@@ -101,8 +101,8 @@ def to_row(flight: Flight, request: Request, now: float) -> OperationRow:
         user_id=request.user_id,
         recorded_delete=request.recorded_delete,
         state=OperationState.PENDING,
-        deadline=table_time(flight.deadline),
-        created_at=table_time(now),
+        deadline=naive_utc(flight.deadline),
+        created_at=naive_utc(now),
         request=flight.operation.SerializeToString(),
     )
 

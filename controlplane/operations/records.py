@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable
 
+from common.timestamps import naive_utc
 from controlplane.operations import faults
-from controlplane.operations.clock import Clock, table_time
+from controlplane.operations.clock import Clock
 from controlplane.operations.pending import Flight, Request, to_row
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import RowRefusedError, StoreError
@@ -95,7 +96,7 @@ class OperationRecords:
         """Write the end; what a delete comes to ends the earlier ones that were postponed too."""
         fault = faults.fault_of(result)
         reason = fault.reason if fault else 0
-        now = table_time(self._clock.time())
+        now = naive_utc(self._clock.time())
 
         def write(connection: Connection) -> OperationState:
             row = store.get(connection, result.operation_id)

@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Collection
 from typing import Protocol
 
+from common.timestamps import naive_utc
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.operations import faults, settlement
-from controlplane.operations.clock import Clock, table_time
+from controlplane.operations.clock import Clock
 from controlplane.operations.pending import Flight, Request
 from controlplane.operations.settlement import Step
 from controlplane.store.database import Database
@@ -144,7 +145,7 @@ class Settler:
         under_way = self._ledger.under_way()
         with self._database.read() as connection:
             rows = store.open_rows(connection, returned.vcenter_uuid)
-        before = table_time(returned.connected_at)
+        before = naive_utc(returned.connected_at)
         aside = under_way | self._ledger.under_way() | returned.named
         return [
             self._ledger.unowned(row)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from common.references import key_of
 from controlplane.domain.mapping.servers import unknown_image_id
-from controlplane.domain.references import key_of, kind_of
+from controlplane.domain.references import kind_of
 from controlplane.inventory.model.topology import Topology
 from controlplane.store.nova.readers import HostRows
 from controlplane.store.own.clusters import ClusterRow, ClusterState

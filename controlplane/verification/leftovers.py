@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from controlplane.domain.references import machine_key, reference_of
+from common.references import machine_key, reference_of
+from common.timestamps import naive_utc
 from controlplane.inventory.rules.identity import canonical
-from controlplane.store.clock import moment
 from controlplane.store.nova.readers import HostRows, Row
 from controlplane.store.own.clusters import ClusterRow, ClusterState
 from controlplane.store.own.objects import Standing
@@ -184,7 +184,7 @@ class LeftoverComparison:
 
     def _leaves(self, row: ClusterRow) -> bool:
         """Tell whether a cluster's worker, or Nova with its servers, may not have ended yet."""
-        since = moment(self._wall()) - row.updated_at
+        since = naive_utc(self._wall()) - row.updated_at
         return row.uuid in self._emptying or since.total_seconds() < LEAVING_SECONDS
 
     def _compare_servers_on(self, key: str) -> None:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from common.references import key_of, moref_of
 from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.mapping.servers import ImageDecision, ServerDecision
 from controlplane.domain.records import ImageRecord, Origin, Policy, ServerRecord
-from controlplane.domain.references import BODY_BY_KIND, key_of, kind_of, moref_of
+from controlplane.domain.references import BODY_BY_KIND, kind_of
 from controlplane.inventory.rules.adoption import machine_policy, never_adopted
 from controlplane.inventory.rules.identity import canonical, derived_uuid
 from controlplane.store.nova.readers import ServerRows

@@ -1,6 +1,6 @@
 """What a cluster has in all, from what vCenter shows now. Pure."""
 
-from controlplane.domain.references import key_of
+from common.references import key_of
 from controlplane.inventory.model.cluster_resources import GIB, MIB, usable_datastores, usable_hosts
 from controlplane.inventory.model.topology import Topology
 

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from common.references import Key, key_of
 from edge.config import ManagedSettings
-from edge.vcenter.client.references import Key, key_of
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from vsphere_gateway.v1 import inventory_pb2

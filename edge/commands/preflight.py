@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from common.version import software_version
+from common.version import SOFTWARE_VERSION
 from edge.appliance.machine import machine_uuid
 from edge.commands.inventory_report import read_report
 from edge.config import EdgeConfig, ManagedSettings
@@ -224,7 +224,7 @@ def _link(identity: Identity, proxy: Proxy | None) -> Iterator[Item]:
     address = identity.bundle.control_plane
     hello = link_pb2.Hello(
         edge_name=identity.name,
-        edge_version=software_version(),
+        edge_version=SOFTWARE_VERSION,
         protocol_minimum=PROTOCOL_MINIMUM,
         protocol_maximum=PROTOCOL_MAXIMUM,
     )

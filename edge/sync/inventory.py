@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from google.protobuf import timestamp_pb2
 
-from common.content import content_hash, content_of, key_of, reference_of, stamp
+from common.content_hash import content_hash, content_of, stamp
+from common.references import key_of, reference_of
 from edge.errors import VCenterReplacedError
 from edge.interfaces import CONFIRM_AT_ONCE, CollectorUpdate
 from edge.log import COUNT, OBJECT, OBJECTS, REASON, fields

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from google.rpc import code_pb2, status_pb2
 
-from common.content import content_hash, content_of
+from common.content_hash import content_hash, content_of
 from edge.errors import SecretUnreadableError
 from edge.interfaces import CollectorUpdate
 from edge.log import OBJECTS, REASON, fields

@@ -6,7 +6,8 @@ from typing import Final, TypeAlias
 
 from google.protobuf import timestamp_pb2
 
-from common.content import reference_of, stamp
+from common.content_hash import stamp
+from common.references import reference_of
 from vsphere_gateway.v1 import link_pb2
 
 Lane: TypeAlias = link_pb2.Lane.ValueType

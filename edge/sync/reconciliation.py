@@ -8,7 +8,8 @@ import enum
 import logging
 from collections.abc import Callable
 
-from common.content import BUCKETS, bucket_of, key_of
+from common.digests import BUCKETS, bucket_of
+from common.references import key_of
 from edge.log import BUCKETS_DIFFER, COUNT, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
 from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox
 from edge.sync.replica import Snapshot

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from common.content import Digests
+from common.digests import Digests
 
 
 @dataclasses.dataclass(slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from common.backoff import Backoff
-from common.process_memory import release
+from common.process_memory import trim_memory
 from edge.errors import SecretUnreadableError
 from edge.health import Health
 from edge.interfaces import Collector
@@ -156,7 +156,7 @@ class Supervisor:
         self._backoff.reset()
         self._reported = ""
         self._health.set_vcenter(link_pb2.VCENTER_STATE_CONNECTED)
-        release()
+        trim_memory()
         log.info("vCenter connected", extra=fields({VCENTER: self._host}))
 
     def _wait_after(self, error: Exception) -> None:

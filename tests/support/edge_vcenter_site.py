@@ -9,10 +9,10 @@ from typing import Any
 
 from pyVmomi import vim
 
+from common.references import key_of
 from edge.config import ManagedSettings, Secret, VCenterSettings
 from edge.interfaces import Managed
 from edge.vcenter.client.properties import read_properties
-from edge.vcenter.client.references import key_of
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from tools.servers.vcsim import Vcsim

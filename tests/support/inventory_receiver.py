@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from google.rpc import code_pb2, status_pb2
 
-from common.content import bucket_of, content_hash, content_of, digests_of, key_of
+from common.content_hash import content_hash, content_of
+from common.digests import bucket_of, digests_of
+from common.references import key_of
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 MESSAGE_LIMIT = 4 << 20

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy
 
 from common.clock import Clock
+from common.timestamps import naive_utc
 from controlplane.domain.records import (
     AllocationRecord,
     Announced,
@@ -28,7 +29,6 @@ from controlplane.inventory.rules.mass_removal_guard import Limits
 from controlplane.inventory.service import Inventory
 from controlplane.openstack.compute_hosts import ComputeHosts
 from controlplane.operations.history import OperationHistory
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.glance.images import GlanceImages
@@ -252,7 +252,7 @@ class Stage:
         found = self.queries.resources(row.compute_host)
         assert found is not None
         self._hosts().provision(_host_record(row, found))
-        now = moment(time.time())
+        now = naive_utc(time.time())
         self.own.run(
             lambda connection: clusters.set_state(
                 connection,

@@ -7,7 +7,7 @@ full reads in pages, changes in order, and answers to questions, all as `Collect
 import threading
 from collections.abc import Iterator, Sequence
 
-from common.content import key_of
+from common.references import key_of
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.faults import VCenterError
 from vsphere_gateway.v1 import inventory_pb2, link_pb2

@@ -7,7 +7,7 @@ The arguments are nova-compute's. The control plane's supervisor starts it with 
 import os
 from pathlib import Path
 
-from common.interpreter import leave_out_present
+from common.process_memory import freeze_gc
 
 VIRT_FOLDER = Path(__file__).with_name("virt")
 
@@ -31,7 +31,7 @@ def main() -> None:
     nova.virt.__path__.append(str(VIRT_FOLDER))
     from nova.cmd import compute
 
-    leave_out_present()
+    freeze_gc()
     compute.main()
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common.timestamps import naive_utc
 from controlplane.compute.workers.worker import Worker
 from controlplane.domain.ports import ComputeInventory
 from controlplane.domain.records import ComputeHostRecord
 from controlplane.domain.writers import ComputeHostWriter
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.own import clusters as store
 from controlplane.store.own.clusters import ClusterRow, ClusterState
@@ -153,7 +153,7 @@ class ComputeServices:
     def _note(
         self, host: ComputeHost, state: ClusterState, reason: str, among: Sequence[ClusterState]
     ) -> None:
-        now = moment(self._wall())
+        now = naive_utc(self._wall())
         self._database.run(
             lambda c: store.set_state(c, host.row.uuid, state, reason, now, among=among)
         )

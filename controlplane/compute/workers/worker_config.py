@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane.version import VERSION
+from common.version import SOFTWARE_VERSION
 
 Section = Mapping[str, str | int]
 
@@ -61,7 +61,7 @@ def write(settings: WorkerSettings) -> list[str]:
 
 def fingerprint(settings: WorkerSettings) -> str:
     """Return a hash that changes when a worker has to be started anew. Raises ``OSError``."""
-    digest = hashlib.sha256(f"{VERSION}\n{render(settings)}".encode())
+    digest = hashlib.sha256(f"{SOFTWARE_VERSION}\n{render(settings)}".encode())
     own = sorted((settings.directory / "conf.d").glob("*.conf"))
     for file in (*settings.config_files, *own):
         digest.update(file.read_bytes())

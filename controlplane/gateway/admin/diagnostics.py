@@ -7,8 +7,9 @@ from typing import Protocol, TypeVar
 import grpc
 
 from common.clock import Clock
+from common.timestamps import unix_seconds
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
-from controlplane.gateway.edges.edge_session import EdgeSession, unix_time
+from controlplane.gateway.edges.edge_session import EdgeSession
 from controlplane.gateway.status import RefusedError, abort
 from controlplane.gateway.streams.control_stream import timestamp
 from controlplane.store.errors import StoreError
@@ -146,7 +147,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     def _edge(
         self, row: EdgeRow, session: EdgeSession | None, vcenter: VCenterRow | None
     ) -> diagnostics_pb2.EdgeStatus:
-        heard_at = session.heard_at if session else unix_time(row.last_seen_at)
+        heard_at = session.heard_at if session else unix_seconds(row.last_seen_at)
         status = diagnostics_pb2.EdgeStatus(
             name=row.name,
             online=session is not None,
@@ -157,7 +158,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
             vcenter_state=row.vcenter_state,  # type: ignore[arg-type]  # an open enum
             vcenter_message=row.vcenter_message,
             peer=row.peer,
-            since=timestamp(unix_time(row.since)),
+            since=timestamp(unix_seconds(row.since)),
             lease_held=session is not None and self._registry.leases.held_by(session),
         )
         if row.certificate_not_after and row.certificate_not_before:

@@ -14,10 +14,11 @@ from collections.abc import Callable
 import grpc
 
 from common.clock import Clock
+from common.timestamps import naive_utc, unix_seconds
 from controlplane.config.log import keyed
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.domain.ports import EdgeEvents
-from controlplane.gateway.edges.edge_session import EdgeSession, table_time, unix_time
+from controlplane.gateway.edges.edge_session import EdgeSession
 from controlplane.gateway.edges.lease_keeper import LeaseKeeper
 from controlplane.gateway.edges.sessions import Sessions
 from controlplane.gateway.edges.store import GatewayStore
@@ -96,7 +97,7 @@ class EdgeRegistry:
             self._known[row.name] = row
             lease = self.leases.stored(row.vcenter_uuid) if row.vcenter_uuid else None
             if row.vcenter_uuid and lease is not None and lease.holder == row.name:
-                since = unix_time(row.last_seen_at if row.online else row.since)
+                since = unix_seconds(row.last_seen_at if row.online else row.since)
                 self._absent[row.vcenter_uuid] = self._absence(
                     row.vcenter_uuid, row.name, since, self.next_deadline(), RESTART_SECONDS
                 )
@@ -248,7 +249,7 @@ class EdgeRegistry:
             return
         if self.leases.kept_elsewhere(absence.vcenter_uuid):
             return
-        since = table_time(absence.since).isoformat(timespec="seconds")
+        since = naive_utc(absence.since).isoformat(timespec="seconds")
         LOG.warning(
             "edge offline %s",
             keyed(edge=absence.edge_name, vcenter=absence.vcenter_uuid, since=since),
@@ -305,5 +306,5 @@ def _vcenter_row(session: EdgeSession) -> VCenterRow:
         version=vcenter.version[:64],
         build=vcenter.build[:64],
         api_version=vcenter.api_version[:64],
-        first_seen_at=table_time(session.opened_at),
+        first_seen_at=naive_utc(session.opened_at),
     )

@@ -1,13 +1,13 @@
 """One edge's open control stream, and what is known of the edge through it."""
 
 import dataclasses
-import datetime
 import threading
 from collections.abc import Callable
 
 import grpc
 
 from certs.identity import PeerIdentity
+from common.timestamps import naive_utc
 from controlplane.gateway.status import StreamEnd
 from controlplane.gateway.streams.outgoing import Outgoing
 from controlplane.store.own.edges import EdgeRow
@@ -116,18 +116,8 @@ class EdgeSession:
             vcenter_message=self.heartbeat.vcenter_message[:4096],
             certificate_not_before=self.identity.not_before.replace(tzinfo=None),
             certificate_not_after=self.identity.not_after.replace(tzinfo=None),
-            first_seen_at=table_time(self.opened_at),
-            last_seen_at=table_time(self.heard_at),
+            first_seen_at=naive_utc(self.opened_at),
+            last_seen_at=naive_utc(self.heard_at),
             online=online,
-            since=table_time(since),
+            since=naive_utc(since),
         )
-
-
-def table_time(seconds: float) -> datetime.datetime:
-    """Unix time as the tables hold it: UTC without a zone."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None)
-
-
-def unix_time(moment: datetime.datetime) -> float:
-    """The reverse of ``table_time``."""
-    return moment.replace(tzinfo=datetime.UTC).timestamp()

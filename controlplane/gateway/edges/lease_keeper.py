@@ -9,8 +9,9 @@ import logging
 import threading
 
 from common.clock import Clock
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
-from controlplane.gateway.edges.edge_session import EdgeSession, table_time
+from controlplane.gateway.edges.edge_session import EdgeSession
 from controlplane.gateway.edges.sessions import Sessions
 from controlplane.gateway.edges.store import GatewayStore
 from controlplane.store.own.leases import LeaseRow
@@ -40,7 +41,7 @@ class LeaseKeeper:
         now = self._clock.wall()
         left = datetime.timedelta(seconds=max(0.0, session.heard_at + self._silence - now))
         resource = _resource(session.vcenter_uuid)
-        row = self._store.acquire(resource, session.name, table_time(now), left)
+        row = self._store.acquire(resource, session.name, naive_utc(now), left)
         return self._apply(session.vcenter_uuid, row).holder == session.name
 
     def claim_for_any(self, vcenter_uuid: str) -> bool:
@@ -61,7 +62,7 @@ class LeaseKeeper:
     def kept_elsewhere(self, vcenter_uuid: str) -> bool:
         """Tell whether another control plane keeps the lease alive. Raises ``StoreError``."""
         row = self.stored(vcenter_uuid)
-        return row is not None and row.expires_at > table_time(self._clock.wall())
+        return row is not None and row.expires_at > naive_utc(self._clock.wall())
 
     def holder(self, vcenter_uuid: str) -> tuple[EdgeSession, LeaseRow] | None:
         """Return the open stream of the edge that holds a lease and knows it, and the lease."""

@@ -1,6 +1,7 @@
 """What follows from a changed cluster, host, folder, network or datastore."""
 
-from controlplane.domain.references import key_of, kind_of
+from common.references import key_of
+from controlplane.domain.references import kind_of
 from controlplane.inventory.apply.plan import Plan
 from controlplane.inventory.model.cluster_resources import is_usable
 from controlplane.inventory.model.state import VCenterState

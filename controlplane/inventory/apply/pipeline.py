@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.clock import Clock
+from common.references import key_of
+from common.timestamps import naive_utc
 from controlplane.config.log import keyed
 from controlplane.domain.ports import RecordedDeletes
 from controlplane.domain.records import RemovalOutcome, ServerChange, ServerOutcome
-from controlplane.domain.references import key_of
 from controlplane.domain.writers import (
     AdoptionWatch,
     AllocationWriter,
@@ -34,7 +35,6 @@ from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
 from controlplane.inventory.rules.identity import Bindings
 from controlplane.inventory.rules.identity_conflicts import Contests
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.own.quarantine import AlarmKind, QuarantineReason
 
@@ -88,7 +88,7 @@ class Pipeline:
 
     def refuse(self, state: VCenterState, unit: Unit, error: Exception, patience: Patience) -> Plan:
         """Put the only object of a unit into quarantine, because applying it failed."""
-        plan = Plan(state.uuid, unit, moment(self._clock.wall()))
+        plan = Plan(state.uuid, unit, naive_utc(self._clock.wall()))
         reason = QuarantineReason.UNREADABLE
         message = f"applying it failed with {type(error).__name__}: {error}"
         for one in unit.objects:
@@ -99,7 +99,7 @@ class Pipeline:
 
     def end(self, state: VCenterState, ended: Sequence[EndedServer], patience: Patience) -> Plan:
         """Try again to end servers that Nova was still working on."""
-        plan = Plan(state.uuid, Unit(0, revisited=True), moment(self._clock.wall()))
+        plan = Plan(state.uuid, Unit(0, revisited=True), naive_utc(self._clock.wall()))
         plan.ended.extend(ended)
         return self._carry_out(state, plan, patience)
 

@@ -5,10 +5,12 @@ edge sends again if the unit comes to nothing.
 """
 
 from common.clock import Clock
+from common.references import key_of, moref_of
+from common.timestamps import naive_utc
 from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.mapping.servers import ImageDecision, ServerDecision
 from controlplane.domain.records import Origin, Policy
-from controlplane.domain.references import MACHINE_KINDS, key_of, kind_of, machine_of, moref_of
+from controlplane.domain.references import MACHINE_KINDS, kind_of, machine_of
 from controlplane.inventory.apply.dependents import meet
 from controlplane.inventory.apply.plan import Plan, PlannedImage, PlannedServer, Trouble, Unit
 from controlplane.inventory.apply.removals import end_server, in_doubt, plan_removal, renounce
@@ -24,7 +26,6 @@ from controlplane.inventory.rules.identity import (
     image_uuid,
 )
 from controlplane.inventory.rules.identity_conflicts import CONTESTED, Contests
-from controlplane.store.clock import moment
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.objects import REPORTED, ObjectRow, Standing
 from controlplane.store.own.quarantine import QuarantineReason
@@ -59,7 +60,7 @@ class Planner:
 
     def plan(self, state: VCenterState, unit: Unit) -> Plan:
         """Return what follows from a unit. Claims the UUIDs of new servers."""
-        plan = Plan(state.uuid, unit, moment(self._clock.wall()))
+        plan = Plan(state.uuid, unit, naive_utc(self._clock.wall()))
         machines = []
         with state.topology.lock:
             for one in unit.objects:
@@ -310,7 +311,7 @@ class Planner:
         first: ServerRow | None,
     ) -> None:
         """Put a newcomer into quarantine and have both confirmed."""
-        if first is None:  # another vCenter's newcomer is being written this moment
+        if first is None:  # another vCenter's newcomer is being written this naive_utc
             plan.postponed.add(key)
             who = "another virtual machine"
         else:

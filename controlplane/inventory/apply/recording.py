@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common.clock import Clock
+from common.references import moref_of
+from common.timestamps import naive_utc
 from controlplane.domain.records import (
     ImageChange,
     ImageOutcome,
@@ -11,7 +13,6 @@ from controlplane.domain.records import (
     ServerChange,
     ServerOutcome,
 )
-from controlplane.domain.references import moref_of
 from controlplane.inventory.apply.plan import (
     EndedServer,
     Plan,
@@ -22,7 +23,6 @@ from controlplane.inventory.apply.plan import (
 from controlplane.inventory.model.replica_digest import Held
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.identity import Bindings
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.own import servers
 from controlplane.store.own.objects import Standing
@@ -54,7 +54,7 @@ class Recorder:
         alarms = [state.alarms[name] for name in state.unsaved_alarms]
         if not unsaved and not alarms:
             return
-        rows, now = [one.row for one in unsaved], moment(self._clock.wall())
+        rows, now = [one.row for one in unsaved], naive_utc(self._clock.wall())
         restated = {one.row.uuid for one in unsaved if one.unsaved_state}
         self._database.run(
             lambda connection: write_clusters(connection, rows, restated, alarms, now)

@@ -1,6 +1,7 @@
 """What follows when an edge no longer reports an object: only a confirmed end ends anything."""
 
-from controlplane.domain.references import MACHINE_KINDS, key_of, machine_key, moref_of
+from common.references import key_of, machine_key, moref_of
+from controlplane.domain.references import MACHINE_KINDS
 from controlplane.inventory.apply.plan import EndedServer, Plan
 from controlplane.inventory.model.state import CLOSED, VCenterState
 from controlplane.inventory.rules.identity import Bindings, Place

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable
 
+from common.references import key_of
 from controlplane.domain.mapping.servers import vcenter_trait
-from controlplane.domain.references import key_of
 from controlplane.inventory.model.state import VCenterState, cluster_key
 from controlplane.inventory.model.topology import Topology
 from controlplane.store.own.clusters import ClusterRow

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from controlplane.domain.references import reference_of
-from controlplane.inventory.model.digests import Digests, bucket_of
+from common.digests import Digests, bucket_of
+from common.references import reference_of
 from controlplane.store.own.objects import REPORTED, Standing
 from vsphere_gateway.v1 import link_pb2
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from controlplane.domain.references import SURROUNDING_KINDS, key_of
+from common.references import key_of
+from controlplane.domain.references import SURROUNDING_KINDS
 from controlplane.inventory.model.replica_digest import Held, Holdings
 from controlplane.inventory.model.topology import Topology
 from controlplane.inventory.model.waiting import Waiting

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from controlplane.domain.references import BODY_BY_KIND, key_of, kind_of
+from common.references import key_of
+from controlplane.domain.references import BODY_BY_KIND, kind_of
 from vsphere_gateway.v1 import inventory_pb2
 
 _NAMED = frozenset(

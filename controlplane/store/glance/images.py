@@ -11,10 +11,10 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
+from common.timestamps import naive_utc_now
 from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.records import ImageChange, ImageOutcome, ImageRecord
 from controlplane.store import bulk
-from controlplane.store.clock import utc_now
 from controlplane.store.database import Database
 from controlplane.store.glance import rows
 from controlplane.store.glance.tables import IMAGES, LOCATIONS, MEMBERS, PROPERTIES, TAGS
@@ -57,7 +57,7 @@ class GlanceImages:
         self,
         database: Database,
         with_locations: bool = True,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
         """``database`` is Glance's; it is not closed here.
 

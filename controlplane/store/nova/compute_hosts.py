@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection, RowMapping
 
+from common.timestamps import naive_utc_now
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.store import bulk
-from controlplane.store.clock import utc_now
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import (
@@ -37,7 +37,9 @@ _MINE = (SERVICES.c.binary == BINARY) & (SERVICES.c.deleted == 0)
 class ComputeHostRows:
     """Compute hosts in the API database and one cell."""
 
-    def __init__(self, databases: NovaDatabases, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, databases: NovaDatabases, clock: Callable[[], datetime] = naive_utc_now
+    ) -> None:
         """``databases`` are not closed here."""
         self._databases = databases
         self._clock = clock

@@ -10,9 +10,9 @@ from typing import Protocol
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
+from common.timestamps import naive_utc_now
 from controlplane.domain.records import Announced, RemovalChange, RemovalOutcome, ServerAnnouncement
 from controlplane.store import bulk
-from controlplane.store.clock import utc_now
 from controlplane.store.nova import api_rows, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.existing import Existing
@@ -75,7 +75,7 @@ class ServerRemoval:
         self,
         databases: NovaDatabases,
         nova: NovaDeletion | None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
         """``nova`` is None where no Nova runs; then rows are all that there is."""
         self._databases = databases

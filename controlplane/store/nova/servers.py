@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
+from common.timestamps import naive_utc_now
 from controlplane.domain.records import (
     AllocationRecord,
     Announced,
@@ -16,7 +17,6 @@ from controlplane.domain.records import (
     ServerRecord,
 )
 from controlplane.store import bulk
-from controlplane.store.clock import utc_now
 from controlplane.store.nova import api_rows, changes, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import Plan
@@ -39,7 +39,7 @@ class ServerStore:
         self,
         databases: NovaDatabases,
         default_availability_zone: str = "nova",
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
         """``default_availability_zone`` is Nova's option of that name."""
         self._databases = databases

@@ -5,13 +5,13 @@ from datetime import datetime
 
 import sqlalchemy
 
+from common.timestamps import naive_utc_now
 from controlplane.domain.records import (
     AllocationRecord,
     RemovalOutcome,
     ServerOutcome,
     ServerRecord,
 )
-from controlplane.store.clock import utc_now
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import SETTLED_STATES
 from controlplane.store.nova.compute_hosts import ended_servers
@@ -29,7 +29,7 @@ class NovaServers:
         databases: NovaDatabases,
         nova: NovaDeletion | None = None,
         default_availability_zone: str = "nova",
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
         """``nova`` deletes servers with ports or volumes; None where no Nova runs."""
         self._databases = databases

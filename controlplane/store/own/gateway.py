@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from controlplane.store.clock import utc_now
+from common.timestamps import naive_utc_now
 from controlplane.store.database import Database
 from controlplane.store.own import edges, leases, quarantine
 from controlplane.store.own.edges import EdgeRow, VCenterRow
@@ -47,7 +47,7 @@ class DatabaseGatewayStore:
 
     def release_alarm(self, alarm_id: str, by: str) -> bool:
         """Let what an alarm holds back go on; False when it is not open."""
-        now = utc_now()
+        now = naive_utc_now()
         return self._database.run(
             lambda connection: quarantine.release_alarm(connection, alarm_id, by, now)
         )

@@ -14,9 +14,9 @@ from xml.sax.saxutils import unescape
 
 from lxml import etree
 
+from common.references import Key, make_key
 from edge.log import ERROR, fields
 from edge.vcenter.client import faults
-from edge.vcenter.client.references import Key, make_key
 
 log = logging.getLogger(__name__)
 

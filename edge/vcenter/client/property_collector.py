@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
+from common.references import Key
 from edge.log import ERROR, NAME, OBJECT, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import (
@@ -19,7 +20,6 @@ from edge.vcenter.client.answers import (
     returned_reference,
 )
 from edge.vcenter.client.property_specs import TYPE_SPECS, TypeSpec, view_types
-from edge.vcenter.client.references import Key
 from edge.vcenter.client.session import CALL_DEADLINE_SECONDS, WAIT_MARGIN_SECONDS, VCenterSession
 
 log = logging.getLogger(__name__)

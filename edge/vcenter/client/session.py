@@ -18,11 +18,11 @@ from lxml import etree
 from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 
+from common.references import Key, make_key
 from edge.config import VCenterSettings
 from edge.log import ERROR, VCENTER, VERSION, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.connection import Answer, ConnectionPool
-from edge.vcenter.client.references import Key, make_key
 from vsphere_gateway.v1 import inventory_pb2
 
 log = logging.getLogger(__name__)

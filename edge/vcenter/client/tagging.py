@@ -12,9 +12,9 @@ from collections import defaultdict
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from common.references import Key, make_key
 from edge.errors import EdgeError
 from edge.vcenter.client import faults
-from edge.vcenter.client.references import Key, make_key
 from edge.vcenter.client.session import VCenterSession
 
 _DEADLINE_SECONDS: Final = 20.0

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from common.references import Key
 from edge.log import ERROR, NAME, fields
 from edge.vcenter.client import faults
-from edge.vcenter.client.references import Key
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.client.tagging import TaggingService
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from common.references import Key
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_updates
-from edge.vcenter.client.references import Key
 from edge.vcenter.collector.attributes import Attributes
 from edge.vcenter.collector.change_loader import PlannedReads, is_empty
 from edge.vcenter.collector.inventory_cache import Picture, removal

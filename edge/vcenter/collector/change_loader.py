@@ -4,10 +4,10 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from common.references import Key
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties, parse_objects
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.client.references import Key
 from edge.vcenter.collector.inventory_cache import Picture, Plan
 from edge.vcenter.collector.object_reader import OBJECTS_AT_ONCE, ObjectReader
 

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
+from common.references import VCENTER_KEY, Key, key_of
 from edge.interfaces import CollectorUpdate, Managed
 from edge.log import CLUSTER, COUNT, OBJECTS, RECALLED, SECONDS, VCENTER, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.property_collector import PropertyReader, PropertyWatch
-from edge.vcenter.client.references import VCENTER_KEY, Key, key_of
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.attributes import AttributeReader, Attributes
 from edge.vcenter.collector.change_follower import Collection

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from common.version import software_version
+from common.references import Key
+from common.version import SOFTWARE_VERSION
 from edge.log import COUNT, ERROR, NAME, fields
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.client.references import Key
 from vsphere_gateway.v1 import inventory_pb2
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ConfigurationCache:
 
 def _fingerprint() -> str:
     """Change with everything that decides what a kept state means."""
-    digest = hashlib.sha256(software_version().encode())
+    digest = hashlib.sha256(SOFTWARE_VERSION.encode())
     digest.update("".join(VIRTUAL_MACHINE.all_paths).encode())
     digest.update(inventory_pb2.DESCRIPTOR.serialized_pb)
     return digest.hexdigest()[:16]

@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Sequence
 
+from common.references import Key, is_virtual_machine
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties
-from edge.vcenter.client.references import Key, is_virtual_machine
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.inventory_cache import Picture, removal, unreadable
 from edge.vcenter.collector.machines import Machine, MachineRegister

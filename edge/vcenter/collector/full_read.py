@@ -12,11 +12,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from common.references import Key, type_name_of
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import parse_objects
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.property_specs import PLACE_PATHS, STRUCTURE, VIRTUAL_MACHINE, spec_of
-from edge.vcenter.client.references import Key, type_name_of
 from edge.vcenter.collector.change_loader import PlannedReads
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.inventory_cache import Picture

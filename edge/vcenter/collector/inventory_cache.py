@@ -8,10 +8,10 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from common.references import Key, is_virtual_machine, reference_of
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.property_specs import AUDITED_MACHINE_PATHS, spec_of
-from edge.vcenter.client.references import Key, is_virtual_machine, reference_of
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.machines import Machine, MachineRegister
 from edge.vcenter.collector.parser import (

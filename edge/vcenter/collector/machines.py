@@ -11,10 +11,10 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from common.references import Key, make_key
 from edge.vcenter.client import values
 from edge.vcenter.client.answers import Element, ObjectProperties
 from edge.vcenter.client.property_specs import CHANGE_VERSION, VIRTUAL_MACHINE
-from edge.vcenter.client.references import Key, make_key
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.parser import UnreadablePropertyError, apply_full_read, apply_properties
 from vsphere_gateway.v1 import inventory_pb2

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from common.references import Key, type_name_of
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import ObjectProperties, parse_objects
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.property_specs import TypeSpec, spec_of
-from edge.vcenter.client.references import Key, type_name_of
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.fetching import fetch_ahead
 from vsphere_gateway.v1 import link_pb2

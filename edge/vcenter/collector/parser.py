@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from common.references import Key, reference_of
 from edge.vcenter.client import values
 from edge.vcenter.client.answers import VIM, Element, type_of
-from edge.vcenter.client.references import Key, reference_of
 from edge.vcenter.collector.devices import set_addresses, set_devices
 from vsphere_gateway.v1 import inventory_pb2
 

@@ -9,8 +9,8 @@ import dataclasses
 import uuid
 from collections.abc import Mapping, Sequence
 
+from common.references import VCENTER_KEY, Key, key_of, reference_of
 from edge.interfaces import Managed
-from edge.vcenter.client.references import VCENTER_KEY, Key, key_of, reference_of
 from edge.vcenter.collector.topology import Topology
 from vsphere_gateway.v1 import inventory_pb2
 

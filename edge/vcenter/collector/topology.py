@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from edge.vcenter.client.references import Key, key_of
+from common.references import Key, key_of
 from vsphere_gateway.v1 import inventory_pb2
 
 _CLUSTER: Final = "ClusterComputeResource:"

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
+from common.references import Key
 from edge.errors import EdgeError
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import updates_header
 from edge.vcenter.client.property_collector import PropertyWatch
 from edge.vcenter.client.property_specs import AUDITED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
-from edge.vcenter.client.references import Key
 from edge.vcenter.collector.attributes import AttributeReader, Attributes
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from common.references import Key
 from edge.vcenter.client.answers import VIM, Element, parse_objects
 from edge.vcenter.client.properties import read_related
 from edge.vcenter.client.property_collector import PropertyReader
-from edge.vcenter.client.references import Key
 from edge.vcenter.client.session import VCenterSession
 
 # layoutEx knows the parents of linked clones and the disks that only a snapshot uses; the devices

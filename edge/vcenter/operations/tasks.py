@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from common.references import make_key
 from edge.errors import EdgeError
 from edge.log import ERROR, TASK, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import VIM, parse_objects, type_of
 from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.property_collector import PropertyReader
-from edge.vcenter.client.references import make_key
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.client.task_watcher import PropertyWatcher, Watch
 from edge.vcenter.operations.control import OperationControl, Reference

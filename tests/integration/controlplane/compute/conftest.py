@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from common.timestamps import naive_utc
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
 from controlplane.config.nova_config import NovaConfig
 from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
@@ -22,7 +23,6 @@ from controlplane.openstack.placement import client as placement
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.nova import cells
 from controlplane.store.nova.compute_hosts import ComputeHostRows
@@ -194,7 +194,7 @@ class Site:
 
 
 def _cluster(host: str, node: str, node_uuid: str) -> ClusterRow:
-    now = moment(time.time())
+    now = naive_utc(time.time())
     return ClusterRow(
         uuid=f"66666666{node_uuid[8:]}",
         vcenter_uuid=VCENTER,

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from certs.identity import Role
+from common.timestamps import naive_utc_now
 from controlplane.__main__ import main
 from controlplane.gateway.admin import health
 from controlplane.gateway.admin.admin import build_admin_server
@@ -19,7 +20,6 @@ from controlplane.gateway.admin.diagnostics import DiagnosticsServicer
 from controlplane.gateway.admin.health import Health
 from controlplane.gateway.admin.management import ManagementServicer
 from controlplane.gateway.servers import listen
-from controlplane.store.clock import utc_now
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import quarantine
@@ -278,7 +278,7 @@ def test_listings_take_their_filters(admin: Admin, capsys: pytest.CaptureFixture
 def test_an_alarm_is_released_once_in_the_operators_name(
     admin: Admin, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alarm = quarantine.AlarmRow("a-1", VCENTER, "MASS_REMOVAL", None, "gone", (), utc_now())
+    alarm = quarantine.AlarmRow("a-1", VCENTER, "MASS_REMOVAL", None, "gone", (), naive_utc_now())
     database.run(lambda connection: quarantine.raise_alarm(connection, alarm))
     assert admin.command("quarantine", "--release", "alarm:a-1") == 0
     with database.read() as connection:

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from controlplane.store.clock import moment
+from common.timestamps import naive_utc
 from controlplane.store.nova.tables import BLOCK_DEVICES, INSTANCES
 from controlplane.store.own import operations, quarantine
 from controlplane.store.own.operations import OperationRow, OperationState
@@ -65,7 +65,7 @@ def test_server_that_nova_deleted_locally_is_restored_when_its_machine_lives(
     assert alarm.kind == "UNRECORDED_DELETE"
     assert server in alarm.message
 
-    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(2e9)))
+    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", naive_utc(2e9)))
     stage.eventually(lambda: stage.alarms(site) == [], "end of the alarm")
 
 
@@ -74,7 +74,7 @@ def test_server_whose_disks_nova_deleted_before_its_api_ended_has_them_back(
 ) -> None:
     server = site.instance_uuid("vm-1")
     gone = BLOCK_DEVICES.update().where(BLOCK_DEVICES.c.instance_uuid == server)
-    values = {"deleted": BLOCK_DEVICES.c.id, "deleted_at": moment(2e9)}
+    values = {"deleted": BLOCK_DEVICES.c.id, "deleted_at": naive_utc(2e9)}
     stage.nova.cell.run(lambda connection: connection.execute(gone.values(values)))
     (difference,) = stage.look(site).differences
     assert difference.field == "block_device_mapping /dev/sda"
@@ -145,8 +145,8 @@ def _record_delete(stage: Stage, site: Site, server: str) -> None:
         user_id="u",
         recorded_delete=True,
         state=OperationState.SENT,
-        deadline=moment(4_000_000_000),
-        created_at=moment(1_000_000_000),
+        deadline=naive_utc(4_000_000_000),
+        created_at=naive_utc(1_000_000_000),
         request=b"",
     )
     stage.own.run(lambda connection: operations.insert(connection, row))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from controlplane.store.clock import moment
+from common.timestamps import naive_utc
 from controlplane.store.glance.tables import IMAGES, LOCATIONS, MEMBERS, PROPERTIES
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
@@ -353,7 +353,7 @@ def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(
         "own",
         clusters.update()
         .where(clusters.c.compute_host == former)
-        .values(updated_at=moment(time.time())),
+        .values(updated_at=naive_utc(time.time())),
     )
     service = SERVICES.update().where(SERVICES.c.host == former)
     execute(stage, "nova-cell", service.values(deleted=0, disabled=True))
@@ -439,7 +439,7 @@ def test_what_openstack_owns_is_not_compared(stage: Stage, site: Site) -> None:
     execute(stage, "nova-cell", METADATA.insert().values(instance_uuid=uuid, key="mine", value="1"))
     (image,) = stage.images_of(site)
     friend = {"image_id": image.id, "member": "f" * 32, "can_share": False, "status": "pending"}
-    now = {"created_at": moment(time.time()), "deleted": False}
+    now = {"created_at": naive_utc(time.time()), "deleted": False}
     execute(stage, "glance", MEMBERS.insert().values(**friend, **now))
     assert stage.look(site).differences == []
 

@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
+from common.timestamps import naive_utc
 from controlplane.domain.records import Announced
 from controlplane.inventory.rules.identity import derived_uuid
-from controlplane.store.clock import moment
 from controlplane.store.own import quarantine
 from controlplane.store.own.clusters import ClusterState
 from tests.support.inventory_edge import FeedEdge
@@ -102,7 +102,9 @@ def test_released_alarm_lets_what_it_held_leave_without_touching_it(
     (alarm,) = stage.alarms(site)
     assert len(stage.servers_of(site)) == 30
 
-    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+    stage.own.run(
+        lambda c: quarantine.release_alarm(c, alarm.id, "operator", naive_utc(time.time()))
+    )
 
     stage.eventually(lambda: stage.servers_of(site) == {}, "unmanagement")
     stage.eventually(lambda: stage.alarms(site) == [], "end of the alarm")
@@ -314,7 +316,9 @@ def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
     assert site.instance_uuid("vm-1") in stage.servers_of(site)
 
     (alarm,) = stage.alarms(site)
-    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+    stage.own.run(
+        lambda c: quarantine.release_alarm(c, alarm.id, "operator", naive_utc(time.time()))
+    )
     stage.eventually(lambda: site.instance_uuid("vm-x") in stage.servers_of(site), "adoption")
     stage.eventually(
         lambda: stage.clusters(site)[0].state is ClusterState.PROVISIONED, "compute host"
@@ -338,7 +342,9 @@ def test_cluster_that_comes_back_as_another_is_synchronised_after_a_person_has_d
     assert stage.clusters(site)[0].synchronised_at is None
     before = edge.passes_wanted
 
-    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+    stage.own.run(
+        lambda c: quarantine.release_alarm(c, alarm.id, "operator", naive_utc(time.time()))
+    )
 
     edge.wait(lambda: edge.passes_wanted > before, "question for a pass")
     edge.synchronise()
@@ -360,7 +366,9 @@ def test_reference_of_a_stopped_cluster_that_names_another_clusters_machine_wait
     assert {kept, moved} <= stage.servers_of(site).keys()
     assert stage.look(site).differences == []
     (alarm,) = stage.alarms(site)
-    stage.own.run(lambda c: quarantine.release_alarm(c, alarm.id, "operator", moment(time.time())))
+    stage.own.run(
+        lambda c: quarantine.release_alarm(c, alarm.id, "operator", naive_utc(time.time()))
+    )
     stage.eventually(lambda: kept not in stage.servers_of(site), "end of the server")
     assert moved in stage.servers_of(site)
     assert (Announced.DELETE, moved) not in stage.told.said

@@ -4,19 +4,16 @@ import threading
 
 import pytest
 
-from common import content
 from controlplane.domain.errors import FlowControlError
 from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
 from controlplane.inventory.apply.retry_queue import Dirty
 from controlplane.inventory.lanes import Lanes
-from controlplane.inventory.model.digests import Digests
 from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.replica_digest import Freshness, Held, Holdings
 from controlplane.inventory.model.waiting import Waiting
 from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
 from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError
 from controlplane.store.own.objects import Standing
-from tests.support.site import digests_of
 from vsphere_gateway.v1 import link_pb2
 
 CHANGES, SNAPSHOT = link_pb2.LANE_CHANGES, link_pb2.LANE_SNAPSHOT
@@ -62,22 +59,6 @@ def test_window_counts_what_is_not_acknowledged() -> None:
 
     assert (ack.epoch, ack.lane, ack.sequence) == (5, SNAPSHOT, 7)
     lanes.put(_batch(SNAPSHOT, 9))
-
-
-def test_digests_of_both_tiers_and_of_the_specification_are_equal() -> None:
-    hashes = {f"VirtualMachine:vm-{n}": bytes([n % 256]) * 16 for n in range(500)}
-    ours, theirs = Digests(), content.Digests()
-    for key, content_hash in hashes.items():
-        ours.add(key, content_hash)
-        theirs.add(key, content_hash)
-
-    assert ours.to_bytes() == theirs.to_bytes() == digests_of(hashes)
-
-    for key, content_hash in hashes.items():
-        ours.remove(key, content_hash)
-    assert ours.to_bytes() == b""
-    assert ours.equal(0, bytes(2048))
-    assert ours.equal(0, b"")
 
 
 def _held(revision: int, standing: Standing = Standing.APPLIED, epoch: int = 1) -> Held:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from common.timestamps import naive_utc
 from controlplane.openstack.nova.api import NovaApiError
 from controlplane.operations.deferral import Action, ServerFacts
 from controlplane.operations.deferred_deletes import PostponedDeletes
 from controlplane.operations.ledger import Ledger
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.own import clusters, edges
 from controlplane.store.own import operations as store
@@ -118,7 +118,7 @@ class Scene:
 
 
 def _vcenter(now: float) -> VCenterRow:
-    return VCenterRow(VCENTER, "VMware vCenter Server", "8.0.3", "1", "8.0.3.0", moment(now))
+    return VCenterRow(VCENTER, "VMware vCenter Server", "8.0.3", "1", "8.0.3.0", naive_utc(now))
 
 
 def _cluster(now: float) -> ClusterRow:
@@ -135,8 +135,8 @@ def _cluster(now: float) -> ClusterRow:
         state=ClusterState.ACTIVE,
         state_reason="",
         policy="managed",
-        created_at=moment(now),
-        updated_at=moment(now),
+        created_at=naive_utc(now),
+        updated_at=naive_utc(now),
     )
 
 

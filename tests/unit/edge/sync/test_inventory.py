@@ -5,7 +5,8 @@ import itertools
 import threading
 import time
 
-from common.content import Digests, content_hash, content_of, digests_of, key_of
+from common.content_hash import content_hash, content_of
+from common.references import key_of
 from edge.interfaces import CollectorUpdate
 from edge.sync.inventory import Inventory
 from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox, OutboxLimits, State
@@ -50,35 +51,6 @@ def settled(truth: VCenterTruth, limits: OutboxLimits | None = None) -> Inventor
     parity = link_pb2.Parity(generation=end.generation)
     inventory.received(link_pb2.InventoryResponse(parity=parity))
     return inventory
-
-
-# Content
-
-
-def test_hash_is_stable_across_processes_and_leaves_out_what_the_edge_adds() -> None:
-    state = virtual_machine("vm-1", "web")
-    first = content_hash(content_of(state))
-    assert first.hex() == "aa607e5ef2dfb560f77672d20f91d634"
-    state.revision, state.content_hash = 7, b"x"
-    state.observed_at.GetCurrentTime()
-    assert content_hash(content_of(state)) == first
-
-
-def test_digests_do_not_depend_on_order_and_forget_what_is_removed() -> None:
-    hashes = [(f"VirtualMachine:vm-{number}", bytes([number]) * 16) for number in range(50)]
-    digests = digests_of(hashes)
-    assert digests_of(reversed(hashes)).to_bytes() == digests.to_bytes()
-    for key, hash_ in hashes:
-        digests.remove(key, hash_)
-    assert digests.to_bytes() == Digests().to_bytes() == bytes(2048)
-    assert digests.differing(b"") == []
-
-
-def test_one_changed_object_differs_in_one_bucket() -> None:
-    hashes = {f"VirtualMachine:vm-{number}": b"a" * 16 for number in range(1000)}
-    before = digests_of(hashes.items()).to_bytes()
-    hashes["VirtualMachine:vm-5"] = b"b" * 16
-    assert len(digests_of(hashes.items()).differing(before)) == 1
 
 
 # Outbox

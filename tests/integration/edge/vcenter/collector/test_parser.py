@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
+from common.references import type_name_of
 from edge.config import ManagedSettings
 from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.property_specs import spec_of
-from edge.vcenter.client.references import type_name_of
 from edge.vcenter.collector.object_reader import ObjectReader
 from edge.vcenter.collector.parser import apply_full_read, body_of, new_object
 from tests.conftest import StartVcsim

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from common.references import Key
 from edge.config import ManagedSettings
 from edge.vcenter.client.property_collector import PropertyReader
-from edge.vcenter.client.references import Key
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from tests.conftest import StartVcsim

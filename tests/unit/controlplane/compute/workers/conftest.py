@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from common.timestamps import naive_utc
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
 from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.openstack.placement.errors import PlacementUnavailableError
-from controlplane.store.clock import moment
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.own import clusters, migration
@@ -25,7 +25,7 @@ from controlplane.store.own.clusters import ClusterRow, ClusterState
 from vsphere_gateway.v1 import compute_pb2
 
 VCENTER = "6f6d8f53-0000-4000-8000-000000000001"
-NOW = moment(1_800_000_000)
+NOW = naive_utc(1_800_000_000)
 
 
 def cluster(number: int, state: ClusterState = ClusterState.NEW) -> ClusterRow:

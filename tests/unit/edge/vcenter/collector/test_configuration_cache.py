@@ -64,7 +64,7 @@ def test_another_vcenter_or_version_begins_anew_and_leaves_nothing(
     store(tmp_path, MACHINES)
     assert load(tmp_path, "another") == {}
     store(tmp_path, MACHINES)
-    monkeypatch.setattr(configuration_cache, "software_version", lambda: "another")
+    monkeypatch.setattr(configuration_cache, "SOFTWARE_VERSION", "another")
     assert load(tmp_path) == {}
     assert len(list(tmp_path.iterdir())) == 1
 

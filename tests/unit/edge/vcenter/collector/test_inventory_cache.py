@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
+from common.references import key_of
 from edge.config import ManagedSettings
 from edge.interfaces import Managed
 from edge.managed import ManagedScope
 from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.client.references import key_of
 from edge.vcenter.collector.inventory_cache import Picture, Plan
 from edge.vcenter.collector.serializer import Appliances, Presenter
 from edge.vcenter.collector.topology import Topology

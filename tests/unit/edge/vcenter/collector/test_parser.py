@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
+from common.references import key_of, reference_of
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import (
     continuation_token,
@@ -16,7 +17,6 @@ from edge.vcenter.client.answers import (
     updates_header,
 )
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE, spec_of
-from edge.vcenter.client.references import key_of, reference_of
 from edge.vcenter.collector.machines import MachineRegister
 from edge.vcenter.collector.parser import apply_full_read, apply_properties, body_of, new_object
 from tests.support.pyvmomi_reading import READINGS

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.interpreter import leave_out_present
-from common.process_memory import release
+from common.process_memory import freeze_gc, trim_memory
 
 
 class Node:
@@ -23,7 +22,7 @@ def _as_python_has_it() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("settle", [leave_out_present, release])
+@pytest.mark.parametrize("settle", [freeze_gc, trim_memory])
 def test_what_is_there_is_not_walked_through_again(settle: Callable[[], None]) -> None:
     kept = Node()
 
@@ -36,10 +35,10 @@ def test_what_is_there_is_not_walked_through_again(settle: Callable[[], None]) -
 def test_what_the_edge_keeps_no_more_goes_with_the_next_release() -> None:
     node = Node()
     alive = weakref.ref(node)
-    release()
+    trim_memory()
     del node
 
     gc.collect()
     assert alive() is not None
-    release()
+    trim_memory()
     assert alive() is None
