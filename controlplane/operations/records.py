@@ -8,7 +8,7 @@ from controlplane.operations import faults
 from controlplane.operations.clock import Clock
 from controlplane.operations.pending import Flight, Request, to_row
 from controlplane.store.database import Connection, Database
-from controlplane.store.errors import RowRefusedError, StoreError
+from controlplane.store.errors import RowRejectedError, StoreError
 from controlplane.store.own import operations as store
 from controlplane.store.own.operations import OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
@@ -50,7 +50,7 @@ class OperationRecords:
         row = to_row(flight, request, self._clock.time())
         try:
             self._database.run(lambda connection: store.insert(connection, row))
-        except RowRefusedError:
+        except RowRejectedError:
             with self._database.read() as connection:
                 earlier = store.by_key(connection, row.idempotency_key)
             if earlier is None:

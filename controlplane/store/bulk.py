@@ -9,7 +9,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from controlplane.store import multi_row_insert as folded
-from controlplane.store.errors import RowRefusedError
+from controlplane.store.errors import StatementRejectedError
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -71,25 +71,26 @@ def batches(items: Sequence[Item], size: int = BATCH) -> Iterable[Sequence[Item]
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def without_poison(
+def bisect_rejected(
     items: Sequence[Item],
     work: Callable[[Sequence[Item]], list[Done]],
     refuse: Callable[[Item, str], Done],
 ) -> list[Done]:
-    """Run ``work`` over all items; when values are refused, halve until the culprits are alone.
+    """Run ``work`` over all items; what the database rejects is found by halving, the rest goes on.
 
-    ``work`` must do all or nothing. ``refuse`` makes the result for a culprit. Results are in the
-    order of the items. Other errors pass.
+    ``work`` must do all or nothing. ``refuse`` makes the result for an item that is rejected alone.
+    Results are in the order of the items. Other errors pass: a database that is away rejects
+    nothing.
     """
     if not items:
         return []
     try:
         return work(items)
-    except RowRefusedError as error:
+    except StatementRejectedError as error:
         if len(items) == 1:
             return [refuse(items[0], str(error))]
         half = len(items) // 2
         return [
-            *without_poison(items[:half], work, refuse),
-            *without_poison(items[half:], work, refuse),
+            *bisect_rejected(items[:half], work, refuse),
+            *bisect_rejected(items[half:], work, refuse),
         ]

@@ -1,12 +1,11 @@
 """Connections and transactions: the same for the own tables, Nova's and Glance's.
 
 Every transaction runs at READ COMMITTED and is retried as a whole when the server chose it as the
-victim of a deadlock. Errors of the driver are translated here and nowhere else.
+victim of a deadlock.
 """
 
 import functools
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +17,11 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection as Connection
 from sqlalchemy.engine import Engine, make_url
 
-from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError, StoreError
+from controlplane.store.error_translation import is_conflict, translate
+from controlplane.store.errors import StoreError
 
 Result = TypeVar("Result")
 
-DEADLOCK_CODES = frozenset({1205, 1213})
-"""ER_LOCK_WAIT_TIMEOUT and ER_LOCK_DEADLOCK (MariaDB's errmsg.txt)."""
-UNAVAILABLE_CODES = frozenset({1040, 1053, 1077, 1129, 1203, 1290, 2002, 2003, 2006, 2013, 2014})
-"""Too many connections, shutdown in progress, read-only, cannot connect, server gone or lost."""
 ATTEMPTS = 8
 _SQLITE_BUSY_SECONDS = 30.0
 
@@ -62,14 +58,14 @@ class Database:
         """Run ``work`` in one transaction and commit; repeat the whole on a deadlock.
 
         ``work`` may run several times and must have no other effects. Raises
-        ``DatabaseUnavailableError``, ``RowRefusedError`` or ``StoreError``.
+        ``DatabaseUnavailableError``, or for what would come again ``StatementRejectedError``.
         """
         for attempt in range(ATTEMPTS):
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
             except exc.DBAPIError as error:
-                if attempt + 1 == ATTEMPTS or not is_deadlock(error):
+                if attempt + 1 == ATTEMPTS or not is_conflict(error):
                     raise translate(error) from error
                 self._sleep(0.01 * 2**attempt * (0.5 + self._jitter()))
             except exc.SQLAlchemyError as error:
@@ -80,7 +76,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Give a connection to read with; nothing is committed.
 
-        Raises ``DatabaseUnavailableError`` or ``StoreError``.
+        Raises ``DatabaseUnavailableError`` or ``StatementRejectedError``.
         """
         try:
             with self.engine.connect() as connection:
@@ -91,35 +87,6 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
-
-
-def is_deadlock(error: exc.DBAPIError) -> bool:
-    """Tell whether the server rolled the transaction back for another's sake."""
-    if isinstance(error.orig, sqlite3.OperationalError):
-        return "locked" in str(error.orig)
-    return _code(error) in DEADLOCK_CODES
-
-
-def translate(error: exc.SQLAlchemyError) -> StoreError:
-    """Return our error for one of SQLAlchemy's, which carries the driver's text."""
-    if not isinstance(error, exc.DBAPIError):
-        kind = DatabaseUnavailableError if isinstance(error, exc.TimeoutError) else StoreError
-        return kind(str(error))
-    text = str(error.orig)
-    if error.connection_invalidated or _code(error) in UNAVAILABLE_CODES:
-        return DatabaseUnavailableError(text)
-    if isinstance(error, exc.InterfaceError) or is_deadlock(error):
-        return DatabaseUnavailableError(text)
-    if isinstance(error, exc.DataError | exc.IntegrityError | exc.NotSupportedError):
-        return RowRefusedError(text)
-    if _code(error) in (1366, 1264, 1406, 1048, 1153):  # bad value, out of range, too long, NULL
-        return RowRefusedError(text)
-    return StoreError(text)
-
-
-def _code(error: exc.DBAPIError) -> int:
-    arguments: tuple[Any, ...] = getattr(error.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
 
 
 def _engine(url: str, pool_size: int) -> Engine:

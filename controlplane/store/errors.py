@@ -1,16 +1,26 @@
-"""What can go wrong with a database, in the words of those who use the store."""
+"""What can go wrong with a database, for those who use the store.
+
+Only ``DatabaseUnavailableError`` is worth repeating. Every other ``StoreError`` comes again.
+"""
 
 
 class StoreError(Exception):
-    """A database did not do what was asked of it."""
+    """Base: a database did not do what was asked of it."""
 
 
 class DatabaseUnavailableError(StoreError):
-    """The server is away, starting, or out of connections: the same call may succeed later."""
+    """The server is away, starting, busy or out of connections: the same call may succeed later."""
 
 
-class RowRefusedError(StoreError):
-    """The database refuses the values themselves: repeating the call cannot help."""
+class StatementRejectedError(StoreError):
+    """The database rejects the statement, for example an unknown column or a missing privilege.
+
+    Repeating cannot help: the schema or its grants do not fit this version.
+    """
+
+
+class RowRejectedError(StatementRejectedError):
+    """The database rejects the values, for example one too long for its column, or a duplicate."""
 
 
 class ServersLeftError(StoreError):
@@ -18,4 +28,4 @@ class ServersLeftError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The tables are not those of this version; the message says which command mends it."""
+    """The tables are not those of this version; the message says which command upgrades them."""

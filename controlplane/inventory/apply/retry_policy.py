@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from controlplane.config.log import keyed
-from controlplane.store.errors import RowRefusedError, StoreError
+from controlplane.store.errors import RowRejectedError, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ class Patience:
     def run(self, work: Callable[[], Result]) -> Result:
         """Return what ``work`` returns.
 
-        Raises ``AbandonedError``, or ``RowRefusedError`` for what no repetition can mend.
+        Raises ``AbandonedError``, or ``RowRejectedError`` for what no repetition can mend.
         """
         delay = FIRST_DELAY
         while True:
             try:
                 result = work()
-            except RowRefusedError:
+            except RowRejectedError:
                 raise
             except StoreError as error:
                 if delay == FIRST_DELAY:

@@ -72,7 +72,7 @@ class GlanceImages:
         """Make the rows say what the records say (``ImageWriter.apply``)."""
         outcomes: list[ImageOutcome] = []
         for batch in bulk.batches(records):
-            outcomes += bulk.without_poison(batch, self._apply, _refuse)
+            outcomes += bulk.bisect_rejected(batch, self._apply, _refuse)
         return outcomes
 
     def remove(self, image_ids: Sequence[str]) -> list[ImageOutcome]:

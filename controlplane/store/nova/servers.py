@@ -54,7 +54,7 @@ class ServerStore:
         outcomes: list[ServerOutcome] = []
         for batch in bulk.batches(records):
             started = time.monotonic()
-            outcomes += bulk.without_poison(
+            outcomes += bulk.bisect_rejected(
                 batch, lambda part: self._apply(part, allowed), self._refuse
             )
             log.debug(

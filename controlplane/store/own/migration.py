@@ -9,7 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from controlplane.store.database import Database, translate
+from controlplane.store.database import Database
+from controlplane.store.error_translation import translate
 from controlplane.store.errors import SchemaError
 
 FOLDER = Path(__file__).with_name("migrations")

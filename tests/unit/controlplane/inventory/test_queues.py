@@ -12,7 +12,7 @@ from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.replica_digest import Freshness, Held, Holdings
 from controlplane.inventory.model.waiting import Waiting
 from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
-from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError
+from controlplane.store.errors import DatabaseUnavailableError, RowRejectedError
 from controlplane.store.own.objects import Standing
 from vsphere_gateway.v1 import link_pb2
 
@@ -185,8 +185,8 @@ def test_database_that_comes_back_is_waited_for_and_refused_values_are_not() -> 
         return "done"
 
     assert patience.run(work) == "done"
-    with pytest.raises(RowRefusedError):
-        patience.run(lambda: (_ for _ in ()).throw(RowRefusedError("no")))
+    with pytest.raises(RowRejectedError):
+        patience.run(lambda: (_ for _ in ()).throw(RowRejectedError("no")))
 
 
 def test_work_that_nobody_wants_is_abandoned() -> None:

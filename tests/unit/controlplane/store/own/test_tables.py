@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from controlplane.store.database import Database
-from controlplane.store.errors import DatabaseUnavailableError, RowRefusedError, SchemaError
+from controlplane.store.errors import DatabaseUnavailableError, RowRejectedError, SchemaError
 from controlplane.store.own import leases, migration, operations, quarantine, servers
 from controlplane.store.own.quarantine import QuarantineRow
 
@@ -102,5 +102,5 @@ def test_server_that_is_not_there_is_unavailable_not_refused() -> None:
 def test_value_that_breaks_a_rule_of_the_table_is_refused(own: Database) -> None:
     broken = QuarantineRow("vc", "k", None, "m", "n", None, NOW, NOW)  # type: ignore[arg-type]
 
-    with pytest.raises(RowRefusedError):
+    with pytest.raises(RowRejectedError):
         own.run(lambda c: quarantine.put(c, [broken]))
