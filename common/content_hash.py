@@ -1,4 +1,4 @@
-"""The content hash of an inventory object, as docs/sync-protocol.md defines it."""
+"""The content hash of an inventory object, as docs/concepts/sync-protocol.md defines it."""
 
 import hashlib
 

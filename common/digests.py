@@ -1,4 +1,4 @@
-"""Bucketed digests of keys and content hashes, as docs/sync-protocol.md defines them."""
+"""Bucketed digests of keys and content hashes, as docs/concepts/sync-protocol.md defines them."""
 
 import hashlib
 from collections.abc import Iterable

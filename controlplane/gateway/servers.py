@@ -14,7 +14,7 @@ from certs.bundle import format_address
 from controlplane.domain.errors import StartError
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
-"""Bytes of one message, docs/sync-protocol.md."""
+"""Bytes of one message, docs/concepts/sync-protocol.md."""
 ADMIN_THREADS = 8
 STREAMS_PER_EDGE = 4
 """Control, inventory, an audit, and one that is just being replaced."""

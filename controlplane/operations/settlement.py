@@ -1,7 +1,7 @@
 """How an operation is settled whose result was lost with a link or a process. Pure.
 
 The edge has come back and names neither the operation nor its result: either it never got it, or it
-got it in an earlier life. docs/sync-protocol.md, "Operations".
+got it in an earlier life. docs/concepts/sync-protocol.md, "Operations".
 """
 
 from enum import Enum

@@ -1,6 +1,6 @@
 """One server's rows in Nova against what its virtual machine says. Pure.
 
-docs/fields.md says whose a field is: what OpenStack owns is not compared.
+docs/concepts/fields.md says whose a field is: what OpenStack owns is not compared.
 """
 
 import json

@@ -7,7 +7,7 @@ from edge.link.identity import Identity
 from edge.link.proxy import Proxy
 
 MESSAGE_LIMIT = 4 << 20
-"""Bytes of one message, docs/sync-protocol.md."""
+"""Bytes of one message, docs/concepts/sync-protocol.md."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),

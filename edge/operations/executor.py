@@ -1,6 +1,6 @@
 """Takes operations on once, runs them, and keeps each result until it is acknowledged.
 
-docs/sync-protocol.md, "Lease" and "Operations", specifies what it promises.
+docs/concepts/sync-protocol.md, "Lease" and "Operations", specifies what it promises.
 """
 
 import logging

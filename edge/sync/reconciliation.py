@@ -1,6 +1,6 @@
 """The passes of one inventory call: compare, send what differs, prove that both sides are equal.
 
-A pure state machine over the snapshot, the outbox and the questions; docs/sync-protocol.md
+A pure state machine over the snapshot, the outbox and the questions; docs/concepts/sync-protocol.md
 ("Passes") has the sequence. ``edge.sync.inventory`` holds the lock and does the waiting.
 """
 

@@ -1,7 +1,7 @@
 """The edge's end of an inventory stream, in this process, for one generated site.
 
-Follows docs/sync-protocol.md with nothing of the edge's own code, so that tests may also break its
-rules. Every wait has a deadline.
+Follows docs/concepts/sync-protocol.md with nothing of the edge's own code, so that tests may also
+break its rules. Every wait has a deadline.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """The control plane's end of the sync protocol in memory.
 
-Stands for controlplane/gateway and controlplane/inventory: it follows docs/sync-protocol.md to the
-letter, asserts that the edge does, and keeps what it "commits" in dictionaries. It has no Nova, no
-database and no delays of its own; a test can have it refuse objects or lose everything.
+Stands for controlplane/gateway and controlplane/inventory: it follows
+docs/concepts/sync-protocol.md to the letter, asserts that the edge does, and keeps what it
+"commits" in dictionaries. It has no Nova, no database and no delays of its own; a test can have it
+refuse objects or lose everything.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ def key_of(reference: Reference) -> str:
 
 
 def digests_of(hashes: dict[str, bytes]) -> bytes:
-    """Return bucketed digests, written from docs/sync-protocol.md and nothing else."""
+    """Return bucketed digests, written from docs/concepts/sync-protocol.md and nothing else."""
     buckets = [0] * 256
     for key, content_hash in hashes.items():
         digest = hashlib.sha256(key.encode() + content_hash).digest()[:8]

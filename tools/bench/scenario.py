@@ -54,7 +54,7 @@ PROPERTIES = (
 )
 NOTES = """\
 What was asked for and not reached, what was tried, and runs on other machines and slower hours:
-[benchmark-findings.md](benchmark-findings.md).
+[develop/benchmark-limits.md](develop/benchmark-limits.md).
 
 ## What the figures mean
 

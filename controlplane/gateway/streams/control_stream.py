@@ -1,6 +1,6 @@
 """`EdgeLink.Control`: hello and welcome, heartbeats, lease, operations and their results.
 
-docs/sync-protocol.md, "Control", is what this does.
+docs/concepts/sync-protocol.md, "Control", is what this does.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """`EdgeLink.Inventory`: from the edge's messages to the pipeline, and its answers back.
 
-docs/sync-protocol.md, "Inventory", is what this carries. What a message means is the pipeline's
-matter; here it is checked that it is one that may come now.
+What this carries is specified in docs/concepts/sync-protocol.md, "Inventory". What a message means
+is the pipeline's matter; here it is checked that it is one that may come now.
 """
 
 import functools

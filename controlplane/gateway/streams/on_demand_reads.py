@@ -1,6 +1,6 @@
 """`EdgeLink.Audit`: what an edge reads of its vCenter because we asked, past its own snapshot.
 
-docs/sync-protocol.md, "Audits", is what this does.
+docs/concepts/sync-protocol.md, "Audits", is what this does.
 """
 
 import dataclasses

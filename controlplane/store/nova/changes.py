@@ -1,6 +1,7 @@
 """What must be written so that a server's rows say what vCenter says. Pure.
 
-Only fields that vCenter owns are touched (docs/fields.md), and none while Nova works on the server.
+Only fields that vCenter owns are touched (docs/concepts/fields.md), and none while Nova works on
+the server.
 """
 
 import json

@@ -5,7 +5,7 @@ The link that an edge dials: one channel, one call per concern.
 
 `Control` carries hello, heartbeats, the lease and operations. `Inventory` carries snapshots,
 changes and acks. `Audit` carries a read of everything that was asked for and changes nothing.
-docs/sync-protocol.md specifies delivery and resynchronisation.
+docs/concepts/sync-protocol.md specifies delivery and resynchronisation.
 """
 
 from collections import abc as _abc

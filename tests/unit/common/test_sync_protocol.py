@@ -1,4 +1,4 @@
-"""What both ends of an inventory stream compute alike (docs/sync-protocol.md)."""
+"""What both ends of an inventory stream compute alike (docs/concepts/sync-protocol.md)."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""docs/sync-protocol.md as the control plane keeps it, against an edge that may break it."""
+"""The sync protocol as the control plane keeps it, against an edge that may break it."""
 
 import threading
 from collections.abc import Collection

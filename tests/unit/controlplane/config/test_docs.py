@@ -1,10 +1,10 @@
-"""docs/controlplane.md knows every option that there is."""
+"""docs/operate/controlplane.md knows every option that there is."""
 
 from pathlib import Path
 
 from controlplane.config.settings import list_opts
 
-DOCUMENT = Path(__file__).parents[4] / "docs" / "controlplane.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "operate" / "controlplane.md"
 
 
 def test_every_option_is_documented() -> None:

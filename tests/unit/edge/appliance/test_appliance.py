@@ -100,8 +100,8 @@ def test_example_configuration_is_a_good_one(tmp_path: Path) -> None:
 
 
 def test_every_key_is_documented() -> None:
-    """docs/edge.md names every key of the configuration."""
-    text = (CHECKOUT / "docs/edge.md").read_text()
+    """docs/operate/edge.md names every key of the configuration."""
+    text = (CHECKOUT / "docs/operate/edge.md").read_text()
     sections = {
         "edge": EdgeSettings,
         "managed": ManagedSettings,
