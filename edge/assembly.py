@@ -20,9 +20,9 @@ from edge.log import CLUSTER, EPOCH, REASON, VCENTER, VERSION, fields
 from edge.managed import ManagedScope
 from edge.operations.executor import OperationExecutor
 from edge.sync.inventory import Inventory
-from edge.sync.on_demand_read import Audit
+from edge.sync.on_demand_read import OnDemandReads
 from edge.sync.outbox import OutboxLimits
-from edge.sync.vcenter_supervisor import Supervisor
+from edge.sync.vcenter_supervisor import VCenterSupervisor
 from edge.tasks import Tasks
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
@@ -51,7 +51,7 @@ class Edge:
     collector: VCenterCollector
     inventory: Inventory
     health: Health
-    supervisor: Supervisor
+    supervisor: VCenterSupervisor
     operations: VCenterOperations
     executor: OperationExecutor
     link: Link
@@ -144,7 +144,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     health = Health(inventory)
     operations = VCenterOperations(session, collector, scope)
     executor = OperationExecutor(operations, inventory)
-    audit = Audit(lambda: VCenterCollector(session, scope, own_uuid))
+    audit = OnDemandReads(lambda: VCenterCollector(session, scope, own_uuid))
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
         config=config,
@@ -154,7 +154,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
         collector=collector,
         inventory=inventory,
         health=health,
-        supervisor=Supervisor(
+        supervisor=VCenterSupervisor(
             config.vcenter.host,
             config.vcenter.password.file,
             session,

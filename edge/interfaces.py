@@ -103,7 +103,7 @@ class InventorySource(Protocol):
         """Take an ack, nack, parity, bucket contents, holdings or confirm message."""
 
 
-class AuditSource(Protocol):
+class OnDemandReadSource(Protocol):
     """What the link needs to answer an audit (implemented by ``edge.sync.on_demand_read``)."""
 
     def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:

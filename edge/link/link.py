@@ -13,7 +13,7 @@ from common.backoff import Backoff
 from edge.config import ControlPlaneSettings
 from edge.errors import ControlPlaneUnreachableError, EdgeError
 from edge.health import Health
-from edge.interfaces import AuditSource, InventorySource, OperationRunner
+from edge.interfaces import InventorySource, OnDemandReadSource, OperationRunner
 from edge.link.channel import open_channel
 from edge.link.control_stream import ControlStream
 from edge.link.diagnosis import diagnose
@@ -78,7 +78,7 @@ class Link:
         source: InventorySource,
         limits: OutboxLimits,
         runner: OperationRunner,
-        audits: AuditSource,
+        audits: OnDemandReadSource,
         health: Health,
         backoff: Backoff,
         monotonic: Callable[[], float] = time.monotonic,

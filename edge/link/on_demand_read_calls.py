@@ -6,7 +6,7 @@ import threading
 
 import grpc
 
-from edge.interfaces import AuditSource
+from edge.interfaces import OnDemandReadSource
 from edge.link.faults import translate
 from edge.log import REASON, fields
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class AuditCalls:
     """The `Audit` calls of one channel. Lives as long as one `Control` call."""
 
-    def __init__(self, stub: link_pb2_grpc.EdgeLinkStub, source: AuditSource) -> None:
+    def __init__(self, stub: link_pb2_grpc.EdgeLinkStub, source: OnDemandReadSource) -> None:
         self._stub = stub
         self._source = source
         self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -18,9 +18,9 @@ from edge.errors import VCenterReplacedError
 from edge.interfaces import CONFIRM_AT_ONCE, CollectorUpdate
 from edge.log import COUNT, OBJECT, OBJECTS, REASON, fields
 from edge.sync.outbox import CHANGES, SNAPSHOT, Lane, Outbox, OutboxLimits, State
-from edge.sync.reconciliation import Passes
-from edge.sync.replica import Snapshot
-from edge.sync.verification_queue import Questions, Why
+from edge.sync.reconciliation import Reconciliation
+from edge.sync.replica import Replica
+from edge.sync.verification_queue import Reason, VerificationQueue
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 LARGEST_OBJECT = 3 << 20
@@ -63,10 +63,10 @@ class Inventory:
         self._monotonic = monotonic
         self._now = now
         self._changed = threading.Condition()
-        self._snapshot = Snapshot()
+        self._snapshot = Replica()
         self._outbox = Outbox(limits)
-        self._questions = Questions()
-        self._passes = Passes(self._snapshot, self._outbox, self._questions, monotonic)
+        self._questions = VerificationQueue()
+        self._passes = Reconciliation(self._snapshot, self._outbox, self._questions, monotonic)
         self._vcenter: inventory_pb2.VCenter | None = None
         self._attached = False
         self._closed = False
@@ -89,7 +89,7 @@ class Inventory:
                 )
             self._vcenter = vcenter
             self._snapshot.begin_read()
-            self._questions.forget(Why.DOUBTED)
+            self._questions.forget(Reason.DOUBTED)
             self._unreadable.clear()
             self._changed.notify_all()
 
@@ -123,14 +123,14 @@ class Inventory:
         with self._changed:
             for read in self._hash([state], observed=True):
                 if self._put(read, CHANGES):
-                    self._questions.add(read.key, Why.DOUBTED)
+                    self._questions.add(read.key, Reason.DOUBTED)
                 entry = self._snapshot.get(read.key)
                 if entry is not None:
                     stamp(stamped, entry.hash, entry.revision)
             self._changed.notify_all()
         return stamped
 
-    def next_question(self, timeout: float) -> list[inventory_pb2.ObjectReference]:
+    def next_verification(self, timeout: float) -> list[inventory_pb2.ObjectReference]:
         """Return what vCenter is to be asked about next.
 
         Empty after ``timeout`` seconds, or at once after ``close``.
@@ -141,7 +141,7 @@ class Inventory:
             keys = self._questions.take(unread, CONFIRM_AT_ONCE, self._revision)
             return [reference_of(key) for key in keys]
 
-    def answered(
+    def apply_verification(
         self, asked: Sequence[inventory_pb2.ObjectReference], answer: CollectorUpdate
     ) -> None:
         """Take vCenter's answer to a question."""
@@ -153,7 +153,7 @@ class Inventory:
                 self._settle(key, reads.get(key), removals.get(key))
             self._changed.notify_all()
 
-    def unanswered(self, asked: Sequence[inventory_pb2.ObjectReference]) -> None:
+    def retry_verification(self, asked: Sequence[inventory_pb2.ObjectReference]) -> None:
         """vCenter could not be asked: ask again later."""
         with self._changed:
             self._questions.unanswered(map(key_of, asked))
@@ -222,7 +222,7 @@ class Inventory:
                     self._passes.holdings(response.holdings)
                 case "confirm_objects":
                     for reference in response.confirm_objects.references:
-                        self._questions.add(key_of(reference), Why.WANTED)
+                        self._questions.add(key_of(reference), Reason.WANTED)
                 case unknown:
                     log.warning("unknown message ignored", extra=fields({REASON: unknown}))
             self._changed.notify_all()
@@ -304,25 +304,25 @@ class Inventory:
         asked = self._questions.answered(key)
         if asked is None:
             return
-        wanted = asked.why is Why.WANTED
+        wanted = asked.why is Reason.WANTED
         if self._revision(key) != asked.revision:
             if wanted:
-                self._questions.add(key, Why.WANTED)
+                self._questions.add(key, Reason.WANTED)
         elif read is not None:
             self._put(read, CHANGES if wanted else self._lane(asked.why), again=wanted)
         elif removal is not None:
-            if key in self._snapshot or asked.why in (Why.WANTED, Why.FOREIGN):
+            if key in self._snapshot or asked.why in (Reason.WANTED, Reason.FOREIGN):
                 self._tell_removal(key, removal)
-        elif asked.why is not Why.DOUBTED:
+        elif asked.why is not Reason.DOUBTED:
             self._tell_removal(key, link_pb2.REMOVAL_REASON_UNCONFIRMED)
 
-    def _lane(self, why: Why) -> Lane:
-        return SNAPSHOT if why is Why.UNREAD else CHANGES
+    def _lane(self, why: Reason) -> Lane:
+        return SNAPSHOT if why is Reason.UNREAD else CHANGES
 
     def _end_read(self) -> None:
         gone = self._snapshot.end_read()
         for key in gone:
-            self._questions.add(key, Why.DOUBTED)
+            self._questions.add(key, Reason.DOUBTED)
         self._passes.read_completed()
         log.info(
             "vCenter read completely",

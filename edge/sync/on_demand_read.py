@@ -37,8 +37,8 @@ class NewReader(Protocol):
         """Return it; the session that it reads through is shared."""
 
 
-class Audit:
-    """Answers audits, one at a time (``edge.interfaces.AuditSource``)."""
+class OnDemandReads:
+    """Answers audits, one at a time (``edge.interfaces.OnDemandReadSource``)."""
 
     def __init__(self, new_reader: NewReader) -> None:
         """``new_reader`` makes the reader of one audit."""

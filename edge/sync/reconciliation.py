@@ -12,8 +12,8 @@ from common.digests import BUCKETS, bucket_of
 from common.references import key_of
 from edge.log import BUCKETS_DIFFER, COUNT, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
 from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox
-from edge.sync.replica import Snapshot
-from edge.sync.verification_queue import Questions, Why
+from edge.sync.replica import Replica
+from edge.sync.verification_queue import Reason, VerificationQueue
 from vsphere_gateway.v1 import link_pb2
 
 HELD_AT_ONCE = 10_000
@@ -44,14 +44,14 @@ class Phase(enum.Enum):
     """Parity."""
 
 
-class Passes:
+class Reconciliation:
     """Decides what the next message of the call is."""
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        snapshot: Replica,
         outbox: Outbox,
-        questions: Questions,
+        questions: VerificationQueue,
         monotonic: Callable[[], float],
     ) -> None:
         self._snapshot = snapshot
@@ -79,7 +79,7 @@ class Passes:
     def close(self) -> None:
         """The call has ended."""
         self.phase = Phase.CLOSED
-        self._questions.forget(Why.FOREIGN, Why.WANTED)
+        self._questions.forget(Reason.FOREIGN, Reason.WANTED)
 
     def holdings(self, holdings: link_pb2.Holdings) -> None:
         """The control plane wants another pass, or did not agree with the last one."""
@@ -132,7 +132,7 @@ class Passes:
                 self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
         for key in held:
             if not self._outbox.is_removing(key):
-                self._questions.add(key, Why.FOREIGN)
+                self._questions.add(key, Reason.FOREIGN)
         self._queried.clear()
         if not self._unqueried:
             self.phase = Phase.SENDING
@@ -162,7 +162,7 @@ class Passes:
         self.generation += 1
         self._holdings = holdings
         self._unqueried, self._queried = [], set()
-        self._questions.forget(Why.FOREIGN)
+        self._questions.forget(Reason.FOREIGN)
         self.phase = Phase.WAITING
 
     def _send_everything(self) -> None:

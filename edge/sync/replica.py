@@ -18,7 +18,7 @@ class Entry:
     """The control plane refused this state; it counts in no digest until it changes."""
 
 
-class Snapshot:
+class Replica:
     """Every managed object's hash, with digests over what the control plane accepts.
 
     Not safe for threads; ``edge.sync.inventory`` holds the lock.

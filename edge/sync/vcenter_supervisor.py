@@ -71,7 +71,7 @@ def judge(error: Exception) -> Verdict:
             return Verdict(link_pb2.VCENTER_STATE_UNREACHABLE, None)
 
 
-class Supervisor:
+class VCenterSupervisor:
     """Runs the collector into the inventory for as long as the process lives."""
 
     def __init__(
@@ -130,13 +130,15 @@ class Supervisor:
             if not _is_usable(health.state):
                 self._health.wait_for_change(health.version, QUESTION_SECONDS)
                 continue
-            references = self._inventory.next_question(QUESTION_SECONDS)
+            references = self._inventory.next_verification(QUESTION_SECONDS)
             try:
                 if references:
-                    self._inventory.answered(references, self._collector.confirm(references))
+                    self._inventory.apply_verification(
+                        references, self._collector.confirm(references)
+                    )
                     backoff.reset()
             except (faults.VCenterError, SecretUnreadableError) as error:
-                self._inventory.unanswered(references)
+                self._inventory.retry_verification(references)
                 log.info("questions wait", extra=fields({REASON: error, OBJECTS: len(references)}))
                 self._health.wait_for_change(health.version, 1.0 + backoff.next_delay())
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable
 
 
-class Why(enum.Enum):
-    """Why an object is asked about, most urgent first."""
+class Reason(enum.Enum):
+    """Reason an object is asked about, most urgent first."""
 
     WANTED = "wanted"
     """The control plane wants an answer, also when nothing has changed."""
@@ -23,38 +23,38 @@ class Why(enum.Enum):
 class Asked:
     """A question that vCenter has not answered yet."""
 
-    why: Why
+    why: Reason
     revision: int
     """The object's revision when it was asked. Whoever changes it meanwhile knows better."""
 
 
-class Questions:
+class VerificationQueue:
     """Keys to ask about, each once at a time.
 
     Not safe for threads; ``edge.sync.inventory`` holds the lock.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Why, dict[str, None]] = {why: {} for why in Why}
+        self._waiting: dict[Reason, dict[str, None]] = {why: {} for why in Reason}
         self._asked: dict[str, Asked] = {}
 
     @property
     def has_foreign(self) -> bool:
         """Something that the control plane holds is not settled yet."""
-        asked = any(asked.why is Why.FOREIGN for asked in self._asked.values())
-        return asked or bool(self._waiting[Why.FOREIGN])
+        asked = any(asked.why is Reason.FOREIGN for asked in self._asked.values())
+        return asked or bool(self._waiting[Reason.FOREIGN])
 
-    def add(self, key: str, why: Why) -> None:
+    def add(self, key: str, why: Reason) -> None:
         """Ask about an object."""
         self._waiting[why][key] = None
 
     def seen(self, key: str) -> None:
         """vCenter has shown the object by itself; only a wanted answer is still due."""
-        self._waiting[Why.FOREIGN].pop(key, None)
-        self._waiting[Why.DOUBTED].pop(key, None)
+        self._waiting[Reason.FOREIGN].pop(key, None)
+        self._waiting[Reason.DOUBTED].pop(key, None)
         asked = self._asked.get(key)
-        if asked is not None and asked.why is Why.FOREIGN:
-            asked.why = Why.DOUBTED
+        if asked is not None and asked.why is Reason.FOREIGN:
+            asked.why = Reason.DOUBTED
 
     def any_waiting(self, unread: Iterable[str]) -> bool:
         """Tell whether ``take`` would return something."""
@@ -66,7 +66,7 @@ class Questions:
     ) -> list[str]:
         """Take what to ask next, ``unread`` objects last."""
         waiting = [(key, why) for why, keys in self._waiting.items() for key in keys]
-        waiting.extend((key, Why.UNREAD) for key in unread)
+        waiting.extend((key, Reason.UNREAD) for key in unread)
         chosen: list[str] = []
         for key, why in waiting:
             if len(chosen) == most:
@@ -85,13 +85,13 @@ class Questions:
         """vCenter did not answer; ask again later."""
         for key in keys:
             asked = self._asked.pop(key, None)
-            if asked is not None and asked.why is not Why.UNREAD:
+            if asked is not None and asked.why is not Reason.UNREAD:
                 self.add(key, asked.why)
 
-    def forget(self, *reasons: Why) -> None:
+    def forget(self, *reasons: Reason) -> None:
         """Drop questions asked for these reasons: a new read or call finds them again."""
         for why in reasons:
             self._waiting[why].clear()
         for asked in self._asked.values():
             if asked.why in reasons:
-                asked.why = Why.DOUBTED
+                asked.why = Reason.DOUBTED

@@ -152,7 +152,7 @@ class VCenterSite:
 
     def collector(self, managed: Managed | None = None, **options: Any) -> VCenterCollector:
         """Make a collector whose audit pass is frequent."""
-        given = {"audit_seconds": 1.0} | options
+        given = {"polling_seconds": 1.0} | options
         return VCenterCollector(self.session, managed or self.managed, **given)
 
     @contextmanager

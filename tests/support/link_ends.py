@@ -29,7 +29,7 @@ from edge.health import Health
 from edge.link.link import Dialer, EdgeFacts, Link
 from edge.operations.executor import OperationExecutor
 from edge.sync.inventory import Inventory
-from edge.sync.on_demand_read import Audit
+from edge.sync.on_demand_read import OnDemandReads
 from edge.sync.outbox import OutboxLimits
 from tests.support.gateway_parties import RecordedEdges, RecordedOperations
 from tests.support.inventory_receiver import InventoryReceiver
@@ -196,7 +196,7 @@ class EdgeEnd:
             self.inventory,
             limits,
             self.executor,
-            Audit(lambda: self.truth),
+            OnDemandReads(lambda: self.truth),
             self.health,
             Backoff(0.05, 1.6, 0.2),
         )
@@ -242,6 +242,6 @@ class EdgeEnd:
 
     def _answer(self) -> None:
         while not self._stopped:
-            references = self.inventory.next_question(PATIENCE)
+            references = self.inventory.next_verification(PATIENCE)
             if references:
-                self.inventory.answered(references, self.truth.confirm(references))
+                self.inventory.apply_verification(references, self.truth.confirm(references))

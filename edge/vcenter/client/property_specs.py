@@ -147,7 +147,7 @@ TYPE_SPECS: Final = (*STRUCTURE, VIRTUAL_MACHINE)
 PLACE_PATHS: Final = ("parent", "resourcePool", "datastore", "runtime.host", "config.template")
 """What says of a virtual machine whether it is managed."""
 
-AUDITED_MACHINE_PATHS: Final = (
+POLLED_MACHINE_PATHS: Final = (
     "name",
     "parent",
     "resourcePool",

@@ -11,14 +11,14 @@ from common.references import Key
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.collector.attributes import Attributes
-from edge.vcenter.collector.change_loader import PlannedReads, is_empty
-from edge.vcenter.collector.inventory_cache import Picture, removal
+from edge.vcenter.collector.change_loader import ChangeLoader, is_empty
+from edge.vcenter.collector.inventory_cache import InventoryCache, removal
 from edge.vcenter.collector.object_reader import OBJECTS_AT_ONCE, ObjectReader, Presence
 from edge.vcenter.collector.update_source import (
-    AuditEnd,
-    AuditPage,
-    Feed,
     MachinesPage,
+    PollingEnd,
+    PollingPage,
+    UpdateSource,
     UpdatesPage,
 )
 
@@ -30,7 +30,7 @@ _RECHECKED_AT_ONCE: Final = OBJECTS_AT_ONCE
 """With each audit pass: 10,000 virtual machines take two hours, and nobody notices."""
 
 
-class Collection:
+class ChangeFollower:
     """Brings what the feed tells into the picture, and yields what the picture says to tell.
 
     Runs in one thread. ``lock`` is held while the picture changes, never while vCenter is asked.
@@ -38,10 +38,10 @@ class Collection:
 
     def __init__(
         self,
-        picture: Picture,
-        feed: Feed,
+        picture: InventoryCache,
+        feed: UpdateSource,
         reader: ObjectReader,
-        reads: PlannedReads,
+        reads: ChangeLoader,
         rescoped: threading.Event,
         recalled: Iterable[Key],
         keep: Callable[[], None],
@@ -98,14 +98,14 @@ class Collection:
             self._take_updates(item)
             if item.truncated:
                 return
-        elif isinstance(item, AuditPage):
+        elif isinstance(item, PollingPage):
             self._take_audit(item)
             return
-        elif isinstance(item, AuditEnd):
+        elif isinstance(item, PollingEnd):
             self._end_audit(item)
         elif isinstance(item, MachinesPage):
             yield from self._take_machines(item)
-        if rescoped or isinstance(item, UpdatesPage | AuditEnd):
+        if rescoped or isinstance(item, UpdatesPage | PollingEnd):
             yield from self._settle()
 
     def _take_scope(self) -> bool:
@@ -188,7 +188,7 @@ class Collection:
             self._first_state.add(found.key)
         elif found.kind == "enter" and self._picture.knows(found.key):
             # A watch that starts over may have lost who left; vcsim's does.
-            self._feed.audit_soon()
+            self._feed.poll_soon()
         self._departed.discard(found.key)
         if self._picture.has_problem(found.key):
             self._suspects.add(found.key)
@@ -198,7 +198,7 @@ class Collection:
         if key in self._reading:
             self._reading[key] = True
 
-    def _take_audit(self, page: AuditPage) -> None:
+    def _take_audit(self, page: PollingPage) -> None:
         for found in parse_objects(page.body):
             self._audited.add(found.key)
             # For one at a time: an operation looks at its machine and must not wait for the page.
@@ -207,7 +207,7 @@ class Collection:
             if differs:
                 self._suspects.add(found.key)
 
-    def _end_audit(self, end: AuditEnd) -> None:
+    def _end_audit(self, end: PollingEnd) -> None:
         with self._lock:
             unseen = self._picture.keys() - self._audited
         self._audited = set()

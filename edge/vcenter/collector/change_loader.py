@@ -8,21 +8,21 @@ from common.references import Key
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties, parse_objects
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.collector.inventory_cache import Picture, Plan
+from edge.vcenter.collector.inventory_cache import ChangeSet, InventoryCache
 from edge.vcenter.collector.object_reader import OBJECTS_AT_ONCE, ObjectReader
 
 _OBJECTS_PER_UPDATE: Final = 500
 
 
-class PlannedReads:
+class ChangeLoader:
     """``lock`` is held while the picture changes, never while vCenter is asked."""
 
-    def __init__(self, picture: Picture, reader: ObjectReader, lock: threading.Lock) -> None:
+    def __init__(self, picture: InventoryCache, reader: ObjectReader, lock: threading.Lock) -> None:
         self._picture = picture
         self._reader = reader
         self._lock = lock
 
-    def carry_out(self, plan: Plan) -> Iterator[CollectorUpdate]:
+    def carry_out(self, plan: ChangeSet) -> Iterator[CollectorUpdate]:
         """Yield what is to be told, all but what is ``unread``: structure first.
 
         Raises ``VCenterError``.

@@ -23,21 +23,21 @@ from edge.vcenter.client import faults
 from edge.vcenter.client.property_collector import PropertyReader, PropertyWatch
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.attributes import AttributeReader, Attributes
-from edge.vcenter.collector.change_follower import Collection
-from edge.vcenter.collector.change_loader import PlannedReads
+from edge.vcenter.collector.change_follower import ChangeFollower
+from edge.vcenter.collector.change_loader import ChangeLoader
 from edge.vcenter.collector.configuration_cache import ConfigurationCache
 from edge.vcenter.collector.fresh_state import FreshStates
 from edge.vcenter.collector.full_read import FullRead
-from edge.vcenter.collector.inventory_cache import Picture
+from edge.vcenter.collector.inventory_cache import InventoryCache
 from edge.vcenter.collector.object_reader import ObjectReader
-from edge.vcenter.collector.serializer import Appliances, Presenter, present_vcenter
+from edge.vcenter.collector.serializer import Appliances, Serializer, present_vcenter
 from edge.vcenter.collector.topology import Topology
-from edge.vcenter.collector.update_source import Feed
+from edge.vcenter.collector.update_source import UpdateSource
 from vsphere_gateway.v1 import inventory_pb2
 
 log = logging.getLogger(__name__)
 
-AUDIT_SECONDS: Final = 60.0
+POLLING_SECONDS: Final = 60.0
 """Time between passes over what vCenter does not announce."""
 
 
@@ -50,7 +50,7 @@ class VCenterCollector:
         managed: Managed,
         machine_uuid: str = "",
         cache: ConfigurationCache | None = None,
-        audit_seconds: float = AUDIT_SECONDS,
+        polling_seconds: float = POLLING_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``machine_uuid`` is the SMBIOS UUID of the machine that the edge runs on.
@@ -61,11 +61,11 @@ class VCenterCollector:
         self._managed = managed
         self._machine_uuid = machine_uuid
         self._cache = cache or ConfigurationCache(None)
-        self._audit_seconds = audit_seconds
+        self._polling_seconds = polling_seconds
         self._monotonic = monotonic
         self._reader = ObjectReader(session)
         self._lock = threading.Lock()
-        self._known: Picture | None = None
+        self._known: InventoryCache | None = None
         """The last picture that shows the whole structure, for ``confirm``."""
         self._has_read = threading.Event()
         self._rescoped = threading.Event()
@@ -80,18 +80,18 @@ class VCenterCollector:
             attributes = AttributeReader(self._session)
             stack.callback(attributes.close)
             picture = self._new_picture()
-            reads = PlannedReads(picture, self._reader, self._lock)
+            reads = ChangeLoader(picture, self._reader, self._lock)
             recalled = yield from self._read_everything(picture, reads, attributes.read(), stop)
             if stop.is_set():
                 return
             watch = PropertyWatch(self._session)
             feed = stack.enter_context(
-                Feed(watch, attributes, reads.fetch_whole, self._audit_seconds)
+                UpdateSource(watch, attributes, reads.fetch_whole, self._polling_seconds)
             )
             keep = functools.partial(self._keep, picture)
             keep()
             stack.callback(keep)
-            collection = Collection(
+            collection = ChangeFollower(
                 picture, feed, self._reader, reads, self._rescoped, recalled, keep, self._lock
             )
             while not stop.is_set():
@@ -164,8 +164,8 @@ class VCenterCollector:
 
     def _read_everything(
         self,
-        picture: Picture,
-        reads: PlannedReads,
+        picture: InventoryCache,
+        reads: ChangeLoader,
         attributes: Attributes,
         stop: threading.Event,
     ) -> Generator[CollectorUpdate, None, list[Key]]:
@@ -197,11 +197,11 @@ class VCenterCollector:
         log.info("inventory read", extra=fields(facts))
         return read.recalled
 
-    def _keep(self, picture: Picture) -> None:
+    def _keep(self, picture: InventoryCache) -> None:
         with self._lock:
             self._cache.store(picture.machines.cacheable())
 
-    def _new_picture(self) -> Picture:
+    def _new_picture(self) -> InventoryCache:
         settings = self._session.settings
         appliances = Appliances(
             machine_uuid=self._machine_uuid,
@@ -209,7 +209,7 @@ class VCenterCollector:
             vcenter_addresses=_addresses(settings.host, settings.port),
         )
         topology = Topology(self._managed.manages_cluster)
-        return Picture(Presenter(topology, self._managed, appliances))
+        return InventoryCache(Serializer(topology, self._managed, appliances))
 
 
 def _pages_of_full_read(updates: Iterator[CollectorUpdate]) -> Iterator[CollectorUpdate]:

@@ -7,7 +7,7 @@ from common.references import Key, is_virtual_machine
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
-from edge.vcenter.collector.inventory_cache import Picture, removal, unreadable
+from edge.vcenter.collector.inventory_cache import InventoryCache, removal, unreadable
 from edge.vcenter.collector.machines import Machine, MachineRegister
 from edge.vcenter.collector.object_reader import Presence, is_hidden
 from edge.vcenter.collector.parser import (
@@ -22,7 +22,7 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 class FreshStates:
     """Gathers what vCenter says when it is asked. The picture lends its structure, unchanged."""
 
-    def __init__(self, picture: Picture, lock: threading.Lock) -> None:
+    def __init__(self, picture: InventoryCache, lock: threading.Lock) -> None:
         self._picture = picture
         self._lock = lock
         self.update = CollectorUpdate([])

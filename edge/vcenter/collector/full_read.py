@@ -17,9 +17,9 @@ from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import parse_objects
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.property_specs import PLACE_PATHS, STRUCTURE, VIRTUAL_MACHINE, spec_of
-from edge.vcenter.collector.change_loader import PlannedReads
+from edge.vcenter.collector.change_loader import ChangeLoader
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
-from edge.vcenter.collector.inventory_cache import Picture
+from edge.vcenter.collector.inventory_cache import InventoryCache
 
 _STRUCTURE_PATHS: Final = {spec.type: spec.watched for spec in STRUCTURE}
 
@@ -29,9 +29,9 @@ class FullRead:
 
     def __init__(
         self,
-        picture: Picture,
+        picture: InventoryCache,
         properties: PropertyReader,
-        reads: PlannedReads,
+        reads: ChangeLoader,
         cached: Mapping[Key, CachedConfiguration],
         lock: threading.Lock,
     ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from common.references import Key, is_virtual_machine, reference_of
 from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties
-from edge.vcenter.client.property_specs import AUDITED_MACHINE_PATHS, spec_of
+from edge.vcenter.client.property_specs import POLLED_MACHINE_PATHS, spec_of
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.machines import Machine, MachineRegister
 from edge.vcenter.collector.parser import (
@@ -21,12 +21,12 @@ from edge.vcenter.collector.parser import (
     body_of,
     new_object,
 )
-from edge.vcenter.collector.serializer import Presenter
+from edge.vcenter.collector.serializer import Serializer
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 
 @dataclasses.dataclass(slots=True)
-class Plan:
+class ChangeSet:
     """What is to be done about the changes so far."""
 
     structure: CollectorUpdate
@@ -42,10 +42,10 @@ class Plan:
     """Clusters have come under management since the first plan."""
 
 
-class Picture:
+class InventoryCache:
     """The inventory of one vCenter. Not safe for threads by itself."""
 
-    def __init__(self, presenter: Presenter) -> None:
+    def __init__(self, presenter: Serializer) -> None:
         self.presenter = presenter
         self.topology = presenter.topology
         self.machines = MachineRegister()
@@ -102,7 +102,7 @@ class Picture:
     def differs(self, found: ObjectProperties) -> bool:
         """Tell whether what an audit read differs from what is known."""
         if is_virtual_machine(found.key):
-            return self.machines.differs(found, AUDITED_MACHINE_PATHS)
+            return self.machines.differs(found, POLLED_MACHINE_PATHS)
         known = self.topology.get(found.key)
         if known is None:
             return True
@@ -168,11 +168,11 @@ class Picture:
         self._structure_reported.pop(key, None)
         self._structure_problems.pop(key, None)
 
-    def plan(self) -> Plan:
+    def plan(self) -> ChangeSet:
         """Settle what belongs to management now, and say what follows from it."""
         if self._relations_changed:
             self._refresh()
-        plan = Plan(CollectorUpdate([]), has_new_clusters=self._has_new_clusters)
+        plan = ChangeSet(CollectorUpdate([]), has_new_clusters=self._has_new_clusters)
         self._has_new_clusters = False
         for key in sorted(self._touched):
             machine = self.machines.get(key)
@@ -272,7 +272,7 @@ class Picture:
             self._structure_touched |= folder not in self._folders
             self._folders[folder] += 1
 
-    def _assign(self, plan: Plan, key: Key, machine: Machine) -> None:
+    def _assign(self, plan: ChangeSet, key: Key, machine: Machine) -> None:
         if not machine.managed or machine.detailed:
             plan.ready.append(key)
             if machine.managed and machine.devices_due:

@@ -43,7 +43,7 @@ class Machine:
     devices_due: bool = False
     """Its power changed, and with it what is connected: no ``change_version`` tells that."""
     problem: str = ""
-    """Why it cannot be read, for a person; empty when it can."""
+    """Reason it cannot be read, for a person; empty when it can."""
     managed: bool = False
     """It belongs to a managed cluster, or is a template on a managed datastore."""
     cluster: Key = ""

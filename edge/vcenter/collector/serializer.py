@@ -41,7 +41,7 @@ class Appliances:
 
 
 @dataclasses.dataclass(slots=True)
-class Presenter:
+class Serializer:
     """Makes inventory objects for the control plane out of what vCenter says."""
 
     topology: Topology

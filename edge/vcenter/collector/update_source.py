@@ -14,7 +14,7 @@ from edge.errors import EdgeError
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import updates_header
 from edge.vcenter.client.property_collector import PropertyWatch
-from edge.vcenter.client.property_specs import AUDITED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
+from edge.vcenter.client.property_specs import POLLED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
 from edge.vcenter.collector.attributes import AttributeReader, Attributes
 
 log = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ class UpdatesPage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AuditPage:
+class PollingPage:
     """A part of what the audit pass read."""
 
     body: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AuditEnd:
+class PollingEnd:
     """The audit pass has read everything."""
 
     attributes: Attributes
@@ -59,7 +59,7 @@ class MachinesPage:
     bodies: Sequence[bytes]
 
 
-Item: TypeAlias = UpdatesPage | AuditPage | AuditEnd | MachinesPage
+Item: TypeAlias = UpdatesPage | PollingPage | PollingEnd | MachinesPage
 
 _AUDITED_AT_ONCE: Final = 250
 """Objects in a page of the audit pass: news waits while one is compared."""
@@ -69,8 +69,8 @@ _READS: Final = 2
 """Lanes: each waits while there is something in one before it."""
 
 
-class Feed:
-    """What vCenter announces, what a pass every ``audit_seconds`` reads, and what is asked for.
+class UpdateSource:
+    """What vCenter announces, what a pass every ``polling_seconds`` reads, and what is asked for.
 
     A context manager, to which the watch belongs.
     """
@@ -80,13 +80,13 @@ class Feed:
         watch: PropertyWatch,
         attributes: AttributeReader,
         fetch: Callable[[Sequence[Key]], list[bytes]],
-        audit_seconds: float,
+        polling_seconds: float,
     ) -> None:
         """``fetch`` reads virtual machines and is called by a thread of the feed's own."""
         self._watch = watch
         self._attributes = attributes
         self._fetch = fetch
-        self._audit_seconds = audit_seconds
+        self._polling_seconds = polling_seconds
         self._items: queue.PriorityQueue[tuple[int, int, Item | Exception]] = queue.PriorityQueue()
         self._order = itertools.count()
         self._room = {lane: threading.Semaphore(_PAGES_AHEAD) for lane in (_NEWS, _AUDITS, _READS)}
@@ -140,7 +140,7 @@ class Feed:
         """Have virtual machines read, at least one: a ``MachinesPage`` comes when they are."""
         self._asked.put(keys)
 
-    def audit_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Begin the next audit pass within seconds."""
         self._audit_wanted.set()
 
@@ -165,16 +165,16 @@ class Feed:
 
     def _audit(self) -> None:
         paths = {spec.type: spec.watched for spec in STRUCTURE}
-        paths[VIRTUAL_MACHINE.type] = AUDITED_MACHINE_PATHS
+        paths[VIRTUAL_MACHINE.type] = POLLED_MACHINE_PATHS
         while True:
-            self._ended.wait(min(_BETWEEN_AUDITS_SECONDS, self._audit_seconds))
-            self._audit_wanted.wait(max(0.0, self._audit_seconds - _BETWEEN_AUDITS_SECONDS))
+            self._ended.wait(min(_BETWEEN_AUDITS_SECONDS, self._polling_seconds))
+            self._audit_wanted.wait(max(0.0, self._polling_seconds - _BETWEEN_AUDITS_SECONDS))
             if self._ended.is_set():
                 return
             self._audit_wanted.clear()
             for body in self._watch.read_all(paths, _AUDITED_AT_ONCE):
-                self._put(AuditPage(body), _AUDITS)
-            self._put(AuditEnd(self._attributes.read()), _AUDITS)
+                self._put(PollingPage(body), _AUDITS)
+            self._put(PollingEnd(self._attributes.read()), _AUDITS)
 
     def _read(self) -> None:
         while keys := self._asked.get():

@@ -21,7 +21,7 @@ from edge.link.link import Dialer, EdgeFacts, Link
 from edge.link.proxy import Proxy, choose_proxy
 from edge.operations.executor import OperationExecutor
 from edge.sync.inventory import Inventory
-from edge.sync.on_demand_read import Audit
+from edge.sync.on_demand_read import OnDemandReads
 from edge.sync.outbox import OutboxLimits
 from tests.support.scripted_operations import ScriptedOperations
 from tests.support.vcenter_truth import VCenterTruth
@@ -194,7 +194,7 @@ def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: f
         inventory,
         OutboxLimits(),
         OperationExecutor(ScriptedOperations(), inventory),
-        Audit(VCenterTruth),
+        OnDemandReads(VCenterTruth),
         Health(inventory),
         backoff,
         monotonic=hands,

@@ -113,9 +113,9 @@ def test_overflow_keeps_the_object_marked_and_its_content_is_read_again() -> Non
     for _ in range(100):
         for request in drained(inventory):
             sent.update(key_of(each.reference) for each in request.batch.objects)
-        references = inventory.next_question(0)
+        references = inventory.next_verification(0)
         if references:
-            inventory.answered(references, truth.confirm(references))
+            inventory.apply_verification(references, truth.confirm(references))
     assert sent == truth.keys().keys()
     assert inventory.counts().outbox_objects == 0
 
@@ -142,7 +142,7 @@ def test_unchanged_full_read_asks_and_sends_nothing_but_its_end() -> None:
     inventory = settled(truth)
     reading(inventory, truth)
     assert [request.WhichOneof("message") for request in drained(inventory)] == ["snapshot_end"]
-    assert inventory.next_question(0) == []
+    assert inventory.next_verification(0) == []
 
 
 def test_little_that_is_held_does_not_hold_up_what_is_read() -> None:
@@ -217,7 +217,7 @@ def test_what_is_held_of_nobody_is_found_after_all_was_sent_at_once() -> None:
     contents = link_pb2.BucketContents(generation=query.bucket_query.generation)
     contents.objects.add(reference=foreign, content_hash=b"0" * 16)
     inventory.received(link_pb2.InventoryResponse(bucket_contents=contents))
-    assert foreign in inventory.next_question(0)
+    assert foreign in inventory.next_verification(0)
 
 
 def test_object_that_a_full_read_does_not_show_is_kept_until_it_is_confirmed_gone() -> None:
@@ -226,9 +226,9 @@ def test_object_that_a_full_read_does_not_show_is_kept_until_it_is_confirmed_gon
     del truth.names["vm-2"]
     reading(inventory, truth)
     assert inventory.counts().objects == 2
-    asked = inventory.next_question(0)
+    asked = inventory.next_verification(0)
     assert [reference.value for reference in asked] == ["vm-2"]
-    inventory.answered(asked, truth.confirm(asked))
+    inventory.apply_verification(asked, truth.confirm(asked))
     (removal,) = (each for request in drained(inventory) for each in request.batch.removals)
     assert removal.reason == link_pb2.REMOVAL_REASON_DELETED
 
@@ -238,11 +238,11 @@ def test_failed_question_removes_nothing_and_is_asked_again() -> None:
     inventory = settled(truth)
     del truth.names["vm-2"]
     reading(inventory, truth)
-    asked = inventory.next_question(0)
-    assert inventory.next_question(0) == [], "asked twice at a time"
-    inventory.unanswered(asked)
+    asked = inventory.next_verification(0)
+    assert inventory.next_verification(0) == [], "asked twice at a time"
+    inventory.retry_verification(asked)
     assert inventory.counts().objects == 2
-    assert inventory.next_question(0) == asked
+    assert inventory.next_verification(0) == asked
 
 
 def test_late_answer_does_not_undo_what_the_collector_told_since() -> None:
@@ -250,18 +250,18 @@ def test_late_answer_does_not_undo_what_the_collector_told_since() -> None:
     inventory = settled(truth)
     confirm = link_pb2.ConfirmObjects(references=[virtual_machine("vm-1", "").reference])
     inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
-    asked = inventory.next_question(0)
+    asked = inventory.next_verification(0)
     stale = truth.confirm(asked)
     truth.names["vm-1"] = "newer"
     inventory.apply(truth.change("vm-1"))
-    inventory.answered(asked, stale)
+    inventory.apply_verification(asked, stale)
     names = [
         each.virtual_machine.name
         for request in drained(inventory)
         for each in request.batch.objects
     ]
     assert names == ["newer"]
-    assert inventory.next_question(0) == asked, "the control plane still waits for an answer"
+    assert inventory.next_verification(0) == asked, "the control plane still waits for an answer"
 
 
 def test_wanted_object_is_sent_although_nothing_changed() -> None:
@@ -273,8 +273,8 @@ def test_wanted_object_is_sent_although_nothing_changed() -> None:
     ]
     confirm = link_pb2.ConfirmObjects(references=references)
     inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
-    asked = inventory.next_question(0)
-    inventory.answered(asked, truth.confirm(asked))
+    asked = inventory.next_verification(0)
+    inventory.apply_verification(asked, truth.confirm(asked))
     (batch,) = (request.batch for request in drained(inventory))
     assert batch.lane == CHANGES
     assert [each.reference.value for each in batch.objects] == ["vm-1"]
@@ -288,7 +288,7 @@ def test_operation_s_state_is_stamped_and_asked_about_once_more() -> None:
     (request,) = drained(inventory)
     assert request.batch.objects[0].revision == stamped.revision
     assert request.batch.objects[0].content_hash == stamped.content_hash
-    assert [each.value for each in inventory.next_question(0)] == ["vm-1"]
+    assert [each.value for each in inventory.next_verification(0)] == ["vm-1"]
 
 
 def test_unreadable_object_is_named_and_its_last_state_stands() -> None:
@@ -301,7 +301,7 @@ def test_unreadable_object_is_named_and_its_last_state_stands() -> None:
     inventory.apply(
         CollectorUpdate([virtual_machine("vm-1", "a")], unreadable=[unreadable], full_read=True)
     )
-    assert inventory.next_question(0) == []
+    assert inventory.next_verification(0) == []
     assert [each.reason for each in inventory.unreadable()] == ["broken"]
     inventory.apply(truth.change("vm-2"))
     assert not inventory.unreadable()
@@ -381,8 +381,8 @@ def test_passes_that_never_agree_slow_down() -> None:
             inventory.received(link_pb2.InventoryResponse(bucket_contents=held))
         elif request.HasField("batch"):
             acknowledge(inventory, request.batch)
-        if asked := inventory.next_question(0):
-            inventory.answered(asked, VCenterTruth({"vm-1": "a"}).confirm(asked))
+        if asked := inventory.next_verification(0):
+            inventory.apply_verification(asked, VCenterTruth({"vm-1": "a"}).confirm(asked))
         if request is not None and request.HasField("snapshot_end"):
             ends.append(now)
             inventory.received(link_pb2.InventoryResponse(holdings=wrong))

@@ -80,16 +80,16 @@ class World:
 
     def ask(self) -> None:
         """vCenter answers at once; the answer arrives when ``answer`` is called."""
-        references = [] if self.question else self.inventory.next_question(0)
+        references = [] if self.question else self.inventory.next_verification(0)
         if references:
             self.question = (references, self.truth.confirm(references))
 
     def answer(self, failed: bool = False) -> None:
         question, self.question = self.question, None
         if question and failed:
-            self.inventory.unanswered(question[0])
+            self.inventory.retry_verification(question[0])
         elif question:
-            self.inventory.answered(*question)
+            self.inventory.apply_verification(*question)
 
     def operation_reports(self, choice: int) -> None:
         """What an operation read may be older than what the collector has told already."""

@@ -13,7 +13,7 @@ from edge.health import Health
 from edge.interfaces import CollectorUpdate
 from edge.sync.inventory import Inventory
 from edge.sync.outbox import OutboxLimits
-from edge.sync.vcenter_supervisor import LOGIN_REFUSED_SECONDS, Supervisor
+from edge.sync.vcenter_supervisor import LOGIN_REFUSED_SECONDS, VCenterSupervisor
 from edge.vcenter.client import faults
 from tests.support.vcenter_truth import VCENTER, VCenterTruth
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -70,7 +70,7 @@ class Site:
         self.vcenter = ScriptedVCenter(VCenterTruth({"vm-1": "a"}))
         self.inventory = Inventory(OutboxLimits())
         self.health = Health(self.inventory)
-        self.supervisor = Supervisor(
+        self.supervisor = VCenterSupervisor(
             "vc.example.com",
             self.password,
             self.vcenter,

@@ -144,7 +144,7 @@ def test_second_full_read_tells_the_same(site: VCenterSite) -> None:
 
 
 def test_audit_pass_over_an_unchanged_inventory_tells_nothing(site: VCenterSite) -> None:
-    with site.following(audit_seconds=0.1) as follower:
+    with site.following(polling_seconds=0.1) as follower:
         time.sleep(2)
         assert follower.told == 0
 
@@ -154,7 +154,7 @@ def test_audit_pass_over_an_unchanged_inventory_tells_nothing(site: VCenterSite)
 
 def test_power_changes_are_told(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.finish(machine.PowerOffVM_Task())
         follower.wait(
             lambda: follower.machine("DC0_C0_RP0_VM0").power_state == inventory_pb2.POWER_STATE_OFF
@@ -176,7 +176,7 @@ def test_network_adapters_that_power_connects_and_disconnects_are_told(
     site: VCenterSite,
 ) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
 
         def connected() -> bool:
             return follower.machine("DC0_C0_RP0_VM0").nics[0].connected
@@ -191,7 +191,7 @@ def test_network_adapters_that_power_connects_and_disconnects_are_told(
 
 
 def test_new_virtual_machine_is_told_whole(site: VCenterSite) -> None:
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.create("web-1", beside=site.machine("DC0_C0_RP0_VM0"), annotation="first")
         follower.wait(lambda: follower.has("web-1"))
         machine = follower.machine("web-1")
@@ -212,7 +212,7 @@ def test_virtual_machine_made_in_an_unlisted_cluster_is_not_told(site: VCenterSi
 
 def test_deleted_virtual_machine_is_a_confirmed_deletion(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.finish(machine.PowerOffVM_Task())
         site.finish(machine.Destroy_Task())
         follower.wait(lambda: follower.removals.get(key(machine)) == DELETED)
@@ -220,14 +220,14 @@ def test_deleted_virtual_machine_is_a_confirmed_deletion(site: VCenterSite) -> N
 
 
 def test_rename_is_told_with_its_escapes_undone(site: VCenterSite) -> None:
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.finish(site.machine("DC0_C0_RP0_VM0").Rename_Task("a%2fb 100%25"))
         follower.wait(lambda: follower.has("a/b 100%"))
 
 
 def test_reconfiguration_is_told(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.reconfigure(machine, numCPUs=3, memoryMB=96, annotation="bigger")
         follower.wait(lambda: follower.machine("DC0_C0_RP0_VM0").memory_mb == 96)
         told = follower.machine("DC0_C0_RP0_VM0")
@@ -257,7 +257,7 @@ def test_added_and_removed_devices_are_told(site: VCenterSite) -> None:
             deviceName="VM Network", network=site.named(vim.Network, "VM Network")
         ),
     )
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         change(site, machine, disk, "add", "create")
         change(site, machine, nic, "add")
         follower.wait(
@@ -288,7 +288,7 @@ def change(site: VCenterSite, machine: Any, device: Any, operation: str, file: s
 
 def test_snapshots_are_told(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.finish(machine.CreateSnapshot_Task("before", "", False, False))
         follower.wait(lambda: follower.machine("DC0_C0_RP0_VM0").has_snapshot)
 
@@ -325,7 +325,7 @@ def test_vmotion_changes_the_host_alone(site: VCenterSite) -> None:
         for host in site.named(vim.ClusterComputeResource, "DC0_C0").host
         if host != machine.runtime.host
     )
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         before = follower.machine("DC0_C0_RP0_VM0")
         site.finish(machine.RelocateVM_Task(vim.vm.RelocateSpec(host=other)))
         follower.wait(lambda: follower.machine("DC0_C0_RP0_VM0").host == reference(other))
@@ -407,20 +407,20 @@ class NewCluster:
         monkeypatch.setattr(feed, "_BETWEEN_AUDITS_SECONDS", 0.1)
         self.announced = _arrivals("UpdatesPage", monkeypatch)
         self.fetched = _arrivals("MachinesPage", monkeypatch)
-        self.audited = _arrivals("AuditEnd", monkeypatch)
-        self.feeds: list[feed.Feed] = []
-        make_feed = feed.Feed
+        self.audited = _arrivals("PollingEnd", monkeypatch)
+        self.feeds: list[feed.UpdateSource] = []
+        make_feed = feed.UpdateSource
 
-        def keep_feed(*given: Any) -> feed.Feed:
+        def keep_feed(*given: Any) -> feed.UpdateSource:
             self.feeds.append(make_feed(*given))
             return self.feeds[-1]
 
-        monkeypatch.setattr(collector, "Feed", keep_feed)
+        monkeypatch.setattr(collector, "UpdateSource", keep_feed)
         self.site = site
         self.stopped = site.machine("DC0_C1_RP0_VM1")
         site.finish(self.stopped.PowerOffVM_Task())
         self._scope = ManagedScope(MANAGED)
-        self._following = site.collector(managed=self._scope, audit_seconds=3600.0)
+        self._following = site.collector(managed=self._scope, polling_seconds=3600.0)
         self.updates = self._following.updates(threading.Event())
         self.told_until(lambda update: update.full_read and update.complete)
         self.site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
@@ -454,7 +454,7 @@ class NewCluster:
     def audit(self) -> None:
         """Wait until the feed has all of an audit pass."""
         self.audited.clear()
-        self.feeds[-1].audit_soon()
+        self.feeds[-1].poll_soon()
         assert self.audited.wait(30)
 
 
@@ -771,7 +771,7 @@ def test_the_edges_own_machine_is_protected(site: VCenterSite) -> None:
 
 
 def test_expired_session_ends_the_following_and_deletes_nothing(site: VCenterSite) -> None:
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.end_sessions()
         site.finish(site.machine("DC0_C0_RP0_VM0").PowerOffVM_Task())
         error = follower.wait_for_end()
@@ -785,7 +785,7 @@ def test_expired_session_ends_the_following_and_deletes_nothing(site: VCenterSit
 def test_what_changes_after_it_was_read_and_before_it_is_watched_is_told(
     site: VCenterSite,
 ) -> None:
-    collector = site.collector(audit_seconds=3600.0)
+    collector = site.collector(polling_seconds=3600.0)
     updates = collector.updates(threading.Event())
     read = [next(updates)]
     while not read[-1].complete:
@@ -824,7 +824,7 @@ def test_session_that_expires_during_the_full_read_completes_nothing(site: VCent
 
 def test_hidden_object_is_kept(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.simulator.inject_fault("NoPermission", "RetrievePropertiesEx", max_count=2)
         answer = follower.collector.confirm([reference(machine)])
     assert [each.reason for each in answer.removals] == [HIDDEN]
@@ -833,7 +833,7 @@ def test_hidden_object_is_kept(site: VCenterSite) -> None:
 def test_confirm_answers_each_reference_once(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     deleted = site.machine("DC0_C0_RP0_VM1")
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.finish(deleted.PowerOffVM_Task())
         site.finish(deleted.Destroy_Task())
         asked = [
@@ -971,7 +971,7 @@ def test_nothing_is_left_in_vcenter(site: VCenterSite) -> None:
 
 
 def test_stopped_vcenter_ends_the_following(site: VCenterSite) -> None:
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         site.simulator.stop()
         assert isinstance(follower.wait_for_end(), faults.VCenterUnreachableError)
     assert follower.removals == {}

@@ -51,14 +51,14 @@ def devices_read_of(requests: list[str], machine: Any) -> bool:
 def run_once(site: VCenterSite, tmp_path: Path, **options: Any) -> Follower:
     """Let an edge that keeps configurations start, read everything, and stop."""
     cache = ConfigurationCache(tmp_path / "cache")
-    with site.following(cache=cache, audit_seconds=60, **options) as follower:
+    with site.following(cache=cache, polling_seconds=60, **options) as follower:
         pass
     return follower
 
 
 def truth(site: VCenterSite, **options: Any) -> dict[str, inventory_pb2.InventoryObject]:
     """Return what an edge that keeps nothing tells."""
-    with site.following(audit_seconds=60, **options) as follower:
+    with site.following(polling_seconds=60, **options) as follower:
         pass
     return follower.objects
 
@@ -148,7 +148,7 @@ def test_a_wrong_configuration_in_the_cache_heals_by_itself(
     run_once(site, tmp_path)
     alter(tmp_path, cpus=99)
     cache = ConfigurationCache(tmp_path / "cache")
-    with site.following(cache=cache, audit_seconds=0.2) as follower:
+    with site.following(cache=cache, polling_seconds=0.2) as follower:
         follower.wait(lambda: all(follower.machine(name).cpus == 1 for name in NAMES))
     assert run_once(site, tmp_path).machine(NAMES[0]).cpus == 1
 
@@ -171,7 +171,7 @@ def test_where_all_is_managed_folders_are_told_before_what_is_in_them(
 ) -> None:
     folder = site.objects(vim.Datacenter)[0].vmFolder.CreateFolder("finance")
     site.finish(folder.MoveIntoFolder_Task([site.machine(NAMES[2])]))
-    with site.following(audit_seconds=60) as follower:
+    with site.following(polling_seconds=60) as follower:
         order = list(follower.objects)
     machine = follower.object(NAMES[2])
     above = machine.virtual_machine.folder

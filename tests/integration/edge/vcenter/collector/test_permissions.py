@@ -38,7 +38,7 @@ def follower(
     """An edge that sees through the restricted user's eyes."""
     session = VCenterSession(vcenter_settings(restricted, tmp_path))  # type: ignore[arg-type]
     session.connect()
-    follower = Follower(VCenterCollector(session, site.managed, audit_seconds=0.5))
+    follower = Follower(VCenterCollector(session, site.managed, polling_seconds=0.5))
     yield follower
     follower.stop()
     session.close()

@@ -11,8 +11,8 @@ from edge.interfaces import Managed
 from edge.managed import ManagedScope
 from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.collector.inventory_cache import Picture, Plan
-from edge.vcenter.collector.serializer import Appliances, Presenter
+from edge.vcenter.collector.inventory_cache import ChangeSet, InventoryCache
+from edge.vcenter.collector.serializer import Appliances, Serializer
 from edge.vcenter.collector.topology import Topology
 from tests.support.vsphere_answers import array, change, changed, content, update_answer
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -103,7 +103,7 @@ class Told:
 
     def __init__(self, managed: Managed, appliances: Appliances) -> None:
         topology = Topology(managed.manages_cluster)
-        self.picture = Picture(Presenter(topology, managed, appliances))
+        self.picture = InventoryCache(Serializer(topology, managed, appliances))
         self.objects: dict[str, inventory_pb2.InventoryObject] = {}
         self.removals: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
@@ -120,7 +120,7 @@ class Told:
         for found in parse_updates(update_answer(*objects)):
             self.picture.announce(found)
 
-    def tell(self) -> Plan:
+    def tell(self) -> ChangeSet:
         """Take what the picture wants to tell; return the plan."""
         plan = self.picture.plan()
         for update in (plan.structure, self.picture.present(plan.ready)):
