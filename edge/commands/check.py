@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edge.commands.exit_code import ExitCode
 from edge.commands.preflight import Item, Outcome, preflight
 from edge.config import EdgeConfig
 from edge.scrub import scrub
@@ -17,8 +18,8 @@ from edge.scrub import scrub
 _STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
 
 
-def run_check(config: EdgeConfig, output_format: str, stream: TextIO | None = None) -> bool:
-    """Look at everything and print it to ``stream`` (standard output); tell whether all passed."""
+def run_check(config: EdgeConfig, output_format: str, stream: TextIO | None = None) -> ExitCode:
+    """Look at everything and print it to ``stream`` (standard output); OK when all passed."""
     stream = stream or sys.stdout
     with Console(stderr=True).status("checking") as status:
         items = []
@@ -31,7 +32,8 @@ def run_check(config: EdgeConfig, output_format: str, stream: TextIO | None = No
         _print_table(items, stream)
     else:
         _print_plain(items, stream)
-    return all(item.outcome is Outcome.PASS for item in items)
+    passed = all(item.outcome is Outcome.PASS for item in items)
+    return ExitCode.OK if passed else ExitCode.FAILED
 
 
 def _print_json(items: Iterable[Item], stream: TextIO) -> None:

@@ -9,14 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.appliance.machine import machine_uuid
+from edge.commands.exit_code import ExitCode
 from edge.commands.inventory_report import InventoryReport, Section, read_report
 from edge.config import EdgeConfig
 from edge.errors import SecretUnreadableError
 from edge.vcenter.client.faults import VCenterError
 from edge.vcenter.client.session import VCenterSession
-
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
 
 _WIDE: Final = 160
 """Characters of a terminal on which identifiers have room too."""
@@ -27,18 +25,18 @@ OutputFormat = Literal["table", "json"]
 
 def run_inventory(
     config: EdgeConfig, output_format: OutputFormat = "table", stream: TextIO | None = None
-) -> int:
-    """Print the managed inventory to ``stream`` (standard output); return the exit code.
+) -> ExitCode:
+    """Print the managed inventory to ``stream`` (standard output).
 
-    Tables are aligned on a terminal and tab-separated elsewhere. 1 means that vCenter cannot be
-    read, or that no cluster is managed.
+    Tables are aligned on a terminal and tab-separated elsewhere. FAILED means that vCenter cannot
+    be read, or that no cluster is managed.
     """
     stream = stream or sys.stdout
     try:
         report = _read(config)
     except (VCenterError, SecretUnreadableError) as error:
         print(f"{config.file}: [vcenter]: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return ExitCode.FAILED
     if output_format == "json":
         json.dump(as_json(report), stream, indent=2)
         stream.write("\n")
@@ -46,8 +44,8 @@ def run_inventory(
         _print_tables(report, stream)
     if not any(report.clusters.values()):
         print(_no_cluster(config, report), file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_OK
+        return ExitCode.FAILED
+    return ExitCode.OK
 
 
 def as_json(report: InventoryReport) -> dict[str, Any]:
