@@ -1,19 +1,21 @@
-"""Logs: one event a line, as key=value or JSON, with the names of fields kept here.
+"""Logs: one event a line, as key=value (logfmt) or JSON, rendered by structlog.
 
     log.info("parity", extra=fields({GENERATION: 3}))
 
-writes ``time=... level=info area=edge.sync.reconciliation event=parity generation=3``. Secrets are
-blotted out of every line.
+writes ``time=... level=info logger=edge.sync.reconciliation event=parity generation=3``. Loggers
+are the standard library's, so that lines of other packages look the same. No secret is in a line.
 """
 
-import datetime
-import json
 import logging
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Final, TextIO
 
-from edge.config import LogSettings
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from edge.config import LogFormat, LogSettings
 from edge.scrub import scrub
 
 ACTION: Final = "action"
@@ -51,6 +53,7 @@ VERSION: Final = "version"
 WAIT_SECONDS: Final = "wait_seconds"
 
 _FIELDS: Final = "fields"
+_FIRST: Final = ("time", "level", "logger", "event")
 
 
 def fields(*values: Mapping[str, object]) -> dict[str, object]:
@@ -64,45 +67,67 @@ def fields(*values: Mapping[str, object]) -> dict[str, object]:
 def set_up_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     """Send every log line of the process to ``stream``, as ``[log]`` says."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    handler.setFormatter(_formatter(settings.format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("edge").setLevel(settings.level.upper())
 
 
-class TextFormatter(logging.Formatter):
-    """key=value; a value with spaces, quotes or control characters is a JSON string."""
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    meta: list[Processor] = [
+        structlog.processors.TimeStamper("iso", utc=True, key="time"),
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        _add_fields,
+        _add_traceback,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _scrub_values,
+    ]
+    render: list[Processor] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        if log_format == "json"
+        else [
+            _escape_control_characters,
+            structlog.processors.LogfmtRenderer(
+                key_order=_FIRST, drop_missing=True, bool_as_flag=False
+            ),
+        ]
+    )
+    return structlog.stdlib.ProcessorFormatter(processors=[*meta, *render])
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        return " ".join(f"{key}={_text(value)}" for key, value in _facts(record).items())
+
+# Processors of structlog: each gets what the one before it returned.
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        return json.dumps(_facts(record), ensure_ascii=False, default=str)
+def _add_fields(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event.update(getattr(event["_record"], _FIELDS, {}))
+    return event
 
 
-def _facts(record: logging.LogRecord) -> dict[str, object]:
-    moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
-    facts: dict[str, object] = {
-        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "level": record.levelname.lower(),
-        "area": record.name,
-        "event": scrub(record.getMessage()),
+def _add_traceback(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """As oslo.log's JSON names it on the control plane; last, because it is long."""
+    if error := event.pop("exc_info", None):
+        event["traceback"] = "".join(traceback.format_exception(error[1])).rstrip()
+    return event
+
+
+def _scrub_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    return {
+        key: value if isinstance(value, (bool, int, float)) else scrub(str(value))
+        for key, value in event.items()
     }
-    for key, value in getattr(record, _FIELDS, {}).items():
-        facts[key] = value if isinstance(value, (bool, int, float)) else scrub(str(value))
-    if record.exc_info:
-        facts["traceback"] = scrub(logging.Formatter().formatException(record.exc_info))
-    return facts
 
 
-def _text(value: object) -> str:
-    text = str(value)
-    plain = text.isprintable() and not set(text) & set(' "=\\')
-    return text if plain and text else json.dumps(text, ensure_ascii=False)
+def _escape_control_characters(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A name in vCenter may hold them, and a terminal obeys them; structlog escapes line breaks."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(map(_escaped, value))
+    return event
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return character.encode("unicode_escape").decode("ascii")

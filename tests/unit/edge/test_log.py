@@ -36,14 +36,35 @@ def test_text_is_key_value_on_one_line() -> None:
         LogSettings(), "two words", extra=fields({CLUSTER: "a b", COUNT: 3}, {REASON: "x\ny"})
     )
     assert line.count("\n") == 1
-    assert ' level=warning area=edge.test event="two words" cluster="a b" count=3 ' in line
-    assert r'reason="x\ny"' in line
+    assert ' level=warning logger=edge.test event="two words" cluster="a b" count=3 ' in line
+    assert line.endswith(r"reason=x\ny" + "\n")
+
+
+def test_control_characters_reach_no_terminal() -> None:
+    line = logged(LogSettings(), "seen", extra=fields({CLUSTER: "\x1b[31mred\r"}))
+    assert line.removesuffix("\n").isprintable()
+    assert r"cluster=\x1b[31mred\r" in line
 
 
 def test_json_is_one_object_a_line() -> None:
-    line = logged(LogSettings(format="json"), "event", extra=fields({COUNT: 3}))
-    assert json.loads(line)["count"] == 3
-    assert json.loads(line)["event"] == "event"
+    line = logged(LogSettings(format="json"), "event", extra=fields({COUNT: 3, CLUSTER: "ä\n"}))
+    written = json.loads(line)
+    assert line.count("\n") == 1
+    assert written.pop("time").endswith("Z")
+    assert written == {
+        "level": "warning",
+        "logger": "edge.test",
+        "event": "event",
+        "count": 3,
+        "cluster": "ä\n",
+    }
+
+
+def test_secret_is_in_no_field_of_either_format() -> None:
+    remember_secret("hunter3-hunter3")
+    for settings in (LogSettings(), LogSettings(format="json")):
+        facts = fields({REASON: ValueError("hunter3-hunter3"), CLUSTER: "x hunter3-hunter3"})
+        assert "hunter3" not in logged(settings, "login with %s", "hunter3-hunter3", extra=facts)
 
 
 def test_traceback_stays_on_the_line_and_is_scrubbed() -> None:
