@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from common.backoff import Backoff
+from common.log_fields import fields
 from common.process_memory import limit_arenas, trim_memory
 from common.version import SOFTWARE_VERSION
 from edge.appliance.machine import machine_uuid
@@ -16,7 +17,6 @@ from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.health import Health
 from edge.link.link import Dialer, EdgeFacts, Link
-from edge.log import CLUSTER, EPOCH, REASON, VCENTER, VERSION, fields
 from edge.managed import ManagedScope
 from edge.operations.executor import OperationExecutor
 from edge.sync.inventory import Inventory
@@ -59,8 +59,12 @@ class Edge:
 
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set, or until a part fails; then stop in order."""
-        facts = {EPOCH: self.facts.epoch, VERSION: self.facts.version}
-        log.info("edge starts", extra=fields(facts, {VCENTER: self.config.vcenter.host}))
+        facts = fields(
+            epoch=self.facts.epoch,
+            version=self.facts.version,
+            vcenter=self.config.vcenter.host,
+        )
+        log.info("edge starts", extra=facts)
         limit_arenas()
         trim_memory()
         with Tasks(stop.set) as tasks:
@@ -89,11 +93,11 @@ class Edge:
         try:
             managed = read().managed
         except ConfigError as error:
-            log.error("configuration not reloaded", extra=fields({REASON: error}))
+            log.error("configuration not reloaded", extra=fields(reason=error))
             return
         if self.scope.replace(managed):
             self.collector.rescope()
-            log.info("[managed] reloaded", extra=fields({CLUSTER: ",".join(managed.clusters)}))
+            log.info("[managed] reloaded", extra=fields(clusters=",".join(managed.clusters)))
         self.supervisor.retry_now()
 
     def status(self) -> str:

@@ -1,6 +1,6 @@
 """Logs: one event a line, as key=value (logfmt) or JSON, rendered by structlog.
 
-    log.info("parity", extra=fields({GENERATION: 3}))
+    log.info("parity", extra=common.log_fields.fields(generation=3))
 
 writes ``time=... level=info logger=edge.sync.reconciliation event=parity generation=3``. Loggers
 are the standard library's, so that lines of other packages look the same. No secret is in a line.
@@ -15,44 +15,29 @@ from typing import Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from common.log_fields import RECORD_ATTRIBUTE, fields_of
 from edge.config import LogFormat, LogSettings
 from edge.scrub import scrub
 
-ACTION: Final = "action"
-ADDRESS: Final = "address"
-ADVICE: Final = "advice"
 BUCKETS_DIFFER: Final = "buckets_differ"
 CLUSTER: Final = "cluster"
 COUNT: Final = "count"
-EDGE: Final = "edge"
-EPOCH: Final = "epoch"
 ERROR: Final = "error"
-FENCING_EPOCH: Final = "fencing_epoch"
 GENERATION: Final = "generation"
-HELD: Final = "held"
-HOLDER: Final = "holder"
 INSTANCE_UUID: Final = "instance_uuid"
-LINK: Final = "link"
 MISMATCHES: Final = "mismatches"
 NAME: Final = "name"
 OBJECT: Final = "object"
 OBJECTS: Final = "objects"
-OPERATION: Final = "operation"
-PROXY: Final = "proxy"
 REASON: Final = "reason"
 RECALLED: Final = "recalled"
-REMOVALS: Final = "removals"
-REQUEST: Final = "request"
 SECONDS: Final = "seconds"
-SKEW_SECONDS: Final = "skew_seconds"
 STATE: Final = "state"
 TASK: Final = "task"
 VCENTER: Final = "vcenter"
-VCENTER_SECONDS: Final = "vcenter_seconds"
 VERSION: Final = "version"
 WAIT_SECONDS: Final = "wait_seconds"
 
-_FIELDS: Final = "fields"
 _FIRST: Final = ("time", "level", "logger", "event")
 
 
@@ -61,7 +46,7 @@ def fields(*values: Mapping[str, object]) -> dict[str, object]:
     merged: dict[str, object] = {}
     for each in values:
         merged.update(each)
-    return {_FIELDS: merged}
+    return {RECORD_ATTRIBUTE: merged}
 
 
 def set_up_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
@@ -71,7 +56,8 @@ def set_up_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("edge").setLevel(settings.level.upper())
+    for ours in ("edge", "common", "certs"):
+        logging.getLogger(ours).setLevel(settings.level.upper())
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:
@@ -101,7 +87,7 @@ def _formatter(log_format: LogFormat) -> logging.Formatter:
 
 
 def _add_fields(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    event.update(getattr(event["_record"], _FIELDS, {}))
+    event.update(fields_of(event["_record"]))
     return event
 
 

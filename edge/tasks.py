@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from common.log_fields import fields
 from edge.errors import EdgeError
-from edge.log import REASON, TASK, fields
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,6 @@ class Tasks:
             if self._failure is None:
                 self._failure = error
             told = isinstance(error, EdgeError)
-            facts = fields({TASK: name, REASON: error})
+            facts = fields(thread=name, reason=error)
             log.error("task failed", extra=facts, exc_info=None if told else error)
             self._stop()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import grpc
 
+from common.log_fields import fields
 from edge.errors import LinkError, LinkLostError, LinkSilentError
 from edge.health import Health
 from edge.interfaces import InventorySource, OperationRunner
 from edge.link.faults import translate
 from edge.link.heartbeats import Heartbeats
 from edge.link.outgoing import Outgoing
-from edge.log import FENCING_EPOCH, HELD, HOLDER, LINK, REASON, VERSION, WAIT_SECONDS, fields
 from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
@@ -136,7 +136,7 @@ class ControlStream:
             case "start_audit":
                 self._on_audit(response.start_audit)
             case unknown:
-                log.warning("unknown message ignored", extra=fields({REASON: unknown}))
+                log.warning("unknown message ignored", extra=fields(kind=unknown))
 
     def _begin(self, welcome: link_pb2.Welcome) -> None:
         interval = max(welcome.heartbeat_interval_ms, 1) / 1000
@@ -146,18 +146,18 @@ class ControlStream:
         self._runner.replay()
         log.info(
             "link open",
-            extra=fields({LINK: welcome.session_id, VERSION: welcome.control_plane_version}),
+            extra=fields(session=welcome.session_id, version=welcome.control_plane_version),
         )
 
     def _take_lease(self, lease: link_pb2.Lease) -> None:
-        facts = {HELD: lease.held, HOLDER: lease.holder, FENCING_EPOCH: lease.fencing_epoch}
-        log.info("lease", extra=fields(facts))
+        facts = fields(held=lease.held, holder=lease.holder, fencing_epoch=lease.fencing_epoch)
+        log.info("lease", extra=facts)
         self._runner.lease(lease)
         self._on_lease(lease)
 
     def _drain(self, drain: link_pb2.Drain) -> None:
         seconds = drain.deadline_ms / 1000
-        log.info("drain", extra=fields({REASON: drain.reason, WAIT_SECONDS: seconds}))
+        log.info("drain", extra=fields(reason=drain.reason, wait_seconds=seconds))
         self._drain_until = self._monotonic() + seconds
         self._runner.drain(0)
         self._health.wake()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from google.protobuf import timestamp_pb2
 
-from edge.log import SKEW_SECONDS, fields
+from common.log_fields import fields
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 SILENT_INTERVALS = 3
@@ -84,7 +84,7 @@ class Heartbeats:
             self._clock_reported = True
             log.warning(
                 "the control plane's clock is ahead of this machine's; negative means behind",
-                extra=fields({SKEW_SECONDS: round(skew, 3)}),
+                extra=fields(skew_seconds=round(skew, 3)),
             )
 
 

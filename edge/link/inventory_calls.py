@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 
 from common.backoff import Backoff
+from common.log_fields import fields
 from edge.errors import LinkError
 from edge.interfaces import InventorySource
 from edge.link.inventory_stream import InventoryStream
-from edge.log import REASON, fields
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class InventoryCalls:
             try:
                 stream.run(self._open_message())
             except LinkError as error:
-                log.info("inventory interrupted", extra=fields({REASON: error}))
+                log.info("inventory interrupted", extra=fields(reason=error))
                 self._pause()
 
     def _next_stream(self) -> InventoryStream | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from common.backoff import Backoff
+from common.log_fields import fields
 from edge.config import ControlPlaneSettings
 from edge.errors import ControlPlaneUnreachableError, EdgeError
 from edge.health import Health
@@ -21,7 +22,6 @@ from edge.link.identity import Identity, load_identity
 from edge.link.inventory_calls import InventoryCalls
 from edge.link.on_demand_read_calls import AuditCalls
 from edge.link.proxy import Proxy, choose_proxy
-from edge.log import ADDRESS, EDGE, PROXY, REASON, fields
 from edge.sync.outbox import OutboxLimits
 from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
@@ -134,7 +134,7 @@ class Link:
 
     def _serve(self, identity: Identity, proxy: Proxy | None) -> None:
         """Keep one channel until it breaks, is drained or the process stops."""
-        log.debug("dialling", extra=fields(_way(identity, proxy)))
+        log.debug("dialling", extra=_way(identity, proxy))
         channel = open_channel(identity, proxy)
         try:
             stub = link_pb2_grpc.EdgeLinkStub(channel)
@@ -207,7 +207,7 @@ class Link:
         kind = type(error).__name__
         level = logging.DEBUG if kind == self._reported else logging.WARNING
         self._reported = kind
-        log.log(level, "no link to the control plane", extra=fields({REASON: error}))
+        log.log(level, "no link to the control plane", extra=fields(reason=error))
 
     def _forward_results(self) -> None:
         """Hand the executor's messages to the call that is open; a later one replays results."""
@@ -219,8 +219,4 @@ class Link:
 
 
 def _way(identity: Identity, proxy: Proxy | None) -> dict[str, object]:
-    return {
-        EDGE: identity.name,
-        ADDRESS: identity.bundle.control_plane,
-        PROXY: proxy or "none",
-    }
+    return fields(edge=identity.name, address=identity.bundle.control_plane, proxy=proxy or "none")

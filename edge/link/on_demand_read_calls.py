@@ -6,9 +6,9 @@ import threading
 
 import grpc
 
+from common.log_fields import fields
 from edge.interfaces import OnDemandReadSource
 from edge.link.faults import translate
-from edge.log import REASON, fields
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class AuditCalls:
                 log.debug("audit cancelled")
             except grpc.RpcError as error:
                 reason = translate(error, opened=True)
-                log.info("audit interrupted", extra=fields({REASON: reason}))
+                log.info("audit interrupted", extra=fields(reason=reason))
             finally:
                 over.set()
                 self._call = None

@@ -11,20 +11,8 @@ from typing import Final, Protocol
 
 from google.rpc import code_pb2, status_pb2
 
+from common.log_fields import fields
 from edge.interfaces import ObservedStates
-from edge.log import (
-    ACTION,
-    CLUSTER,
-    COUNT,
-    ERROR,
-    INSTANCE_UUID,
-    OPERATION,
-    REASON,
-    REQUEST,
-    SECONDS,
-    VCENTER_SECONDS,
-    fields,
-)
 from edge.operations.outgoing import OutgoingMessages
 from edge.operations.pool import Workers
 from edge.operations.records import Record, Records
@@ -100,7 +88,7 @@ class OperationExecutor:
         except (LeaseLostError, NotTakenOnError) as error:
             self._finish(record, self._result(record, status_of(error)))
             return
-        LOG.info("operation accepted", extra=fields(_facts(operation)))
+        LOG.info("operation accepted", extra=fields(**_facts(operation)))
         self._outgoing.accepted(operation.operation_id)
         if operation.WhichOneof("action") in READS:
             self._readers.submit("", lambda: self._run(record))
@@ -113,8 +101,8 @@ class OperationExecutor:
             record = self._records.get(cancel.operation_id)
         if record is None or record.result is not None:
             return
-        why = fields(_facts(record.operation), {REASON: cancel.reason})
-        LOG.info("operation is to be cancelled", extra=why)
+        facts = fields(**_facts(record.operation), reason=cancel.reason)
+        LOG.info("operation is to be cancelled", extra=facts)
         record.control.cancel(cancel.reason)
 
     def acknowledged(self, operation_id: str) -> None:
@@ -161,7 +149,7 @@ class OperationExecutor:
         with self._lock:
             self._draining = self._closing = True
             waiting = [each for each in self._records.unsettled() if each.result is None]
-        LOG.info("executor stops", extra=fields({COUNT: len(waiting)}))
+        LOG.info("executor stops", extra=fields(running=len(waiting)))
         ended = self._workers.stop(max(0.0, end - self._clock()))
         return self._readers.stop(max(0.0, end - self._clock())) and ended
 
@@ -186,7 +174,7 @@ class OperationExecutor:
 
     def _repeat(self, known: Record, operation: operations_pb2.Operation) -> None:
         """Answer a key that was seen before. Called with the lock held."""
-        LOG.info("operation is known, not run again", extra=fields(_facts(operation)))
+        LOG.info("operation is known, not run again", extra=fields(**_facts(operation)))
         self._records.repeat(known, operation.operation_id)
         if known.result is None:
             self._outgoing.accepted(operation.operation_id)
@@ -217,7 +205,7 @@ class OperationExecutor:
         except Exception as error:  # the boundary of the worker's thread
             result = self._result(record, status_of(error))
             if not is_expected(error):
-                LOG.exception("operation failed unexpectedly", extra=fields(_facts(operation)))
+                LOG.exception("operation failed unexpectedly", extra=fields(**_facts(operation)))
         self._finish(record, result)
 
     def _succeeded(
@@ -245,13 +233,14 @@ class OperationExecutor:
             record.result = result
             record.progress.percent = 100
             self._outgoing.result(result)
-        outcome = {
-            REASON: reason_name(result.status),
-            SECONDS: round(self._clock() - record.accepted_at, 4),
-            VCENTER_SECONDS: round(result.vcenter_time_us / 1e6, 4),
-        }
-        error = {ERROR: result.status.message} if result.status.code else {}
-        LOG.info("operation ended", extra=fields(_facts(record.operation), outcome, error))
+        facts = fields(
+            **_facts(record.operation),
+            reason=reason_name(result.status),
+            seconds=round(self._clock() - record.accepted_at, 4),
+            vcenter_seconds=round(result.vcenter_time_us / 1e6, 4),
+            error=result.status.message if result.status.code else None,
+        )
+        LOG.info("operation ended", extra=facts)
 
     def _progress(self, record: Record, percent: int, task: Reference | None) -> None:
         progress = operations_pb2.OperationProgress(
@@ -274,9 +263,9 @@ def _machine_key(operation: operations_pb2.Operation) -> str:
 def _facts(operation: operations_pb2.Operation) -> dict[str, object]:
     """What every log line about an operation says."""
     return {
-        OPERATION: operation.operation_id,
-        ACTION: operation.WhichOneof("action") or "unknown",
-        REQUEST: operation.request_id,
-        CLUSTER: operation.cluster.value,
-        INSTANCE_UUID: _machine_key(operation),
+        "operation": operation.operation_id,
+        "action": operation.WhichOneof("action") or "unknown",
+        "request": operation.request_id,
+        "cluster": operation.cluster.value,
+        "instance_uuid": _machine_key(operation),
     }
