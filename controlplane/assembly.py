@@ -24,7 +24,6 @@ from controlplane.gateway.admin.admin import build_admin_server
 from controlplane.gateway.admin.diagnostics import DiagnosticsServicer
 from controlplane.gateway.admin.health import Health
 from controlplane.gateway.admin.management import ManagementServicer
-from controlplane.gateway.edges.dispatcher import Dispatcher
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
@@ -43,7 +42,6 @@ from controlplane.operations.ledger import Ledger
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import migration
-from controlplane.store.own.gateway import DatabaseGatewayStore
 from controlplane.store.own.readers import OwnAudited
 from controlplane.verification.messages import Verification
 from controlplane.verification.readers import Readers
@@ -99,14 +97,12 @@ class ControlPlane:
             queries,
         )
         relay.add(supervisor)
-        store = DatabaseGatewayStore(database)
-        registry = self._registry(store, supervisor)
-        dispatcher = Dispatcher(registry)
+        registry = self._registry(database, supervisor)
         patience = self._settings.compute.remember_deletes
-        postponed = PostponedDeletes(database, backend.nova_api, dispatcher, queries, patience)
+        postponed = PostponedDeletes(database, backend.nova_api, registry, queries, patience)
         relay.add(postponed)
         remember = postponed.noticed if backend.nova_api and patience else None
-        ledger = Ledger(database, dispatcher, inventory, postponed=remember)
+        ledger = Ledger(database, registry, inventory, postponed=remember)
         audits = Audits(registry, lambda: str(uuid.uuid4()))
         gateway = Gateway(
             self._settings.gateway,
@@ -131,13 +127,13 @@ class ControlPlane:
         )
         verification = self._verification(database, backend, history, audits)
         diagnostics = DiagnosticsServicer(registry, source, history, verification, self._clock)
-        self._start_admin(diagnostics, ManagementServicer(store))
+        self._start_admin(diagnostics, ManagementServicer(database))
         self._ending.callback(gateway.stop)
         ledger.start()
         self._ending.callback(ledger.stop)
         postponed.start()
         self._ending.callback(postponed.stop)
-        servicer = ComputeBridgeServicer(ledger, queries, dispatcher, supervisor.worker_started)
+        servicer = ComputeBridgeServicer(ledger, queries, registry, supervisor.worker_started)
         self._start_bridge(servicer, socket)
         self._ending.callback(gateway.drain, "the control plane stops")
         supervisor.start()
@@ -186,10 +182,10 @@ class ControlPlane:
             run_workers=not self._standalone,
         )
 
-    def _registry(self, store: DatabaseGatewayStore, supervisor: Supervisor) -> EdgeRegistry:
+    def _registry(self, database: Database, supervisor: Supervisor) -> EdgeRegistry:
         gateway = self._settings.gateway
         return EdgeRegistry(
-            store,
+            database,
             supervisor,
             self._clock,
             Timing(gateway.heartbeat_interval, gateway.offline_misses),

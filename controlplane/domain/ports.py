@@ -1,7 +1,7 @@
 """The seams of the control plane: what its parts ask of each other."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from vsphere_gateway.v1 import compute_pb2, inventory_pb2, link_pb2, operations_pb2
@@ -76,11 +76,14 @@ class OperationEvents(Protocol):
     def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
         """How far it is."""
 
-    def landed(self, result: operations_pb2.OperationResult) -> None:
-        """A terminal result has come: whoever waits for it may go on. Never blocks."""
+    def completed(
+        self, edge_name: str, result: operations_pb2.OperationResult
+    ) -> Callable[[], None]:
+        """Give a terminal result to whoever waits for it, at once and without blocking.
 
-    def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
-        """Store a terminal result; the gateway acknowledges it after this returns."""
+        What is returned stores the result, and raises ``controlplane.store.errors.StoreError`` when
+        it could not; the gateway acknowledges the result after that.
+        """
 
     def edge_connected(
         self,

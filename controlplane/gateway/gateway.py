@@ -3,6 +3,7 @@
 import logging
 import threading
 import uuid
+from collections.abc import Iterator
 
 import grpc
 
@@ -18,15 +19,47 @@ from controlplane.gateway.edges.edge_registry import EdgeRegistry
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import edge_server, listen
 from controlplane.gateway.streams.control_stream import ControlStreams, LinkTerms
-from controlplane.gateway.streams.edge_link import EdgeLinkServicer
 from controlplane.gateway.streams.inventory_stream import InventoryStreams
 from controlplane.gateway.streams.on_demand_reads import Audits
-from vsphere_gateway.v1 import link_pb2_grpc
+from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 LOG = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0
 """Seconds that calls get to end by themselves after the drain."""
+
+
+class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
+    """`vsphere_gateway.v1.EdgeLink`."""
+
+    def __init__(
+        self, control: ControlStreams, inventory: InventoryStreams, audits: Audits
+    ) -> None:
+        self._control = control
+        self._inventory = inventory
+        self._audits = audits
+
+    def Control(
+        self,
+        request_iterator: Iterator[link_pb2.ControlRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[link_pb2.ControlResponse]:
+        """Hello, heartbeats, lease, operations."""
+        return self._control.serve(request_iterator, context)
+
+    def Inventory(
+        self,
+        request_iterator: Iterator[link_pb2.InventoryRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[link_pb2.InventoryResponse]:
+        """Snapshots and changes."""
+        return self._inventory.serve(request_iterator, context)
+
+    def Audit(
+        self, request_iterator: Iterator[link_pb2.AuditRequest], context: grpc.ServicerContext
+    ) -> link_pb2.AuditResponse:
+        """A vCenter read afresh."""
+        return self._audits.serve(request_iterator, context)
 
 
 class Gateway:

@@ -4,6 +4,7 @@ An operation is recorded before it is sent, so whatever happens in vCenter on ou
 found here afterwards; above all, no virtual machine is destroyed without a row that says who asked.
 """
 
+import functools
 import logging
 import threading
 import uuid
@@ -14,7 +15,7 @@ from controlplane.domain.ports import EdgeDispatcher, InventoryPipeline
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock, SystemClock
 from controlplane.operations.journal import Journal
-from controlplane.operations.pending import EARLIER_PROCESS, Flight, Request, from_row
+from controlplane.operations.pending import EARLIER_PROCESS, PendingOperation, Request, from_row
 from controlplane.operations.records import OperationRecords
 from controlplane.operations.settler import Settler
 from controlplane.store.database import Database
@@ -51,8 +52,8 @@ class Ledger:
         self._journal = Journal(database, self._clock)
         self._settler = Settler(self, database, self._clock)
         self._lock = threading.Lock()
-        self._by_key: dict[str, Flight] = {}
-        self._by_id: dict[str, Flight] = {}
+        self._by_key: dict[str, PendingOperation] = {}
+        self._by_id: dict[str, PendingOperation] = {}
         self._connections: dict[str, int] = {}
         self._stopping = False
 
@@ -65,8 +66,8 @@ class Ledger:
         """Wake every caller with an error after which it asks again; then end the threads."""
         with self._lock:
             self._stopping = True
-            for flight in self._by_key.values():
-                flight.ended.notify_all()
+            for pending in self._by_key.values():
+                pending.ended.notify_all()
         self._settler.stop()
         self._journal.stop()
 
@@ -83,21 +84,21 @@ class Ledger:
         A repeated idempotency key joins the first call, or returns its result. Failures come back
         as results with an ``OperationFault``; nothing is raised.
         """
-        flight, first = self._enter(request)
+        pending, first = self._enter(request)
         if first and not self._stopping:
-            self._begin(flight, request)
-        if self._await(flight, flight.deadline):
-            return self._outcome(flight)
+            self._begin(pending, request)
+        if self._await(pending, pending.deadline):
+            return self._outcome(pending)
         self._dispatcher.cancel(
-            flight.vcenter_uuid, flight.operation.operation_id, "the deadline has passed"
+            pending.vcenter_uuid, pending.operation.operation_id, "the deadline has passed"
         )
-        online = self._dispatcher.online(flight.vcenter_uuid)
-        grace = RESULT_GRACE if online and flight.durable else 0.0
-        if grace and self._await(flight, flight.deadline + grace):
-            return self._outcome(flight)
-        return self._give_up(flight, online=online)
+        online = self._dispatcher.online(pending.vcenter_uuid)
+        grace = RESULT_GRACE if online and pending.durable else 0.0
+        if grace and self._await(pending, pending.deadline + grace):
+            return self._outcome(pending)
+        return self._give_up(pending, online=online)
 
-    def _enter(self, request: Request) -> tuple[Flight, bool]:
+    def _enter(self, request: Request) -> tuple[PendingOperation, bool]:
         """Return the operation with this key, and whether this caller is the first."""
         operation = operations_pb2.Operation()
         operation.CopyFrom(request.operation)
@@ -106,145 +107,149 @@ class Ledger:
             if known is not None:
                 return known, False
             operation.operation_id = str(uuid.uuid4())
-            flight = Flight(
+            pending = PendingOperation(
                 operation=operation,
                 vcenter_uuid=request.vcenter_uuid,
                 instance_uuid=request.instance_uuid,
                 ended=threading.Condition(self._lock),
                 cleanup=operation.HasField("destroy") and not request.recorded_delete,
             )
-            self._by_key[operation.idempotency_key] = flight
-            self._by_id[operation.operation_id] = flight
-        return flight, True
+            self._by_key[operation.idempotency_key] = pending
+            self._by_id[operation.operation_id] = pending
+        return pending, True
 
-    def _begin(self, flight: Flight, request: Request) -> None:
+    def _begin(self, pending: PendingOperation, request: Request) -> None:
         """Record the operation and send it."""
         try:
-            if flight.cleanup and not self._records.cloned_here(flight.instance_uuid):
-                self._leave(flight, faults.not_recorded(flight.operation))
+            if pending.cleanup and not self._records.cloned_here(pending.instance_uuid):
+                self._leave(pending, faults.not_recorded(pending.operation))
                 return
-            earlier = self._records.begin(flight, request) if flight.durable else None
+            earlier = self._records.begin(pending, request) if pending.durable else None
             if earlier is not None:
-                self._take_up(flight, earlier)
+                self._take_up(pending, earlier)
                 return
         except StoreError as error:
-            log.error("operation not recorded %s error=%s", flight.description(), error)
-            self._leave(flight, faults.no_ledger(flight.operation, str(error)))
+            log.error("operation not recorded %s error=%s", pending.description(), error)
+            self._leave(pending, faults.no_ledger(pending.operation, str(error)))
             return
-        self._dispatch(flight)
+        self._dispatch(pending)
 
-    def _dispatch(self, flight: Flight) -> None:
+    def _dispatch(self, pending: PendingOperation) -> None:
         """Send an operation; an edge that is likely to be back in a moment is waited for."""
         while not self._stopping:
             with self._lock:
-                number = self._connections.get(flight.vcenter_uuid, 0)
+                number = self._connections.get(pending.vcenter_uuid, 0)
             # Asked before it is sent: afterwards the edge may be back, and no longer expected.
-            expected = self._dispatcher.expected(flight.vcenter_uuid) if flight.durable else 0.0
-            until = min(self._clock.time() + expected, flight.deadline)
+            expected = self._dispatcher.expected(pending.vcenter_uuid) if pending.durable else 0.0
+            until = min(self._clock.time() + expected, pending.deadline)
             try:
-                self.send(flight)
+                self.send(pending)
             except EdgeOfflineError as error:
-                if not self._await_edge(flight, number, until):
-                    self._offline(flight, error)
+                if not self._await_edge(pending, number, until):
+                    self._offline(pending, error)
                     return
             else:
                 return
 
-    def _await_edge(self, flight: Flight, number: int, until: float) -> bool:
+    def _await_edge(self, pending: PendingOperation, number: int, until: float) -> bool:
         """Wait for a connection after ``number``; False when its edge is away for longer.
 
         True also when this process is about to end: the next one takes the row up again.
         """
         with self._lock:
-            flight.connection = None
-            while self._connections.get(flight.vcenter_uuid, 0) == number and not self._stopping:
+            pending.connection = None
+            while self._connections.get(pending.vcenter_uuid, 0) == number and not self._stopping:
                 remaining = until - self._clock.time()
                 if remaining <= 0:
                     return False
-                self._clock.wait(flight.ended, remaining)
+                self._clock.wait(pending.ended, remaining)
         return True
 
-    def _take_up(self, flight: Flight, row: OperationRow) -> None:
+    def _take_up(self, pending: PendingOperation, row: OperationRow) -> None:
         """Continue what an earlier process, or an earlier call, began under the same key."""
         with self._lock:
-            self._by_id.pop(flight.operation.operation_id, None)
-            flight.operation.ParseFromString(row.request)
-            flight.state = row.state
-            flight.edge = row.edge
-            flight.connection = EARLIER_PROCESS
-            self._by_id[row.operation_id] = flight
-        # Read after the flight can be found: a result that came before is in the row.
+            self._by_id.pop(pending.operation.operation_id, None)
+            pending.operation.ParseFromString(row.request)
+            pending.state = row.state
+            pending.edge = row.edge
+            pending.connection = EARLIER_PROCESS
+            self._by_id[row.operation_id] = pending
+        # Read after the operation can be found: a result that came before is in the row.
         stored = self._records.stored_result(row.operation_id)
         if stored is not None:
-            self._leave(flight, stored)
-        log.info("operation taken up again state=%s %s", row.state.value, flight.description())
+            self._leave(pending, stored)
+        log.info("operation taken up again state=%s %s", row.state.value, pending.description())
 
-    def _await(self, flight: Flight, until: float) -> bool:
+    def _await(self, pending: PendingOperation, until: float) -> bool:
         """Wait for the end; False when the time is up."""
         with self._lock:
-            while flight.result is None and not self._stopping:
+            while pending.result is None and not self._stopping:
                 remaining = until - self._clock.time()
                 if remaining <= 0:
                     return False
-                self._clock.wait(flight.ended, remaining)
+                self._clock.wait(pending.ended, remaining)
         return True
 
-    def _outcome(self, flight: Flight) -> operations_pb2.OperationResult:
-        if flight.result is not None:
-            return flight.result
-        return faults.stopping(flight.operation)
+    def _outcome(self, pending: PendingOperation) -> operations_pb2.OperationResult:
+        if pending.result is not None:
+            return pending.result
+        return faults.stopping(pending.operation)
 
-    def _give_up(self, flight: Flight, *, online: bool) -> operations_pb2.OperationResult:
+    def _give_up(
+        self, pending: PendingOperation, *, online: bool
+    ) -> operations_pb2.OperationResult:
         """Tell the caller that the time is up. What happened is settled later."""
-        if online and flight.adrift:
-            self._settler.check(flight)
-        result = faults.timed_out(flight.operation, flight.edge, online=online)
+        if online and pending.orphaned:
+            self._settler.check(pending)
+        result = faults.timed_out(pending.operation, pending.edge, online=online)
         with self._lock:
-            if flight.result is not None:
-                return flight.result
-            flight.result = result
-            flight.state = OperationState.UNKNOWN
-            flight.ended.notify_all()
-        log.warning("operation not settled in time %s", flight.description())
-        if flight.durable:
-            self._records.unknown(result, flight.edge)
-        self._forget(flight)
+            if pending.result is not None:
+                return pending.result
+            pending.result = result
+            pending.state = OperationState.UNKNOWN
+            pending.ended.notify_all()
+        log.warning("operation not settled in time %s", pending.description())
+        if pending.durable:
+            self._records.unknown(result, pending.edge)
+        self._forget(pending)
         return result
 
     # Sending, also asked for by the settler
 
-    def send(self, flight: Flight) -> None:
+    def send(self, pending: PendingOperation) -> None:
         """Hand an operation to the edge's stream. Raises ``EdgeOfflineError``."""
         with self._lock:
-            flight.connection = self._connections.get(flight.vcenter_uuid, 0)
-            flight.state = OperationState.PENDING
-        edge = self._dispatcher.send(flight.vcenter_uuid, flight.operation)
+            pending.connection = self._connections.get(pending.vcenter_uuid, 0)
+            pending.state = OperationState.PENDING
+        edge = self._dispatcher.send(pending.vcenter_uuid, pending.operation)
         with self._lock:
-            flight.edge = edge
-            if flight.state is OperationState.PENDING:
-                flight.state = OperationState.SENT
-        self._note(flight)
+            pending.edge = edge
+            if pending.state is OperationState.PENDING:
+                pending.state = OperationState.SENT
+        self._note(pending)
 
     def under_way(self) -> frozenset[str]:
         """Return the ids of operations that somebody here waits for."""
         with self._lock:
             return frozenset(self._by_id)
 
-    def lost(self, vcenter_uuid: str, number: int, named: Collection[str]) -> list[Flight]:
+    def lost(
+        self, vcenter_uuid: str, number: int, named: Collection[str]
+    ) -> list[PendingOperation]:
         """Return what was sent before connection ``number`` and is not ``named`` by the edge."""
         lost = []
         with self._lock:
-            for flight in self._by_id.values():
-                if flight.vcenter_uuid != vcenter_uuid or not flight.sent_before(number):
+            for pending in self._by_id.values():
+                if pending.vcenter_uuid != vcenter_uuid or not pending.sent_before(number):
                     continue
-                if flight.operation.operation_id in named:
-                    flight.connection = number
-                    flight.state = OperationState.ACCEPTED
+                if pending.operation.operation_id in named:
+                    pending.connection = number
+                    pending.state = OperationState.ACCEPTED
                 else:
-                    lost.append(flight)
+                    lost.append(pending)
         return lost
 
-    def unowned(self, row: OperationRow) -> Flight:
+    def unowned(self, row: OperationRow) -> PendingOperation:
         """Return the operation of an open row that nobody waits for."""
         return from_row(row, self._lock)
 
@@ -253,22 +258,22 @@ class Ledger:
         with self._lock:
             return not self._stopping and self._connections.get(vcenter_uuid, 0) == number
 
-    def _offline(self, flight: Flight, error: EdgeOfflineError) -> None:
-        again = self._postpones and flight.recorded_delete
-        result = faults.edge_offline(flight.operation, str(error), postponed=again)
-        if flight.cleanup:
-            self._leave(flight, result)
+    def _offline(self, pending: PendingOperation, error: EdgeOfflineError) -> None:
+        again = self._postpones and pending.recorded_delete
+        result = faults.edge_offline(pending.operation, str(error), postponed=again)
+        if pending.cleanup:
+            self._leave(pending, result)
         else:
-            self.finish(flight, result)
+            self.finish(pending, result)
 
-    def _note(self, flight: Flight) -> None:
-        if flight.durable:
+    def _note(self, pending: PendingOperation) -> None:
+        if pending.durable:
             self._journal.note(
                 Mark(
-                    flight.operation.operation_id,
-                    flight.state,
-                    flight.edge,
-                    flight.operation.fencing_epoch,
+                    pending.operation.operation_id,
+                    pending.state,
+                    pending.edge,
+                    pending.operation.fencing_epoch,
                 )
             )
 
@@ -291,24 +296,29 @@ class Ledger:
 
     def _advance(self, edge_name: str, operation_id: str) -> None:
         with self._lock:
-            flight = self._by_id.get(operation_id)
-            if flight is None or flight.state is OperationState.ACCEPTED:
+            pending = self._by_id.get(operation_id)
+            if pending is None or pending.state is OperationState.ACCEPTED:
                 return
-            flight.state = OperationState.ACCEPTED
-            flight.edge = edge_name
-        self._note(flight)
+            pending.state = OperationState.ACCEPTED
+            pending.edge = edge_name
+        self._note(pending)
 
-    def landed(self, result: operations_pb2.OperationResult) -> None:
-        """A terminal result has come: wake the caller, who need not wait until it is stored."""
-        self._land(result)
+    def completed(
+        self, edge_name: str, result: operations_pb2.OperationResult
+    ) -> Callable[[], None]:
+        """Wake the caller, who need not wait until the result is stored.
 
-    def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
-        """Take a terminal result: wake the caller, then store it.
-
-        Raises ``StoreError`` when it could not be stored: it must not be acknowledged then, and the
+        Returns the storing, which raises ``StoreError``: it must not be acknowledged then, and the
         edge sends it again on its next connection.
         """
-        flight = self._land(result)
+        return functools.partial(self._store, edge_name, result, self._complete(result))
+
+    def _store(
+        self,
+        edge_name: str,
+        result: operations_pb2.OperationResult,
+        pending: PendingOperation | None,
+    ) -> None:
         log.info(
             "operation ended operation=%s code=%d edge=%s vcenter_ms=%d message=%s",
             result.operation_id,
@@ -317,13 +327,13 @@ class Ledger:
             result.vcenter_time_us // 1000,
             result.status.message or "-",
         )
-        if flight is None or flight.durable:
+        if pending is None or pending.durable:
             self._records.end(result, edge_name)
-        if flight is None:
-            flight = self._land(result)  # a repeated call may have come meanwhile
-        if flight is not None:
-            self._forget(flight)
-            self._tell_pipeline(flight, result)
+        # A repeated call may have come since.
+        pending = pending or self._complete(result)
+        if pending is not None:
+            self._forget(pending)
+            self._tell_pipeline(pending, result)
 
     def edge_connected(
         self,
@@ -335,43 +345,45 @@ class Ledger:
         with self._lock:
             number = self._connections.get(vcenter_uuid, 0) + 1
             self._connections[vcenter_uuid] = number
-            for flight in self._by_key.values():
-                flight.ended.notify_all()
+            for pending in self._by_key.values():
+                pending.ended.notify_all()
         named = frozenset(progress.operation_id for progress in unsettled)
         self._settler.edge_connected(edge_name, vcenter_uuid, number, named)
 
     # Ends
 
-    def finish(self, flight: Flight, result: operations_pb2.OperationResult) -> None:
+    def finish(self, pending: PendingOperation, result: operations_pb2.OperationResult) -> None:
         """End an operation with a result that was made on this side."""
-        landed = self._land(result)
-        if flight.durable:
-            self._records.end_if_possible(result, flight.edge)
-        if landed is not None:
-            self._forget(landed)
-        self._tell_pipeline(flight, result)
+        completed = self._complete(result)
+        if pending.durable:
+            self._records.end_if_possible(result, pending.edge)
+        if completed is not None:
+            self._forget(completed)
+        self._tell_pipeline(pending, result)
 
-    def _land(self, result: operations_pb2.OperationResult) -> Flight | None:
+    def _complete(self, result: operations_pb2.OperationResult) -> PendingOperation | None:
         """Wake whoever waits for this result."""
         with self._lock:
-            flight = self._by_id.get(result.operation_id)
-            if flight is not None and flight.result is None:
-                flight.result = result
-                flight.ended.notify_all()
-            return flight
+            pending = self._by_id.get(result.operation_id)
+            if pending is not None and pending.result is None:
+                pending.result = result
+                pending.ended.notify_all()
+            return pending
 
-    def _leave(self, flight: Flight, result: operations_pb2.OperationResult) -> None:
+    def _leave(self, pending: PendingOperation, result: operations_pb2.OperationResult) -> None:
         """End the call and leave the row, if there is one, as it is."""
-        self._land(result)
-        self._forget(flight)
+        self._complete(result)
+        self._forget(pending)
 
-    def _forget(self, flight: Flight) -> None:
+    def _forget(self, pending: PendingOperation) -> None:
         with self._lock:
-            self._by_id.pop(flight.operation.operation_id, None)
-            self._by_key.pop(flight.operation.idempotency_key, None)
+            self._by_id.pop(pending.operation.operation_id, None)
+            self._by_key.pop(pending.operation.idempotency_key, None)
 
-    def _tell_pipeline(self, flight: Flight, result: operations_pb2.OperationResult) -> None:
+    def _tell_pipeline(
+        self, pending: PendingOperation, result: operations_pb2.OperationResult
+    ) -> None:
         if result.HasField("virtual_machine"):
-            self._pipeline.observed(flight.vcenter_uuid, result.virtual_machine)
-        if flight.durable:
-            self._pipeline.reassert([flight.instance_uuid])
+            self._pipeline.observed(pending.vcenter_uuid, result.virtual_machine)
+        if pending.durable:
+            self._pipeline.reassert([pending.instance_uuid])

@@ -31,7 +31,7 @@ class Request:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Flight:
+class PendingOperation:
     """One operation under way. Guarded by the ledger's lock, which ``ended`` is a condition of."""
 
     operation: operations_pb2.Operation
@@ -44,7 +44,7 @@ class Flight:
     edge: str = ""
     connection: int | None = None
     """On which connection of the vCenter's edge it was sent; None as long as it was not."""
-    adrift: bool = False
+    orphaned: bool = False
     """The edge does not know it any more, but vCenter may still be at it."""
     result: operations_pb2.OperationResult | None = None
 
@@ -86,30 +86,30 @@ def action_of(operation: operations_pb2.Operation) -> str:
     return operation.WhichOneof("action") or ""
 
 
-def to_row(flight: Flight, request: Request, now: float) -> OperationRow:
+def to_row(pending: PendingOperation, request: Request, now: float) -> OperationRow:
     """Return the row of an operation that is about to begin."""
     return OperationRow(
-        operation_id=flight.operation.operation_id,
-        idempotency_key=flight.operation.idempotency_key,
-        action=flight.action,
-        instance_uuid=flight.instance_uuid,
-        vcenter_uuid=flight.vcenter_uuid,
-        cluster=flight.operation.cluster.value,
+        operation_id=pending.operation.operation_id,
+        idempotency_key=pending.operation.idempotency_key,
+        action=pending.action,
+        instance_uuid=pending.instance_uuid,
+        vcenter_uuid=pending.vcenter_uuid,
+        cluster=pending.operation.cluster.value,
         compute_host=request.compute_host,
-        request_id=flight.operation.request_id,
+        request_id=pending.operation.request_id,
         project_id=request.project_id,
         user_id=request.user_id,
         recorded_delete=request.recorded_delete,
         state=OperationState.PENDING,
-        deadline=naive_utc(flight.deadline),
+        deadline=naive_utc(pending.deadline),
         created_at=naive_utc(now),
-        request=flight.operation.SerializeToString(),
+        request=pending.operation.SerializeToString(),
     )
 
 
-def from_row(row: OperationRow, lock: threading.Lock) -> Flight:
+def from_row(row: OperationRow, lock: threading.Lock) -> PendingOperation:
     """Return the operation of a row that an earlier caller, or process, left open."""
-    return Flight(
+    return PendingOperation(
         operation=operations_pb2.Operation.FromString(row.request),
         vcenter_uuid=row.vcenter_uuid,
         instance_uuid=row.instance_uuid,

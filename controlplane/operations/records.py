@@ -6,7 +6,7 @@ from collections.abc import Callable
 from common.timestamps import naive_utc
 from controlplane.operations import faults
 from controlplane.operations.clock import Clock
-from controlplane.operations.pending import Flight, Request, to_row
+from controlplane.operations.pending import PendingOperation, Request, to_row
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import RowRejectedError, StoreError
 from controlplane.store.own import operations as store
@@ -45,9 +45,9 @@ class OperationRecords:
         self._clock = clock
         self._postponed = postponed
 
-    def begin(self, flight: Flight, request: Request) -> OperationRow | None:
+    def begin(self, pending: PendingOperation, request: Request) -> OperationRow | None:
         """Record an operation; return the row that has its key already, if there is one."""
-        row = to_row(flight, request, self._clock.time())
+        row = to_row(pending, request, self._clock.time())
         try:
             self._database.run(lambda connection: store.insert(connection, row))
         except RowRejectedError:

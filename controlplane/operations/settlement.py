@@ -7,7 +7,7 @@ got it in an earlier life. docs/concepts/sync-protocol.md, "Operations".
 from enum import Enum
 
 from controlplane.operations import faults
-from controlplane.operations.pending import Flight
+from controlplane.operations.pending import PendingOperation
 from controlplane.store.own.operations import OperationState
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
@@ -29,22 +29,22 @@ class Step(Enum):
     """Ask vCenter; when its effect is not there yet, ask again at the deadline."""
 
 
-def step(flight: Flight, now: float, edge: str) -> Step:
+def step(pending: PendingOperation, now: float, edge: str) -> Step:
     """Choose what to do now that ``edge`` is there.
 
     A reboot that may have begun is never sent again, and neither is a clone: the first may still
     run in vCenter. What has an owner no longer is never sent again either, because Nova told
     somebody that it failed; but the clone of a failed build still has to go.
     """
-    if flight.cleanup:
+    if pending.cleanup:
         return Step.SEND_AGAIN
-    if now >= flight.deadline or flight.state is OperationState.UNKNOWN:
+    if now >= pending.deadline or pending.state is OperationState.UNKNOWN:
         return Step.CHECK
-    if flight.action in REPEATABLE:
+    if pending.action in REPEATABLE:
         return Step.SEND_AGAIN
     # Another edge cannot know what the first one took on just before its link broke.
-    begun = flight.state is OperationState.ACCEPTED or flight.edge not in ("", edge)
-    if flight.action == "clone_virtual_machine":
+    begun = pending.state is OperationState.ACCEPTED or pending.edge not in ("", edge)
+    if pending.action == "clone_virtual_machine":
         return Step.CHECK_THEN_WAIT if begun else Step.CHECK_THEN_SEND
     return Step.CHECK if begun else Step.SEND_AGAIN
 
@@ -58,7 +58,7 @@ def target(operation: operations_pb2.Operation) -> operations_pb2.VirtualMachine
 
 
 def verdict(
-    flight: Flight, observed: operations_pb2.OperationResult
+    pending: PendingOperation, observed: operations_pb2.OperationResult
 ) -> operations_pb2.OperationResult | None:
     """Judge by the state that vCenter reports; None when that answer says nothing.
 
@@ -68,15 +68,15 @@ def verdict(
     gone = fault and fault.reason == operations_pb2.FAULT_REASON_VIRTUAL_MACHINE_NOT_FOUND
     if fault and not gone:
         return None
-    if _in_place(flight.operation, observed, gone=bool(gone)):
-        return faults.success(flight.operation, observed)
-    if gone and flight.action != "clone_virtual_machine":
-        return _not_found(flight, observed)
+    if _in_place(pending.operation, observed, gone=bool(gone)):
+        return faults.success(pending.operation, observed)
+    if gone and pending.action != "clone_virtual_machine":
+        return _not_found(pending, observed)
     return faults.failure(
-        flight.operation,
+        pending.operation,
         operations_pb2.FAULT_REASON_OUTCOME_UNKNOWN,
-        f"{flight.action} was under way when the link to the edge broke, and vCenter does not show "
-        "its effect",
+        f"{pending.action} was under way when the link to the edge broke, and vCenter does not "
+        "show its effect",
         "look at the virtual machine's recent tasks in vCenter, then try again",
     )
 
@@ -102,9 +102,9 @@ def _in_place(
 
 
 def _not_found(
-    flight: Flight, observed: operations_pb2.OperationResult
+    pending: PendingOperation, observed: operations_pb2.OperationResult
 ) -> operations_pb2.OperationResult:
     result = operations_pb2.OperationResult(status=observed.status)
-    result.operation_id = flight.operation.operation_id
-    result.idempotency_key = flight.operation.idempotency_key
+    result.operation_id = pending.operation.operation_id
+    result.idempotency_key = pending.operation.idempotency_key
     return result

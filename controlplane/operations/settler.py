@@ -11,7 +11,7 @@ from common.timestamps import naive_utc
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.operations import faults, settlement
 from controlplane.operations.clock import Clock
-from controlplane.operations.pending import Flight, Request
+from controlplane.operations.pending import PendingOperation, Request
 from controlplane.operations.settlement import Step
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
@@ -35,19 +35,21 @@ class OperationsUnderWay(Protocol):
     def execute(self, request: Request) -> operations_pb2.OperationResult:
         """Run an operation to its end."""
 
-    def send(self, flight: Flight) -> None:
+    def send(self, pending: PendingOperation) -> None:
         """Hand an operation to the edge's stream. Raises ``EdgeOfflineError``."""
 
-    def finish(self, flight: Flight, result: operations_pb2.OperationResult) -> None:
+    def finish(self, pending: PendingOperation, result: operations_pb2.OperationResult) -> None:
         """End an operation."""
 
     def under_way(self) -> frozenset[str]:
         """Ids of operations that somebody waits for."""
 
-    def lost(self, vcenter_uuid: str, number: int, named: Collection[str]) -> list[Flight]:
+    def lost(
+        self, vcenter_uuid: str, number: int, named: Collection[str]
+    ) -> list[PendingOperation]:
         """What was sent before a connection and is not named by the edge."""
 
-    def unowned(self, row: OperationRow) -> Flight:
+    def unowned(self, row: OperationRow) -> PendingOperation:
         """The operation of a row that nobody waits for."""
 
     def current(self, vcenter_uuid: str, number: int) -> bool:
@@ -98,11 +100,11 @@ class Settler:
         now = self._clock.time()
         self._queue(_Return(now, edge, vcenter_uuid, number, named, now))
 
-    def check(self, flight: Flight) -> bool:
+    def check(self, pending: PendingOperation) -> bool:
         """Ask vCenter what became of an operation that the edge does not know; end it if clear."""
-        result = settlement.verdict(flight, self._probe(flight))
+        result = settlement.verdict(pending, self._probe(pending))
         if result is not None:
-            self._ledger.finish(flight, result)
+            self._ledger.finish(pending, result)
         return result is not None
 
     def _queue(self, returned: _Return) -> None:
@@ -136,11 +138,11 @@ class Settler:
             return
         lost = self._ledger.lost(returned.vcenter_uuid, returned.number, returned.named)
         lost.extend(unowned)
-        left = [flight for flight in lost if not self._settled(flight, returned)]
+        left = [pending for pending in lost if not self._settled(pending, returned)]
         if left:
             self._again(returned)
 
-    def _unowned(self, returned: _Return) -> list[Flight]:
+    def _unowned(self, returned: _Return) -> list[PendingOperation]:
         """Return the open rows of earlier processes and of callers who gave up."""
         under_way = self._ledger.under_way()
         with self._database.read() as connection:
@@ -157,57 +159,57 @@ class Settler:
         returned.due = self._clock.time() + RETRY
         self._queue(returned)
 
-    def _settled(self, flight: Flight, returned: _Return) -> bool:
+    def _settled(self, pending: PendingOperation, returned: _Return) -> bool:
         """Settle one operation; False when it has to be tried again."""
-        operation_id = flight.operation.operation_id
-        if operation_id in returned.handled or flight.adrift:
+        operation_id = pending.operation.operation_id
+        if operation_id in returned.handled or pending.orphaned:
             return True
-        step = settlement.step(flight, self._clock.time(), returned.edge)
-        log.info("operation lost with the link, step=%r %s", step.value, flight.description())
+        step = settlement.step(pending, self._clock.time(), returned.edge)
+        log.info("operation lost with the link, step=%r %s", step.value, pending.description())
         try:
-            settled = self._take(step, flight)
+            settled = self._take(step, pending)
         except EdgeOfflineError:
             return True  # the next connection settles it
         if settled:
             returned.handled.add(operation_id)
         return settled
 
-    def _take(self, step: Step, flight: Flight) -> bool:
+    def _take(self, step: Step, pending: PendingOperation) -> bool:
         if step is Step.SEND_AGAIN:
-            self._send_again(flight)
+            self._send_again(pending)
             return True
         if step is Step.CHECK:
-            return self.check(flight)
-        result = settlement.verdict(flight, self._probe(flight))
+            return self.check(pending)
+        result = settlement.verdict(pending, self._probe(pending))
         if result is None:
             return False
         if faults.fault_of(result) is None:
-            self._ledger.finish(flight, result)
+            self._ledger.finish(pending, result)
         elif step is Step.CHECK_THEN_SEND:
-            self._send_again(flight)
+            self._send_again(pending)
         else:
-            flight.adrift = True
+            pending.orphaned = True
         return True
 
-    def _send_again(self, flight: Flight) -> None:
+    def _send_again(self, pending: PendingOperation) -> None:
         now = self._clock.time()
-        if flight.cleanup and flight.deadline <= now:
-            flight.operation.deadline.FromNanoseconds(int((now + CLEANUP_SECONDS) * 1e9))
-        self._ledger.send(flight)
+        if pending.cleanup and pending.deadline <= now:
+            pending.operation.deadline.FromNanoseconds(int((now + CLEANUP_SECONDS) * 1e9))
+        self._ledger.send(pending)
 
-    def _probe(self, flight: Flight) -> operations_pb2.OperationResult:
+    def _probe(self, pending: PendingOperation) -> operations_pb2.OperationResult:
         question = operations_pb2.Operation(
             idempotency_key=str(uuid.uuid4()),
-            request_id=flight.operation.request_id,
-            cluster=flight.operation.cluster,
-            target=settlement.target(flight.operation),
+            request_id=pending.operation.request_id,
+            cluster=pending.operation.cluster,
+            target=settlement.target(pending.operation),
             get_state=operations_pb2.GetState(),
         )
         question.deadline.FromNanoseconds(int((self._clock.time() + PROBE_SECONDS) * 1e9))
         return self._ledger.execute(
             Request(
                 operation=question,
-                vcenter_uuid=flight.vcenter_uuid,
-                instance_uuid=flight.instance_uuid,
+                vcenter_uuid=pending.vcenter_uuid,
+                instance_uuid=pending.instance_uuid,
             )
         )

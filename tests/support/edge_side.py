@@ -134,7 +134,7 @@ class ScriptedEdge:
         self._unacknowledged[operation.operation_id] = result
 
     def report(self, operation_id: str) -> None:
-        self.events.result("edge-1", self._unacknowledged[operation_id])
+        self.events.completed("edge-1", self._unacknowledged[operation_id])()
         self._unacknowledged.pop(operation_id, None)
 
     def break_link(self) -> None:

@@ -54,7 +54,7 @@ class Record:
 
 
 class RecordedOperations:
-    """In place of the ledger. ``fail_with`` is raised by ``result``, again and again."""
+    """In place of the ledger. ``fail_with`` is raised whenever a result is stored."""
 
     def __init__(self) -> None:
         self.record = Record()
@@ -66,13 +66,17 @@ class RecordedOperations:
     def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
         self.record.add("progress", edge_name, progress.operation_id, progress.percent)
 
-    def landed(self, result: operations_pb2.OperationResult) -> None:
-        self.record.add("landed", result.operation_id)
+    def completed(
+        self, edge_name: str, result: operations_pb2.OperationResult
+    ) -> Callable[[], None]:
+        self.record.add("completed", result.operation_id)
 
-    def result(self, edge_name: str, result: operations_pb2.OperationResult) -> None:
-        self.record.add("result", edge_name, result.operation_id)
-        if self.fail_with is not None:
-            raise self.fail_with
+        def store() -> None:
+            self.record.add("store", edge_name, result.operation_id)
+            if self.fail_with is not None:
+                raise self.fail_with
+
+        return store
 
     def edge_connected(
         self,

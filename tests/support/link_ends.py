@@ -17,13 +17,11 @@ from common.backoff import Backoff
 from common.clock import Clock
 from controlplane.config.settings import GatewaySettings
 from controlplane.domain.ports import InventorySink
-from controlplane.gateway.edges.dispatcher import Dispatcher
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.streams.on_demand_reads import Audits
 from controlplane.store.database import Database
-from controlplane.store.own.gateway import DatabaseGatewayStore
 from edge.config import ControlPlaneSettings
 from edge.health import Health
 from edge.link.link import Dialer, EdgeFacts, Link
@@ -137,13 +135,12 @@ class ControlPlaneEnd:
         self.edges = RecordedEdges()
         self.refusals = Refusals()
         self.registry = EdgeRegistry(
-            DatabaseGatewayStore(database),
+            database,
             self.edges,
             Clock(),
             Timing(heartbeat_interval, 3),
             random.random,
         )
-        self.dispatcher = Dispatcher(self.registry)
         self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1",

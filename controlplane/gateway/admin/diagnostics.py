@@ -9,7 +9,7 @@ import grpc
 from common.clock import Clock
 from common.timestamps import unix_seconds
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
-from controlplane.gateway.edges.edge_session import EdgeSession
+from controlplane.gateway.edges.sessions import EdgeSession
 from controlplane.gateway.status import RefusedError, abort
 from controlplane.gateway.streams.control_stream import timestamp
 from controlplane.store.errors import StoreError

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import grpc
 
@@ -18,15 +18,15 @@ from common.timestamps import naive_utc, unix_seconds
 from controlplane.config.log import keyed
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.domain.ports import EdgeEvents
-from controlplane.gateway.edges.edge_session import EdgeSession
 from controlplane.gateway.edges.lease_keeper import LeaseKeeper
-from controlplane.gateway.edges.sessions import Sessions
-from controlplane.gateway.edges.store import GatewayStore
+from controlplane.gateway.edges.sessions import EdgeSession, Sessions
 from controlplane.gateway.status import StreamEnd
+from controlplane.store.database import Connection, Database
 from controlplane.store.errors import StoreError
+from controlplane.store.own import edges
 from controlplane.store.own.edges import EdgeRow, VCenterRow
 from controlplane.store.own.leases import LeaseRow
-from vsphere_gateway.v1 import link_pb2
+from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 LOG = logging.getLogger(__name__)
 
@@ -66,11 +66,14 @@ class _Absence:
 
 
 class EdgeRegistry:
-    """The edges of this customer. Safe from any thread, but `check` is for one."""
+    """The edges of this customer. Safe from any thread, but `check` is for one.
+
+    Implements ``controlplane.domain.ports.EdgeDispatcher``.
+    """
 
     def __init__(
         self,
-        store: GatewayStore,
+        database: Database,
         events: EdgeEvents,
         clock: Clock,
         timing: Timing,
@@ -79,8 +82,8 @@ class EdgeRegistry:
     ) -> None:
         """``jitter`` returns a number from 0 to 1: how much of an interval is added to silence."""
         self.sessions = Sessions(clock)
-        self.leases = LeaseKeeper(store, self.sessions, clock, timing.silence)
-        self._store = store
+        self.leases = LeaseKeeper(database, self.sessions, clock, timing.silence)
+        self._database = database
         self._events = events
         self._clock = clock
         self._timing = timing
@@ -93,7 +96,9 @@ class EdgeRegistry:
 
     def load(self) -> None:
         """Expect the edges that were there before this process began. Raises ``StoreError``."""
-        for row in self._store.edges():
+        with self._database.read() as connection:
+            rows = edges.every(connection)
+        for row in rows:
             self._known[row.name] = row
             lease = self.leases.stored(row.vcenter_uuid) if row.vcenter_uuid else None
             if row.vcenter_uuid and lease is not None and lease.holder == row.name:
@@ -150,7 +155,7 @@ class EdgeRegistry:
             "edge disconnected %s",
             keyed(edge=session.name, session=session.session_id, reason=reason),
         )
-        self._try(functools.partial(self._store.write_edges, [row]))
+        self._try(functools.partial(self._write, [row]))
 
     def heard(self, session: EdgeSession, heartbeat: link_pb2.Heartbeat) -> None:
         """Take a heartbeat."""
@@ -170,6 +175,42 @@ class EdgeRegistry:
             raise self._offline(vcenter_uuid)
         return holder
 
+    # EdgeDispatcher
+
+    def send(self, vcenter_uuid: str, operation: operations_pb2.Operation) -> str:
+        """Queue an operation, its fencing epoch filled in; return the edge's name.
+
+        Raises ``EdgeOfflineError`` when no edge with an open stream holds the lease.
+        """
+        session, lease = self.holder(vcenter_uuid)
+        operation.fencing_epoch = lease.fencing_epoch
+        if not session.outgoing.put(link_pb2.ControlResponse(operation=operation)):
+            raise EdgeOfflineError(vcenter_uuid, session.name)
+        LOG.info(
+            "operation sent %s",
+            keyed(
+                operation=operation.operation_id,
+                action=operation.WhichOneof("action"),
+                request=operation.request_id or None,
+                edge=session.name,
+                cluster=operation.cluster.value or None,
+            ),
+        )
+        return session.name
+
+    def cancel(self, vcenter_uuid: str, operation_id: str, reason: str) -> None:
+        """Ask the edge to stop an operation; does nothing while it is offline."""
+        try:
+            session, _ = self.holder(vcenter_uuid)
+        except EdgeOfflineError:
+            return
+        cancel = operations_pb2.CancelOperation(operation_id=operation_id, reason=reason)
+        session.outgoing.put(link_pb2.ControlResponse(cancel_operation=cancel))
+
+    def online(self, vcenter_uuid: str) -> bool:
+        """Tell whether an edge with an open control stream holds the lease."""
+        return self.leases.holder(vcenter_uuid) is not None
+
     def expected(self, vcenter_uuid: str) -> float:
         """Return for how many seconds more a vCenter's absent edge may be about to dial again.
 
@@ -182,6 +223,8 @@ class EdgeRegistry:
         if absence is None:
             return 0.0
         return max(0.0, absence.expected_until - self._clock.monotonic())
+
+    # The state of all edges
 
     def known(self) -> list[tuple[EdgeRow, EdgeSession | None]]:
         """Return every edge that ever dialled by name, with its open stream."""
@@ -227,9 +270,10 @@ class EdgeRegistry:
 
     def _settle(self, session: EdgeSession) -> None:
         row = session.row(online=True, since=session.opened_at)
-        self._store.write_edges([row])
+        self._write([row])
         if session.vcenter_uuid:
-            self._store.write_vcenter(_vcenter_row(session))
+            vcenter = _vcenter_row(session)
+            self._database.run(lambda connection: edges.write_vcenter(connection, vcenter))
             if self.leases.claim(session):
                 self._returned(session.vcenter_uuid)
 
@@ -238,7 +282,7 @@ class EdgeRegistry:
         sessions = self.sessions.every()
         if sessions:
             rows = [session.row(online=True, since=session.opened_at) for session in sessions]
-            self._store.write_edges(rows)
+            self._write(rows)
         for vcenter_uuid in sorted({s.vcenter_uuid for s in sessions if s.vcenter_uuid}):
             if self.leases.claim_for_any(vcenter_uuid):
                 self._returned(vcenter_uuid)
@@ -285,6 +329,13 @@ class EdgeRegistry:
             return EdgeOfflineError(vcenter_uuid)
         since = "" if row.online else row.since.isoformat(timespec="seconds") + "Z"
         return EdgeOfflineError(vcenter_uuid, row.name, since)
+
+    def _write(self, rows: Collection[EdgeRow]) -> None:
+        def write(connection: Connection) -> None:
+            for row in rows:
+                edges.write(connection, row)
+
+        self._database.run(write)
 
     def _try(self, work: Callable[[], None]) -> bool:
         """Do what needs the database; edges stay connected while it is away."""

@@ -11,9 +11,13 @@ import threading
 from common.clock import Clock
 from common.timestamps import naive_utc
 from controlplane.config.log import keyed
-from controlplane.gateway.edges.edge_session import EdgeSession
-from controlplane.gateway.edges.sessions import Sessions
-from controlplane.gateway.edges.store import GatewayStore
+from controlplane.gateway.edges.sessions import (
+    EdgeSession,
+    SessionEvent,
+    Sessions,
+)
+from controlplane.store.database import Database
+from controlplane.store.own import leases
 from controlplane.store.own.leases import LeaseRow
 
 LOG = logging.getLogger(__name__)
@@ -23,10 +27,10 @@ class LeaseKeeper:
     """Takes and renews the leases of vCenters, and tells edges. Safe from any thread."""
 
     def __init__(
-        self, store: GatewayStore, sessions: Sessions, clock: Clock, silence: float
+        self, database: Database, sessions: Sessions, clock: Clock, silence: float
     ) -> None:
         """``silence`` is how long, in seconds, a holder may say nothing."""
-        self._store = store
+        self._database = database
         self._sessions = sessions
         self._clock = clock
         self._silence = silence
@@ -40,8 +44,8 @@ class LeaseKeeper:
         """
         now = self._clock.wall()
         left = datetime.timedelta(seconds=max(0.0, session.heard_at + self._silence - now))
-        resource = _resource(session.vcenter_uuid)
-        row = self._store.acquire(resource, session.name, naive_utc(now), left)
+        resource, at = _resource(session.vcenter_uuid), naive_utc(now)
+        row = self._database.run(lambda c: leases.acquire(c, resource, session.name, at, left))
         return self._apply(session.vcenter_uuid, row).holder == session.name
 
     def claim_for_any(self, vcenter_uuid: str) -> bool:
@@ -57,7 +61,8 @@ class LeaseKeeper:
 
     def stored(self, vcenter_uuid: str) -> LeaseRow | None:
         """Read a lease as the database has it. Raises ``StoreError``."""
-        return self._store.lease(_resource(vcenter_uuid))
+        with self._database.read() as connection:
+            return leases.get(connection, _resource(vcenter_uuid))
 
     def kept_elsewhere(self, vcenter_uuid: str) -> bool:
         """Tell whether another control plane keeps the lease alive. Raises ``StoreError``."""
@@ -97,7 +102,7 @@ class LeaseKeeper:
                 "lease held %s",
                 keyed(vcenter=vcenter_uuid, edge=row.holder, fencing_epoch=row.fencing_epoch),
             )
-            session.lease_gained()
+            session.events.put(SessionEvent.LEASE_GAINED)
         return row
 
 

@@ -5,6 +5,8 @@ docs/concepts/sync-protocol.md, "Control", is what this does.
 
 import dataclasses
 import functools
+import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -12,23 +14,27 @@ from google.protobuf import timestamp_pb2
 
 from certs.identity import PeerIdentity
 from common.clock import Clock
+from controlplane.config.log import keyed
 from controlplane.domain.errors import InvalidMessageError
 from controlplane.domain.ports import EdgeEvents, OperationEvents
 from controlplane.gateway.authorization import peer_address, peer_identity
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
-from controlplane.gateway.edges.edge_session import ControlOutgoing, EdgeSession
+from controlplane.gateway.edges.sessions import ControlOutgoing, EdgeSession, Job, SessionEvent
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import RefusedError, StreamEnd
-from controlplane.gateway.streams.outgoing import Outgoing
-from controlplane.gateway.streams.session_worker import SessionWorker
-from controlplane.gateway.streams.stream import Streams
-from vsphere_gateway.v1 import link_pb2
+from controlplane.gateway.streams.stream import Outgoing, Streams
+from controlplane.store.errors import DatabaseUnavailableError, StoreError
+from vsphere_gateway.v1 import link_pb2, operations_pb2
+
+LOG = logging.getLogger(__name__)
 
 PROTOCOL_MINIMUM = 1
 PROTOCOL_MAXIMUM = 1
 CAPABILITIES = ("inventory.confirm", "inventory.digests", "operation.cancel", "operation.settle")
 QUEUE_LIMIT = 4096
 """Messages to one edge; operations are small and few."""
+RETRY_SECONDS = 2.0
+"""Between attempts to store while the database is not available; the stream's end stops them."""
 
 Requests = Iterator[link_pb2.ControlRequest]
 
@@ -42,6 +48,93 @@ class LinkTerms:
     """Seconds."""
     hello_timeout: float
     """Seconds within which the first message must come."""
+
+
+class _SessionWorker:
+    """Does what one control stream calls for, in order, in a thread of its own.
+
+    A database that hangs delays results, whose acks it must precede, and never a heartbeat.
+    """
+
+    def __init__(
+        self, session: EdgeSession, operations: OperationEvents, edges: EdgeEvents
+    ) -> None:
+        self._session = session
+        self._operations = operations
+        self._edges = edges
+
+    def start(self, settle: Job) -> None:
+        """Begin with ``settle``, which finds out who holds the lease."""
+        self._session.events.put(settle)
+        threading.Thread(
+            target=self._run, name=f"operations of edge {self._session.name}", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """End after the job at hand; what is left is repeated by the edge when it is back."""
+        self._session.over.set()
+        self._session.events.put(SessionEvent.ENDED)
+
+    def report(self, request: link_pb2.ControlRequest) -> None:
+        """Take a report about an operation.
+
+        Whoever waits for a result has it at once; storing it waits for what was reported before.
+        """
+        name, events = self._session.name, self._session.events
+        match request.WhichOneof("message"):
+            case "operation_accepted":
+                accepted = request.operation_accepted
+                events.put(functools.partial(self._operations.accepted, name, accepted))
+            case "operation_progress":
+                progress = request.operation_progress
+                events.put(functools.partial(self._operations.progress, name, progress))
+            case "operation_result":
+                result = request.operation_result
+                store = self._operations.completed(name, result)
+                events.put(functools.partial(self._store, store, result.operation_id))
+
+    def _store(self, store: Job, operation_id: str) -> None:
+        """Store a result and acknowledge it."""
+        store()
+        ack = operations_pb2.OperationResultAck(operation_id=operation_id)
+        self._session.outgoing.put(link_pb2.ControlResponse(operation_result_ack=ack))
+
+    def _lease_gained(self) -> None:
+        session = self._session
+        unsettled = list(session.hello.unsettled_operations)
+        self._operations.edge_connected(session.name, session.vcenter_uuid, unsettled)
+        self._edges.edge_online(session.vcenter_uuid, session.name)
+
+    def _run(self) -> None:
+        try:
+            while (event := self._session.events.get()) is not SessionEvent.ENDED:
+                self._do(self._lease_gained if event is SessionEvent.LEASE_GAINED else event)
+        except Exception:  # the boundary of this thread
+            LOG.exception("operations of an edge failed %s", keyed(edge=self._session.name))
+            problem = "an error of the control plane, see its log"
+            self._session.end(StreamEnd(grpc.StatusCode.INTERNAL, problem))
+
+    def _do(self, job: Job) -> None:
+        """Do a job, again and again while the database is not available."""
+        over = self._session.over
+        while not over.is_set():
+            try:
+                return job()
+            except DatabaseUnavailableError as error:
+                LOG.warning(
+                    "report of an edge waits for the database %s",
+                    keyed(edge=self._session.name, error=error),
+                )
+                over.wait(RETRY_SECONDS)
+            except StoreError as error:
+                # Would fail again. It is not acknowledged: the edge reports it once more when it
+                # dials again, and the operation is settled then.
+                LOG.error(
+                    "report of an edge cannot be stored %s",
+                    keyed(edge=self._session.name, error=error),
+                )
+                return None
+        return None
 
 
 class ControlStreams:
@@ -85,7 +178,7 @@ class ControlStreams:
         if first is None:
             return
         session = self._session(identity, peer, _hello(first, identity), outgoing)
-        worker = SessionWorker(session, self._operations, self._edges)
+        worker = _SessionWorker(session, self._operations, self._edges)
         self._registry.connect(session)
         self._refusals.accepted(f"{identity.role.value}:{identity.name}")
         worker.start(functools.partial(self._registry.settle, session))
@@ -103,7 +196,7 @@ class ControlStreams:
             self._registry.disconnect(session, (end.details if end else "") or reason)
 
     def _take(
-        self, session: EdgeSession, worker: SessionWorker, request: link_pb2.ControlRequest
+        self, session: EdgeSession, worker: _SessionWorker, request: link_pb2.ControlRequest
     ) -> None:
         match request.WhichOneof("message"):
             case "heartbeat":
@@ -115,7 +208,7 @@ class ControlStreams:
                 )
                 session.outgoing.put(link_pb2.ControlResponse(heartbeat_echo=echo))
             case "operation_accepted" | "operation_progress" | "operation_result":
-                worker.take(request)
+                worker.report(request)
             case "hello":
                 raise InvalidMessageError("a second hello on one control stream")
             case None:

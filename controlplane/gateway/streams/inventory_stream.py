@@ -14,11 +14,10 @@ from controlplane.domain.errors import InvalidMessageError
 from controlplane.domain.ports import InventoryPipeline
 from controlplane.gateway.authorization import peer_identity
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
-from controlplane.gateway.edges.edge_session import EdgeSession, InventoryOutgoing
+from controlplane.gateway.edges.sessions import EdgeSession, InventoryOutgoing
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import NotLeaseholderError, StreamEnd
-from controlplane.gateway.streams.outgoing import Outgoing
-from controlplane.gateway.streams.stream import Streams
+from controlplane.gateway.streams.stream import Outgoing, Streams
 from vsphere_gateway.v1 import link_pb2
 
 QUEUE_LIMIT = 2048

@@ -14,7 +14,7 @@ from certs.identity import PeerIdentity
 from controlplane.domain.errors import AuditError, EdgeOfflineError, InvalidMessageError
 from controlplane.gateway.authorization import peer_identity
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
-from controlplane.gateway.edges.edge_session import EdgeSession
+from controlplane.gateway.edges.sessions import EdgeSession
 from controlplane.gateway.status import KNOWN_ERRORS, RefusedError, abort
 from vsphere_gateway.v1 import link_pb2
 

@@ -1,10 +1,14 @@
-"""What both of an edge's calls have in common: one thread reads, one sends, either may end it."""
+"""What both of an edge's calls have in common: one thread reads, one sends, either may end it.
 
+What waits to be sent is in an ``Outgoing``, a bounded queue.
+"""
+
+import collections
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -12,12 +16,11 @@ from controlplane.config.log import keyed
 from controlplane.gateway.authorization import peer_text
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import FINISHED, KNOWN_ERRORS, StreamEnd, end_of
-from controlplane.gateway.streams.outgoing import Outgoing
 from controlplane.store.errors import StoreError
 
 LOG = logging.getLogger(__name__)
 
-Response = TypeVar("Response")
+Message = TypeVar("Message")
 
 REFUSALS = frozenset(
     {
@@ -33,6 +36,77 @@ REFUSALS = frozenset(
 """Ends that are the peer's doing; the others belong to a link's ordinary life."""
 
 
+class Outgoing(Generic[Message]):
+    """A bounded queue between whoever has something to say and the thread that sends it.
+
+    Safe from any thread. The first end counts; what was queued before it is still sent when the
+    stream ends well, and dropped when it does not.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: collections.deque[Message] = collections.deque()
+        self._changed = threading.Condition()
+        self._end: StreamEnd | None = None
+
+    def put(self, message: Message) -> bool:
+        """Queue a message; False when the stream has ended. Never blocks.
+
+        A peer that reads too slowly ends its stream: it resumes from what it has acknowledged.
+        """
+        with self._changed:
+            if self._end is not None:
+                return False
+            if len(self._messages) >= self._limit:
+                self._finish(
+                    StreamEnd(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        f"{self._limit} messages wait to be read by the edge; dial again",
+                    )
+                )
+                return False
+            self._messages.append(message)
+            self._changed.notify_all()
+            return True
+
+    def end(self, end: StreamEnd = FINISHED) -> None:
+        """End the stream; ignored when it has ended already."""
+        with self._changed:
+            if self._end is None:
+                self._finish(end)
+
+    @property
+    def ended(self) -> StreamEnd | None:
+        """How the stream ended; None while it lives."""
+        with self._changed:
+            return self._end
+
+    def messages(self, first_within: float, missing: StreamEnd) -> Iterator[Message]:
+        """Yield messages until the end; without one in ``first_within`` seconds it is ``missing``.
+
+        For one consumer.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._ready, timeout=first_within):
+                self._finish(missing)
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._ready)
+                if not self._messages:
+                    return
+                message = self._messages.popleft()
+            yield message
+
+    def _ready(self) -> bool:
+        return bool(self._messages) or self._end is not None
+
+    def _finish(self, end: StreamEnd) -> None:
+        self._end = end
+        if end.code is not grpc.StatusCode.OK:
+            self._messages.clear()
+        self._changed.notify_all()
+
+
 class Streams:
     """The open calls of one method. The thread that gRPC gives us sends; a second one reads."""
 
@@ -45,11 +119,11 @@ class Streams:
     def run(
         self,
         context: grpc.ServicerContext,
-        outgoing: Outgoing[Response],
+        outgoing: Outgoing[Message],
         read: Callable[[], None],
         first_within: float,
         missing: StreamEnd,
-    ) -> Iterator[Response]:
+    ) -> Iterator[Message]:
         """Yield what is to be sent until the call ends.
 
         ``read`` consumes the requests in a thread of its own; it ends the call by returning or by
@@ -79,7 +153,7 @@ class Streams:
         for reader in readers:
             reader.join(max(0.0, deadline - time.monotonic()))
 
-    def _read(self, outgoing: Outgoing[Response], read: Callable[[], None], who: str) -> None:
+    def _read(self, outgoing: Outgoing[Message], read: Callable[[], None], who: str) -> None:
         end = FINISHED
         try:
             read()

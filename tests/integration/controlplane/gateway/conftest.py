@@ -12,14 +12,12 @@ from certs.bundle import EdgeBundle
 from certs.credentials import TlsMaterial, load_tls_material
 from certs.identity import Role
 from controlplane.config.settings import GatewaySettings
-from controlplane.gateway.edges.dispatcher import Dispatcher
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.streams.on_demand_reads import Audits
 from controlplane.store.database import Database
 from controlplane.store.own import migration
-from controlplane.store.own.gateway import DatabaseGatewayStore
 from tests.support.dialled_edge import DialledEdge
 from tests.support.gateway_parties import Hands, RecordedEdges, RecordedOperations, RecordedPipeline
 
@@ -84,11 +82,10 @@ class Running:
         self.edges = RecordedEdges()
         self.pipeline = RecordedPipeline()
         self.refusals = Refusals()
-        self.store = DatabaseGatewayStore(database)
+        self.database = database
         self.registry = EdgeRegistry(
-            self.store, self.edges, hands.clock, Timing(INTERVAL, 3), jitter=lambda: 0.5
+            database, self.edges, hands.clock, Timing(INTERVAL, 3), jitter=lambda: 0.5
         )
-        self.dispatcher = Dispatcher(self.registry)
         self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1", bind_port=0, hello_timeout=1.0, drain_timeout=5.0

@@ -22,7 +22,7 @@ from controlplane.gateway.admin.management import ManagementServicer
 from controlplane.gateway.servers import listen
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
-from controlplane.store.own import quarantine
+from controlplane.store.own import edges, quarantine
 from controlplane.store.own.edges import VCenterRow
 from tests.integration.controlplane.gateway.conftest import Customer, Running
 from tests.support.dialled_edge import VCENTER, DialledEdge, heartbeat
@@ -47,7 +47,8 @@ class FixedDiagnostics:
         self.verifying = threading.Event()
 
     def vcenters(self) -> list[VCenterRow]:
-        return self._gateway.store.vcenters()
+        with self._gateway.database.read() as connection:
+            return edges.every_vcenter(connection)
 
     def clusters(self) -> list[diagnostics_pb2.ClusterStatus]:
         if self.away:
@@ -104,7 +105,7 @@ class Admin:
         diagnostics = DiagnosticsServicer(
             gateway.registry, self.source, self.source, self.source, gateway.hands.clock
         )
-        management = ManagementServicer(gateway.store)
+        management = ManagementServicer(gateway.database)
         self.server = build_admin_server(
             tls, self.health, diagnostics, management, gateway.refusals
         )

@@ -163,7 +163,7 @@ def test_a_new_stream_takes_the_place_of_a_half_open_one(dial: Dial, gateway: Ru
     assert "replaced" in details
     assert new.receive().lease.held
     assert len(gateway.registry.sessions.every()) == 1
-    assert gateway.dispatcher.online(VCENTER)
+    assert gateway.registry.online(VCENTER)
 
 
 def test_a_machine_copied_from_an_edge_cannot_push_the_later_one_out(dial: Dial) -> None:
@@ -193,7 +193,7 @@ def test_an_operation_goes_down_and_its_result_is_acknowledged_once_stored(
     operation = operations_pb2.Operation(
         operation_id="o-1", power_on=operations_pb2.PowerOn(), request_id="req-1"
     )
-    assert gateway.dispatcher.send(VCENTER, operation) == "site-1"
+    assert gateway.registry.send(VCENTER, operation) == "site-1"
     received = call.receive().operation
     assert received.operation_id == "o-1"
     assert received.fencing_epoch == lease.fencing_epoch
@@ -210,30 +210,30 @@ def test_an_operation_goes_down_and_its_result_is_acknowledged_once_stored(
     ):
         call.send(report)
     assert call.receive().operation_result_ack.operation_id == "o-1"
-    stored = [call for call in gateway.operations.record.calls if call[0] != "landed"]
+    stored = [call for call in gateway.operations.record.calls if call[0] != "completed"]
     assert stored == [
         ("edge_connected", "site-1", VCENTER, []),
         ("accepted", "site-1", "o-1"),
         ("progress", "site-1", "o-1", 50),
-        ("result", "site-1", "o-1"),
+        ("store", "site-1", "o-1"),
     ]
-    gateway.dispatcher.cancel(VCENTER, "o-1", "nobody waits")
+    gateway.registry.cancel(VCENTER, "o-1", "nobody waits")
     assert call.receive().cancel_operation.operation_id == "o-1"
 
 
 def test_a_result_that_cannot_be_stored_is_not_acknowledged_and_delays_nothing(
     dial: Dial, gateway: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlplane.gateway.streams.session_worker.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("controlplane.gateway.streams.control_stream.RETRY_SECONDS", 0.05)
     call = dial().connect()
     assert call.receive().lease.held
     gateway.operations.fail_with = DatabaseUnavailableError("gone")
     result = operations_pb2.OperationResult(operation_id="o-1")
     call.send(link_pb2.ControlRequest(operation_result=result))
-    gateway.operations.record.wait_for(lambda call: call[0] == "result")
+    gateway.operations.record.wait_for(lambda call: call[0] == "store")
     other = operations_pb2.OperationResult(operation_id="o-2")
     call.send(link_pb2.ControlRequest(operation_result=other))
-    gateway.operations.record.wait_for(lambda call: call == ("landed", "o-2"))
+    gateway.operations.record.wait_for(lambda call: call == ("completed", "o-2"))
     call.send(heartbeat(1))
     assert call.receive().HasField("heartbeat_echo")
     gateway.operations.fail_with = None

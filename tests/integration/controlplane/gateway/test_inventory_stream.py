@@ -1,6 +1,7 @@
 """The inventory stream: whose it is taken from, and what may come on it."""
 
 import datetime
+import functools
 from collections.abc import Callable
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 
 from controlplane.domain.errors import FlowControlError
 from controlplane.gateway.streams import inventory_stream
+from controlplane.store.own import leases
 from tests.integration.controlplane.gateway.conftest import INTERVAL, Running
 from tests.support.dialled_edge import VCENTER, Call, DialledEdge
 from tests.support.gateway_parties import RecordedFeed
@@ -86,7 +88,7 @@ def test_a_message_that_breaks_the_protocol_ends_the_stream_and_not_the_link(
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert problem in details
     gateway.pipeline.record.wait_for(lambda call: call == ("close",))
-    assert gateway.dispatcher.online(VCENTER)
+    assert gateway.registry.online(VCENTER)
     opened(edge)
 
 
@@ -138,12 +140,14 @@ def test_losing_the_lease_ends_the_inventory(dial: Dial, gateway: Running) -> No
     call = opened(edge)
     # As another control plane would, once this edge has been silent for too long.
     later = datetime.datetime.fromtimestamp(gateway.hands.now + 1000, datetime.UTC)
-    gateway.store.acquire(
-        f"vcenter:{VCENTER}",
-        "site-9",
-        later.replace(tzinfo=None),
-        datetime.timedelta(seconds=1000),
+    taken = functools.partial(
+        leases.acquire,
+        resource=f"vcenter:{VCENTER}",
+        holder="site-9",
+        now=later.replace(tzinfo=None),
+        duration=datetime.timedelta(seconds=1000),
     )
+    gateway.database.run(taken)
     gateway.hands.turn(INTERVAL)
     gateway.registry.check()
     lease = control.receive().lease
@@ -151,7 +155,7 @@ def test_losing_the_lease_ends_the_inventory(dial: Dial, gateway: Running) -> No
     code, details = call.end()
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "edge site-9 holds the lease" in details
-    assert not gateway.dispatcher.online(VCENTER)
+    assert not gateway.registry.online(VCENTER)
 
 
 def test_the_end_of_control_ends_the_inventory(dial: Dial, gateway: Running) -> None:

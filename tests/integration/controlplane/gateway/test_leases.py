@@ -9,6 +9,7 @@ from controlplane.domain.errors import EdgeOfflineError
 from controlplane.gateway.edges.edge_registry import RESTART_SECONDS, RETURN_SECONDS
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
+from controlplane.store.own import edges
 from tests.integration.controlplane.gateway.conftest import INTERVAL, Running
 from tests.support.dialled_edge import VCENTER, Call, DialledEdge, heartbeat
 from tests.support.link_ends import eventually
@@ -45,14 +46,14 @@ def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
     assert (held.held, waiting.held, waiting.holder) == (True, False, "site-1")
 
     first.cancel()
-    eventually(lambda: not gateway.dispatcher.online(VCENTER))
+    eventually(lambda: not gateway.registry.online(VCENTER))
     gateway.hands.turn(INTERVAL)
     beat(gateway, second, 1)
     gateway.registry.check()
     gateway.hands.turn(SILENCE - INTERVAL - 1)
     beat(gateway, second, 2)
     gateway.registry.check()
-    assert not gateway.dispatcher.online(VCENTER)
+    assert not gateway.registry.online(VCENTER)
 
     gateway.hands.turn(INTERVAL)
     gateway.registry.check()
@@ -60,7 +61,7 @@ def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
     assert (taken.held, taken.holder) == (True, "site-2")
     assert taken.fencing_epoch > held.fencing_epoch
     operation = operations_pb2.Operation(operation_id="o-1", power_on=operations_pb2.PowerOn())
-    assert gateway.dispatcher.send(VCENTER, operation) == "site-2"
+    assert gateway.registry.send(VCENTER, operation) == "site-2"
     assert operation.fencing_epoch == taken.fencing_epoch
     gateway.operations.record.wait_for(lambda c: c == ("edge_connected", "site-2", VCENTER, []))
     assert gateway.edges.record.named("edge_offline") == []
@@ -97,17 +98,17 @@ def test_an_edge_that_is_back_in_time_was_never_offline(dial: Dial, gateway: Run
 
 
 def test_an_edge_that_left_is_expected_back_for_a_moment(dial: Dial, gateway: Running) -> None:
-    assert gateway.dispatcher.expected(VCENTER) == 0
+    assert gateway.registry.expected(VCENTER) == 0
     call = dial("site-1").connect()
     lease_of(call)
-    eventually(lambda: gateway.dispatcher.online(VCENTER))
-    assert gateway.dispatcher.expected(VCENTER) == RETURN_SECONDS
+    eventually(lambda: gateway.registry.online(VCENTER))
+    assert gateway.registry.expected(VCENTER) == RETURN_SECONDS
     call.cancel()
     assert gateway.registry.sessions.wait_until_empty(5)
     gateway.hands.turn(RETURN_SECONDS - 1)
-    assert gateway.dispatcher.expected(VCENTER) == 1
+    assert gateway.registry.expected(VCENTER) == 1
     gateway.hands.turn(2)
-    assert gateway.dispatcher.expected(VCENTER) == 0
+    assert gateway.registry.expected(VCENTER) == 0
 
 
 def test_a_control_plane_that_has_just_begun_expects_the_edges_of_the_one_before(
@@ -116,9 +117,9 @@ def test_a_control_plane_that_has_just_begun_expects_the_edges_of_the_one_before
     lease_of(dial("site-1").connect())
     gateway.stop()
     later = start_gateway()
-    assert later.dispatcher.expected(VCENTER) == RESTART_SECONDS
+    assert later.registry.expected(VCENTER) == RESTART_SECONDS
     later.hands.turn(RESTART_SECONDS + 1)
-    assert later.dispatcher.expected(VCENTER) == 0
+    assert later.registry.expected(VCENTER) == 0
 
 
 def test_an_edge_away_for_too_long_is_declared_offline_once(dial: Dial, gateway: Running) -> None:
@@ -136,7 +137,7 @@ def test_an_edge_away_for_too_long_is_declared_offline_once(dial: Dial, gateway:
         ("edge_offline", VCENTER, "site-1", left_at)
     ]
     with pytest.raises(EdgeOfflineError, match="edge site-1 is offline since 2027-"):
-        gateway.dispatcher.send(VCENTER, operations_pb2.Operation())
+        gateway.registry.send(VCENTER, operations_pb2.Operation())
 
 
 def test_a_silent_stream_is_ended_and_its_edge_declared_offline(
@@ -146,7 +147,7 @@ def test_a_silent_stream_is_ended_and_its_edge_declared_offline(
     lease_of(call)
     gateway.hands.turn(VERDICT - 1)
     gateway.registry.check()
-    assert gateway.dispatcher.online(VCENTER)
+    assert gateway.registry.online(VCENTER)
     gateway.hands.turn(2)
     gateway.registry.check()
     code, details = call.end()
@@ -173,7 +174,7 @@ def test_an_edge_without_its_vcenter_gets_no_lease(dial: Dial, gateway: Running)
     gateway.hands.turn(INTERVAL + 1)
     gateway.registry.check()
     beat(gateway, call, 2)
-    assert not gateway.dispatcher.online(VCENTER)
+    assert not gateway.registry.online(VCENTER)
 
 
 def test_fencing_outlives_the_control_plane(
@@ -226,10 +227,10 @@ def test_edges_stay_connected_while_the_database_is_away(
         raise DatabaseUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(gateway.store, "write_edges", away)
+        patch.setattr(gateway.database, "run", away)
         call = dial("site-1").connect()
         beat(gateway, call, 1)
-        assert not gateway.dispatcher.online(VCENTER)
+        assert not gateway.registry.online(VCENTER)
     gateway.hands.turn(INTERVAL + 1)
     gateway.registry.check()
     assert lease_of(call).held
@@ -243,8 +244,9 @@ def test_what_is_known_of_an_edge_outlives_the_control_plane(
     call.cancel()
     assert gateway.registry.sessions.wait_until_empty(5)
     gateway.stop()
-    (row,) = gateway.store.edges()
+    with database.read() as connection:
+        (row,) = edges.every(connection)
+        (vcenter,) = edges.every_vcenter(connection)
     assert (row.name, row.epoch, row.vcenter_uuid, row.online) == ("site-1", 77, VCENTER, False)
     assert row.certificate_not_after is not None
-    (vcenter,) = gateway.store.vcenters()
     assert vcenter.full_name == "vcsim"

@@ -56,12 +56,12 @@ def test_result_that_was_not_acknowledged_is_told_again(
     edge.read_vcenter()
     first.pipeline.wait(lambda: receiver.parities)
     edge.operations.hold()
-    first.dispatcher.send(VCENTER.instance_uuid, power_on("op-1"))
+    first.registry.send(VCENTER.instance_uuid, power_on("op-1"))
     assert edge.operations.wait_for_start("op-1")
     first.stop()
     edge.operations.release("op-1")
     second = start_control_plane(port=first.port)
-    second.operations.record.wait_for(lambda call: call[:3] == ("result", "site-1", "op-1"))
+    second.operations.record.wait_for(lambda call: call[:3] == ("store", "site-1", "op-1"))
     assert edge.operations.started == ["op-1"]
 
 
@@ -75,14 +75,14 @@ def test_operation_that_runs_through_a_reconnect_is_named_as_unsettled(
     edge.read_vcenter()
     control_plane.pipeline.wait(lambda: receiver.parities)
     edge.operations.hold()
-    control_plane.dispatcher.send(VCENTER.instance_uuid, power_on("op-1"))
+    control_plane.registry.send(VCENTER.instance_uuid, power_on("op-1"))
     assert edge.operations.wait_for_start("op-1")
     cable.cut()
     control_plane.operations.record.wait_for(
         lambda call: call[0] == "edge_connected" and call[3] == ["op-1"]
     )
     edge.operations.release("op-1")
-    control_plane.operations.record.wait_for(lambda call: call[0] == "result")
+    control_plane.operations.record.wait_for(lambda call: call[0] == "store")
 
 
 def test_drained_edge_finishes_its_operation_and_dials_again(
@@ -95,12 +95,12 @@ def test_drained_edge_finishes_its_operation_and_dials_again(
     edge.read_vcenter()
     first.pipeline.wait(lambda: receiver.parities)
     edge.operations.hold()
-    first.dispatcher.send(VCENTER.instance_uuid, power_on("op-1"))
+    first.registry.send(VCENTER.instance_uuid, power_on("op-1"))
     assert edge.operations.wait_for_start("op-1")
     first.registry.drain("going down for maintenance", 10.0)
     edge.operations.release("op-1")
     assert first.registry.sessions.wait_until_empty(10.0)
-    assert first.operations.record.named("result")
+    assert first.operations.record.named("store")
     first.stop()
     second = start_control_plane(port=first.port)
     second.pipeline.wait(lambda: second.pipeline.opened)

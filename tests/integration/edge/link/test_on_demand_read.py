@@ -24,7 +24,7 @@ def ready(control_plane: ControlPlaneEnd, edge: EdgeEnd) -> EdgeEnd:
     """Wait until the edge holds its vCenter's lease."""
     edge.read_vcenter()
     edge.start()
-    eventually(lambda: control_plane.dispatcher.online(UUID))
+    eventually(lambda: control_plane.registry.online(UUID))
     return edge
 
 

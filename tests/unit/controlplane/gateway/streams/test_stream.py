@@ -13,7 +13,7 @@ from controlplane.domain.errors import EdgeOfflineError, FlowControlError, Inval
 from controlplane.gateway import refusals
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import FINISHED, RefusedError, StreamEnd, end_of
-from controlplane.gateway.streams.outgoing import Outgoing
+from controlplane.gateway.streams.stream import Outgoing
 from controlplane.store.errors import DatabaseUnavailableError
 
 MISSING = StreamEnd(grpc.StatusCode.DEADLINE_EXCEEDED, "nothing came")
