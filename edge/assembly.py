@@ -71,7 +71,6 @@ class Edge:
             try:
                 tasks.start("link", self.link.run)
                 tasks.start("vcenter", self.supervisor.run)
-                tasks.start("questions", self.supervisor.answer_questions)
                 self.notifier.ready()
                 self._watch(stop, tasks)
             finally:
@@ -165,6 +164,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
             collector,
             inventory,
             health,
+            health.threads,
             Backoff(),
         ),
         operations=operations,

@@ -5,6 +5,7 @@ import os
 import threading
 from pathlib import Path
 
+from common.background import ThreadMonitor
 from edge.scrub import scrub
 from edge.sync.inventory import Inventory
 from vsphere_gateway.v1 import link_pb2
@@ -30,6 +31,8 @@ class Health:
         self._inventory = inventory
         self._changed = threading.Condition()
         self._vcenter = VCenterHealth()
+        self.threads = ThreadMonitor(self.wake)
+        """Background threads of this process; a heartbeat names those that are down."""
 
     def set_vcenter(self, state: link_pb2.VCenterState.ValueType, message: str = "") -> None:
         """Note how the edge and its vCenter get along."""
@@ -59,9 +62,10 @@ class Health:
     def heartbeat(self) -> link_pb2.Heartbeat:
         """Return a heartbeat without sequence, time and round trip."""
         vcenter = self.vcenter()
+        down = [f"thread {each.thread} is down: {each.reason}" for each in self.threads.down()]
         return link_pb2.Heartbeat(
             vcenter_state=vcenter.state,
-            vcenter_message=vcenter.message,
+            vcenter_message="; ".join([*filter(None, [vcenter.message]), *map(scrub, down)]),
             outbox_objects=self._inventory.counts().outbox_objects,
             resident_bytes=resident_bytes(),
             unreadable_objects=self._inventory.unreadable(),

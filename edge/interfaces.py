@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
@@ -58,7 +58,7 @@ class Managed(Protocol):
 class Collector(Protocol):
     """Reads everything once, then yields changes for ever. One vCenter session's lifetime."""
 
-    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+    def updates(self, stop: threading.Event) -> Generator[CollectorUpdate, None, None]:
         """Yield the full read's pages (``full_read=True``), then changes as they come.
 
         Raises ``edge.vcenter.client.faults.VCenterError`` when the session is of no further use;

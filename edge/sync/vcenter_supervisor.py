@@ -3,20 +3,22 @@
 The link to the control plane lives on whatever happens here; heartbeats carry the state.
 """
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from common.background import BackgroundThread, ThreadMonitor
 from common.backoff import Backoff
+from common.log_fields import fields
 from common.process_memory import trim_memory
-from edge.errors import SecretUnreadableError
+from edge.errors import SecretUnreadableError, VCenterReplacedError
 from edge.health import Health
-from edge.interfaces import Collector
-from edge.log import OBJECTS, REASON, STATE, VCENTER, WAIT_SECONDS, fields
+from edge.interfaces import Collector, CollectorUpdate
 from edge.sync.inventory import Inventory
 from edge.vcenter.client import faults
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -29,12 +31,12 @@ vCenter's own default locks an account for 5 minutes after 5 refused logins with
 within 30 minutes. Two in any 30 minutes stay below both. A changed password file is tried at once.
 """
 FLAT_SECONDS = 60.0
-"""Time between tries that send no password, or whose password was right."""
+"""Time between attempts that send no password, or whose password was right."""
 FileVersion: TypeAlias = tuple[int, ...]
 PASSWORD_CHECK_SECONDS = 10.0
-"""How often the password's file is looked at while vCenter refuses the password."""
-QUESTION_SECONDS = 60.0
-"""Longest wait for a question; its only purpose is that no thread waits without end."""
+"""How often the password's file is checked for a change while vCenter refuses the password."""
+VERIFICATION_SECONDS = 60.0
+"""Longest wait for something to verify; its only purpose is that no thread waits without end."""
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def judge(error: Exception) -> Verdict:
 
 
 class VCenterSupervisor:
-    """Runs the collector into the inventory for as long as the process lives."""
+    """Feeds the inventory from the collector for as long as the process lives."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class VCenterSupervisor:
         collector: Collector,
         inventory: Inventory,
         health: Health,
+        monitor: ThreadMonitor,
         backoff: Backoff,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -92,74 +95,125 @@ class VCenterSupervisor:
         self._inventory = inventory
         self._health = health
         self._backoff = backoff
+        self._verification_backoff = Backoff()
         self._now = now
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._reported = ""
         self._trying: FileVersion | None = None
         """The password's file that a login under way may have read."""
+        self._updates: Generator[CollectorUpdate, None, None] | None = None
+        """What follows after a full read; None when everything is to be read."""
+        self._replaced: VCenterReplacedError | None = None
+        self._reader = BackgroundThread(
+            "vcenter", self._read_or_follow, monitor, wake=self._wake.set
+        )
+        self._verifier = BackgroundThread(
+            "verification", self._verify, monitor, wake=self._end_verification
+        )
 
     def run(self) -> None:
-        """Follow vCenter until ``stop``.
+        """Follow vCenter, and verify what the inventory is unsure of, until ``stop``.
 
         Raises ``VCenterReplacedError`` when another vCenter has taken the place of the first.
         """
-        while not self._stop.is_set():
-            self._wake.clear()
-            try:
-                self._follow()
-            except (faults.VCenterError, SecretUnreadableError) as error:
-                self._wait_after(error)
+        self._reader.start()
+        self._verifier.start()
+        self._stop.wait()
+        self._reader.stop()
+        self._verifier.stop()
+        if self._replaced is not None:
+            raise self._replaced
 
     def stop(self) -> None:
-        """Let ``run`` and ``answer_questions`` return soon."""
+        """Let ``run`` return soon."""
         self._stop.set()
-        self._wake.set()
-        self._inventory.close()
-        self._health.wake()
 
     def retry_now(self) -> None:
-        """Do not wait any longer for the next try."""
+        """Cut the wait for the next attempt short."""
         self._wake.set()
 
-    def answer_questions(self) -> None:
-        """Ask vCenter what the inventory wants to know, until ``stop``."""
-        backoff = Backoff()
-        while not self._stop.is_set():
-            health = self._health.vcenter()
-            if not _is_usable(health.state):
-                self._health.wait_for_change(health.version, QUESTION_SECONDS)
-                continue
-            references = self._inventory.next_verification(QUESTION_SECONDS)
-            try:
-                if references:
-                    self._inventory.apply_verification(
-                        references, self._collector.confirm(references)
-                    )
-                    backoff.reset()
-            except (faults.VCenterError, SecretUnreadableError) as error:
-                self._inventory.retry_verification(references)
-                log.info("questions wait", extra=fields({REASON: error, OBJECTS: len(references)}))
-                self._health.wait_for_change(health.version, 1.0 + backoff.next_delay())
+    def _read_or_follow(self) -> None:
+        """One step: log in and read everything, or follow the changes until an error."""
+        self._wake.clear()
+        if self._reader.stopping.is_set():  # its wake-up may be what was cleared
+            return
+        try:
+            if self._updates is None:
+                self._read()
+            else:
+                self._follow()
+        except (faults.VCenterError, SecretUnreadableError) as error:
+            self._wait_after(error)
+        except VCenterReplacedError as error:
+            self._replaced = error
+            self._stop.set()
+            self._reader.stop()
+        except Exception as error:
+            # Logged and repeated by the thread; nobody may take the inventory for current.
+            self._health.set_vcenter(
+                link_pb2.VCENTER_STATE_UNREACHABLE,
+                f"unexpected error in the edge, vCenter will be read again: {error!r}",
+            )
+            raise
 
-    def _follow(self) -> None:
-        """Read everything, then follow the changes, until ``stop`` or an error."""
+    def _read(self) -> None:
         self._trying = _version_of(self._password_file)
         self._session.connect()
         self._trying = None
         self._inventory.begin_read(self._session.vcenter())
         self._health.set_vcenter(link_pb2.VCENTER_STATE_READING)
-        for update in self._collector.updates(self._stop):
-            self._inventory.apply(update)
-            if update.full_read and update.complete:
-                self._connected()
+        with contextlib.ExitStack() as unfinished:
+            updates = self._collector.updates(self._reader.stopping)
+            unfinished.callback(updates.close)
+            for update in updates:
+                self._inventory.apply(update)
+                if update.full_read and update.complete:
+                    unfinished.pop_all()
+                    self._updates = updates
+                    self._connected()
+                    return
+
+    def _follow(self) -> None:
+        updates, self._updates = self._updates, None
+        if updates is not None:
+            with contextlib.closing(updates):
+                for update in updates:
+                    self._inventory.apply(update)
 
     def _connected(self) -> None:
         self._backoff.reset()
         self._reported = ""
         self._health.set_vcenter(link_pb2.VCENTER_STATE_CONNECTED)
         trim_memory()
-        log.info("vCenter connected", extra=fields({VCENTER: self._host}))
+        log.info("vCenter connected", extra=fields(vcenter=self._host))
+
+    def _verify(self) -> None:
+        """One step: ask vCenter about objects that the inventory is unsure of."""
+        health = self._health.vcenter()
+        if not _is_usable(health.state):
+            self._health.wait_for_change(health.version, VERIFICATION_SECONDS)
+            return
+        references = self._inventory.next_verification(VERIFICATION_SECONDS)
+        if not references:
+            return
+        try:
+            answer = self._collector.confirm(references)
+            self._inventory.apply_verification(references, answer)
+        except (faults.VCenterError, SecretUnreadableError) as error:
+            self._inventory.retry_verification(references)
+            log.info("verification postponed", extra=fields(reason=error, objects=len(references)))
+            delay = 1.0 + self._verification_backoff.next_delay()
+            self._health.wait_for_change(health.version, delay)
+        except Exception:
+            self._inventory.retry_verification(references)
+            raise
+        else:
+            self._verification_backoff.reset()
+
+    def _end_verification(self) -> None:
+        self._inventory.close()
+        self._health.wake()
 
     def _wait_after(self, error: Exception) -> None:
         tried = _version_of(self._password_file) if self._trying is None else self._trying
@@ -181,16 +235,16 @@ class VCenterSupervisor:
         """Log a reason once, until vCenter has been read again or the reason is another."""
         level = logging.DEBUG if message == self._reported else logging.WARNING
         self._reported = message
-        facts = {
-            VCENTER: self._host,
-            STATE: link_pb2.VCenterState.Name(verdict.state),
-            REASON: message,
-            WAIT_SECONDS: round(seconds, 1),
-        }
-        log.log(level, "vCenter is of no use", extra=fields(facts))
+        facts = fields(
+            vcenter=self._host,
+            state=link_pb2.VCenterState.Name(verdict.state),
+            reason=message,
+            wait_seconds=round(seconds, 1),
+        )
+        log.log(level, "vCenter is unusable", extra=facts)
 
     def _sleep(self, seconds: float, tried: FileVersion | None) -> None:
-        """Wait, but not when a password's file is there that is another than the one ``tried``."""
+        """Wait, but not when the password's file is another version than the one ``tried``."""
         end = self._now() + seconds
         while (left := end - self._now()) > 0:
             step = left if tried is None else min(left, PASSWORD_CHECK_SECONDS)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,8 @@ class ScriptedVCenter:
         self.logins = 0
         self.identity = VCENTER
         self.broken = threading.Event()
+        self.breaks_with: Exception = faults.SessionExpiredError("expired")
+        self.confirm_errors: list[Exception] = []
         self.changed = threading.Condition()
         self.meanwhile: list[Callable[[], object]] = []
         """What happens during the next logins."""
@@ -46,14 +48,16 @@ class ScriptedVCenter:
     def vcenter(self) -> inventory_pb2.VCenter:
         return self.identity
 
-    def updates(self, stop: threading.Event) -> Iterator[CollectorUpdate]:
+    def updates(self, stop: threading.Event) -> Generator[CollectorUpdate, None, None]:
         yield from self.truth.full_read()
         while not stop.wait(0.005):
             if self.broken.is_set():
                 self.broken.clear()
-                raise faults.SessionExpiredError("expired")
+                raise self.breaks_with
 
     def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
+        if self.confirm_errors:
+            raise self.confirm_errors.pop(0)
         return self.truth.confirm(references)
 
     def wait_for_logins(self, count: int) -> None:
@@ -77,23 +81,22 @@ class Site:
             self.vcenter,
             self.inventory,
             self.health,
+            self.health.threads,
             Backoff(0.01, 1.0, 0.01),
         )
         self.failure: Exception | None = None
-        self._threads = [
-            threading.Thread(target=self._run, args=(work,), daemon=True)
-            for work in (self.supervisor.run, self.supervisor.answer_questions)
-        ]
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         self.supervisor.stop()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
+        self.wait_for_end()
+
+    def wait_for_end(self) -> None:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
 
     def wait_for(self, state: link_pb2.VCenterState.ValueType) -> str:
         """Wait for a state; return what it says to a person."""
@@ -101,10 +104,29 @@ class Site:
             assert self.health.wait_for_change(health.version, PATIENCE), health
         return health.message
 
-    def _run(self, work: object) -> None:
+    def wait_for_failure(self, thread: str) -> str:
+        """Wait until health shows that a thread is down; return what heartbeats say."""
+        while not any(each.thread == thread for each in self.health.threads.down()):
+            version = self.health.vcenter().version
+            assert self.health.wait_for_change(version, PATIENCE) or self.health.threads.down()
+        return self.health.heartbeat().vcenter_message
+
+    def confirm(self, identifier: str) -> list[link_pb2.ObjectRemoval]:
+        """Have the control plane ask about an object that does not exist; return the answer."""
+        self.inventory.attach(link_pb2.Holdings())
+        reference = inventory_pb2.ObjectReference(type="VirtualMachine", value=identifier)
+        confirm = link_pb2.ConfirmObjects(references=[reference])
+        self.inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
+        removals: list[link_pb2.ObjectRemoval] = []
+        while not removals:
+            request = self.inventory.next_request(PATIENCE)
+            assert request is not None
+            removals.extend(request.batch.removals)
+        return removals
+
+    def _run(self) -> None:
         try:
-            assert callable(work)
-            work()
+            self.supervisor.run()
         except VCenterReplacedError as error:
             self.failure = error
 
@@ -216,20 +238,52 @@ def test_another_vcenter_at_the_address_ends_the_process(site: Site) -> None:
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     site.vcenter.identity = inventory_pb2.VCenter(instance_uuid="another")
     site.vcenter.broken.set()
-    site._threads[0].join(PATIENCE)
+    site.wait_for_end()
     assert isinstance(site.failure, VCenterReplacedError)
 
 
 def test_questions_are_answered_while_vcenter_is_connected(site: Site) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
-    site.inventory.attach(link_pb2.Holdings())
-    reference = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-9")
-    confirm = link_pb2.ConfirmObjects(references=[reference])
-    site.inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
-    removals: list[link_pb2.ObjectRemoval] = []
-    while not removals:
-        request = site.inventory.next_request(PATIENCE)
-        assert request is not None
-        removals.extend(request.batch.removals)
-    assert removals[0].reference == reference
+    assert [each.reference.value for each in site.confirm("vm-9")] == ["vm-9"]
+
+
+def test_unexpected_error_of_the_reader_turns_health_red_until_vcenter_is_read_again(
+    site: Site,
+) -> None:
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    site.vcenter.errors = [KeyError("a defect"), KeyError("a defect")]
+    site.vcenter.broken.set()
+    assert "thread vcenter is down: KeyError: 'a defect'" in site.wait_for_failure("vcenter")
+    assert "a defect" in site.wait_for(link_pb2.VCENTER_STATE_UNREACHABLE)
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.health.threads.failures() == {"vcenter": 2}
+    while site.health.threads.down():
+        site.health.wait_for_change(site.health.vcenter().version, 0.1)
+    assert site.vcenter.logins == 4
+
+
+def test_unexpected_error_while_changes_are_followed_reads_vcenter_again(site: Site) -> None:
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    site.vcenter.breaks_with = KeyError("a defect")
+    site.vcenter.broken.set()
+    site.wait_for(link_pb2.VCENTER_STATE_UNREACHABLE)
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert site.vcenter.logins == 2
+    assert site.inventory.counts().objects == 1
+
+
+def test_unexpected_error_of_a_verification_turns_health_red_and_loses_no_question(
+    site: Site,
+) -> None:
+    site.vcenter.confirm_errors = [KeyError("a defect")]
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    seen: list[str] = []
+    watcher = threading.Thread(target=lambda: seen.append(site.wait_for_failure("verification")))
+    watcher.start()
+    assert [each.reference.value for each in site.confirm("vm-9")] == ["vm-9"]
+    watcher.join(PATIENCE)
+    assert "thread verification is down" in seen[0]
