@@ -10,6 +10,7 @@ from pathlib import Path
 from certs.credentials import TlsMaterial, load_tls_material
 from certs.errors import CertificateError
 from certs.identity import Role
+from common.background import ThreadMonitor
 from common.clock import Clock
 from controlplane import backend as backends
 from controlplane.backend import Backend
@@ -71,6 +72,7 @@ class ControlPlane:
         self._clock = Clock()
         self._refusals = Refusals()
         self._health = Health()
+        self._threads = ThreadMonitor()
         self._ending = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -162,7 +164,7 @@ class ControlPlane:
         backend = (
             backends.alone(state.path)
             if self._standalone
-            else backends.beside_openstack(self._settings, database)
+            else backends.beside_openstack(self._settings, database, self._threads)
         )
         self._ending.callback(backend.close)
         return backend

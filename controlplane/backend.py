@@ -8,15 +8,18 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+from common.background import ThreadMonitor
 from controlplane.config.nova_config import NovaConfig, NovaConfigError
 from controlplane.config.settings import Settings
 from controlplane.inventory.apply.pipeline import Writers
 from controlplane.openstack.compute_hosts import ComputeHosts
+from controlplane.openstack.keystone import adapters, limits
+from controlplane.openstack.keystone.limits import UnifiedLimits
 from controlplane.openstack.notifications.announcer import BusAnnouncer, NoAnnouncer
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.openstack.nova import api as nova_api
 from controlplane.openstack.nova.api import NovaApi
-from controlplane.openstack.nova.quota import UNIFIED_DRIVER, Quotas, UnifiedLimits
+from controlplane.openstack.nova.quota import Quotas
 from controlplane.openstack.nova.quota_keeper import NoQuota, QuotaKeeper
 from controlplane.openstack.placement import client as placement_client
 from controlplane.openstack.placement.allocations import AllocationQueue, NoPlacement
@@ -63,8 +66,10 @@ class Backend:
     """Close every connection."""
 
 
-def beside_openstack(settings: Settings, own: Database) -> Backend:
-    """Open what Nova's and Glance's own files name; ``own`` is the database of our own tables.
+def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) -> Backend:
+    """Open what Nova's and Glance's own files name; ``own`` is the gateway database.
+
+    ``monitor`` is told of background threads that fail.
 
     Raises ``ConfigurationError``, or ``StoreError`` when the API database is away.
     """
@@ -78,11 +83,12 @@ def beside_openstack(settings: Settings, own: Database) -> Backend:
         raise settings.problem("nova", "config_file", str(error)) from error
     glance = _glance(settings)
     providers = ResourceProviders(placement)
-    allocations = AllocationQueue(placement, providers)
-    announcer = BusAnnouncer(ServerStates(nova.cell), Bus(config, nova.transport_url))
+    allocations = AllocationQueue(placement, providers, monitor)
+    announcer = BusAnnouncer(ServerStates(nova.cell), Bus(config, nova.transport_url), monitor)
     quota = QuotaKeeper(
         Quotas(api, unified),
         functools.partial(_projects, own),
+        monitor,
         lift=settings.adoption.lift_quota,
     )
 
@@ -163,9 +169,9 @@ def _projects(own: Database) -> set[str]:
 
 
 def _unified_limits(config: NovaConfig) -> UnifiedLimits | None:
-    if config.options.quota.driver != UNIFIED_DRIVER:
+    if config.options.quota.driver != limits.NOVA_DRIVER:
         return None
-    return UnifiedLimits(config.adapter("identity", "", *nova_api.USERS))
+    return UnifiedLimits(adapters.connect(config, "identity", "", adapters.ADMINISTRATORS))
 
 
 def _glance(settings: Settings) -> glance_connection.GlanceDatabase:

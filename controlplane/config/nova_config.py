@@ -1,13 +1,10 @@
-"""What the control plane reads of a `nova.conf`, and the sessions that it opens with it.
+"""What the control plane reads of a `nova.conf`.
 
 The file is Nova's; it is read with the same options and defaults as Nova's own, and never edited.
 """
 
 from pathlib import Path
 
-from keystoneauth1 import adapter
-from keystoneauth1 import exceptions as keystone_exceptions
-from keystoneauth1 import loading as keystone_loading
 from oslo_config import cfg
 
 _DATABASE = [cfg.StrOpt("connection", secret=True)]
@@ -89,49 +86,3 @@ class NovaConfig:
     def notification_transport_url(self) -> str:
         """URL of a bus that is for notifications alone; empty for the common one."""
         return self.options.oslo_messaging_notifications.transport_url or ""
-
-    def adapter(self, service_type: str, microversion: str, *sections: str) -> adapter.Adapter:
-        """Return a client for one service with the user of the first usable section.
-
-        Failed requests are returned, not raised. Raises ``NovaConfigError``.
-        """
-        section = self._usable_section(sections)
-        options = self.options
-        try:
-            auth = keystone_loading.load_auth_from_conf_options(options, section)
-        except keystone_exceptions.AuthPluginException as error:
-            raise NovaConfigError(f"{self.file}: [{section}] auth_type: {error}") from error
-        session = keystone_loading.load_session_from_conf_options(options, section, auth=auth)
-        keystone_loading.register_adapter_conf_options(
-            options, "placement", include_deprecated=False
-        )
-        own = options.placement if service_type == "placement" else None
-        return adapter.Adapter(
-            session=session,
-            service_type=service_type,
-            # The one section that says which region this nova.conf is of.
-            region_name=options.placement.region_name,
-            interface=(own.valid_interfaces if own else None) or ["internal", "public"],
-            endpoint_override=own.endpoint_override if own else None,
-            default_microversion=microversion,
-            raise_exc=False,
-            connect_retries=2,
-        )
-
-    def _usable_section(self, sections: tuple[str, ...]) -> str:
-        for section in sections:
-            keystone_loading.register_session_conf_options(self.options, section)
-            keystone_loading.register_auth_conf_options(self.options, section)
-            if self.options[section].auth_type:
-                return section
-        names = " or ".join(f"[{section}]" for section in sections)
-        raise NovaConfigError(f"{self.file}: no auth_type in {names}")
-
-
-REQUEST_ERRORS = (
-    keystone_exceptions.ClientException,
-    keystone_exceptions.DiscoveryFailure,
-)
-"""What a request through an adapter may raise: Keystone or the service cannot be used."""
-
-__all__ = ["REQUEST_ERRORS", "NovaConfig", "NovaConfigError"]

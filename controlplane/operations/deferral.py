@@ -10,30 +10,11 @@ from enum import Enum
 
 from common.timestamps import unix_seconds
 from controlplane.domain.ports import StoredVirtualMachine
+from controlplane.openstack.nova.api import Action, ServerFacts
 from controlplane.store.own.operations import OperationRow
 
 DELETES = frozenset({"delete", "forceDelete"})
 """Nova's names of deletes among a server's actions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One of a server's actions, as Nova's API lists them."""
-
-    name: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What Nova says about a server that is to be deleted."""
-
-    vm_state: str
-    task_state: str | None
-    service_up: bool
-    """Its compute service; while it is down Nova's delete would remove rows only."""
-    actions: Sequence[Action]
-    """Newest first."""
 
 
 class Step(Enum):

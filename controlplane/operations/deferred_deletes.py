@@ -13,9 +13,9 @@ from typing import Protocol
 from common.timestamps import naive_utc, unix_seconds
 from controlplane.config.log import keyed
 from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
-from controlplane.openstack.nova.api import NovaApiError
+from controlplane.openstack.nova.api import NovaApiError, ServerFacts
 from controlplane.operations.clock import Clock, SystemClock
-from controlplane.operations.deferral import Decision, ServerFacts, Step, decide, expired
+from controlplane.operations.deferral import Decision, Step, decide, expired
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import clusters

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from controlplane.config.nova_config import NovaConfig
-from controlplane.openstack.nova import api as nova_api
-from controlplane.openstack.nova.quota import RESOURCES, UNIFIED_RESOURCES, UnifiedLimits
+from controlplane.openstack.keystone import adapters
+from controlplane.openstack.keystone import limits as keystone_limits
+from controlplane.openstack.nova.quota import RESOURCES
 from tests.end_to_end.conftest import PROJECT, Company, eventually
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
@@ -55,7 +56,7 @@ def keystone(cloud: Cloud) -> Iterator[Any]:
         identity.create_registered_limit(
             service_id=service.id, resource_name=name, default_limit=10
         )
-        for name in (*UNIFIED_RESOURCES, "server_key_pairs")
+        for name in (*keystone_limits.RESOURCES, "server_key_pairs")
     ]
     project = identity.create_project(name=f"limited-{secrets.token_hex(4)}")
     yield openstack, project
@@ -73,11 +74,13 @@ def test_unified_limits_are_lifted_in_keystone(cloud: Cloud, keystone: Any) -> N
         service_id=service.id, project_id=project.id, resource_name="servers", resource_limit=3
     )
     config = NovaConfig(cloud.layout.nova_conf)
-    limits = UnifiedLimits(config.adapter("identity", "", *nova_api.USERS))
+    limits = keystone_limits.UnifiedLimits(
+        adapters.connect(config, "identity", "", adapters.ADMINISTRATORS)
+    )
     before = limits.lift(project.id)
-    assert before == {**dict.fromkeys(UNIFIED_RESOURCES, 10), "servers": 3}
+    assert before == {**dict.fromkeys(keystone_limits.RESOURCES, 10), "servers": 3}
     found = openstack.identity.limits(project_id=project.id)
     assert {one.resource_name: one.resource_limit for one in found} == dict.fromkeys(
-        UNIFIED_RESOURCES, -1
+        keystone_limits.RESOURCES, -1
     )
     assert limits.lift(project.id) == {}, "there is nothing left to lift"

@@ -1,4 +1,4 @@
-"""Announcements are queued as names and told from the rows, in the background and in bulk.
+"""Queues announcements as names and sends them from the rows, in the background and in bulk.
 
 So ten thousand adopted servers wait in a megabyte, and nobody waits for the bus. What waits when
 the process ends is lost, as with Nova's own notifications.
@@ -8,17 +8,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from math import inf
-from typing import Protocol
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
+from common.timestamps import naive_utc_now
 from controlplane.domain.records import ServerAnnouncement, ServerState
 from controlplane.openstack.notifications import unversioned, versioned
 from controlplane.openstack.notifications.bus import Bus
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import DatabaseUnavailableError
+from controlplane.store.nova.notification_data import ServerStates
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 LIMIT = 100_000
 """Announcements that wait at most; about 20 MB."""
@@ -35,21 +38,15 @@ REST = 3.0
 """Of a crowd, there is a rest after each message of so many times its processor time."""
 
 
-class States(Protocol):
-    """Where servers are read."""
-
-    def read(self, uuids: Sequence[str]) -> dict[str, ServerState]:
-        """Return servers by UUID. Raises ``StoreError``."""
-
-
 class BusAnnouncer:
     """An ``Announcer``. Thread-safe."""
 
     def __init__(
         self,
-        states: States,
+        states: ServerStates,
         bus: Bus,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+        monitor: ThreadMonitor,
+        clock: Callable[[], datetime] = naive_utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is sent before ``start``."""
@@ -61,8 +58,7 @@ class BusAnnouncer:
         self._crowded_at = 0.0
         self._changed = threading.Condition()
         self._waiting: deque[ServerAnnouncement] = deque()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._thread = BackgroundThread("notifications", self._step, monitor, wake=self._wake)
         self.dropped = 0
         """Announcements that found the queue full."""
         self.sent = 0
@@ -79,11 +75,7 @@ class BusAnnouncer:
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stop after the message under way; what waits is dropped."""
-        self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        self._thread.stop(timeout)
 
     def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
         """Queue notifications (``Announcer.announce``)."""
@@ -101,34 +93,37 @@ class BusAnnouncer:
                     self.dropped += 1
             self._changed.notify_all()
         if self.dropped > before:
-            log.warning("notifications dropped count=%d waiting=%d", self.dropped - before, LIMIT)
+            counts = fields(count=self.dropped - before, waiting=LIMIT)
+            LOG.warning("notifications dropped", extra=counts)
 
-    def _run(self) -> None:
-        while True:
-            batch = self._next()
-            if self._stopping.is_set():
-                return
-            try:
-                states = self._states.read([announcement.uuid for announcement in batch])
-            except StoreError as error:
-                log.warning("servers to announce cannot be read error=%s", error)
-                with self._changed:
-                    self._waiting.extendleft(reversed(batch))
-                self._stopping.wait(RETRY_SECONDS)
-                continue
-            for announcement in batch:
-                if announcement.uuid in states and not self._stopping.is_set():
-                    began = time.thread_time()
-                    self._send(announcement, states[announcement.uuid])
-                    if len(self._waiting) > CROWD:
-                        self._stopping.wait(REST * (time.thread_time() - began))
-
-    def _next(self) -> list[ServerAnnouncement]:
+    def _wake(self) -> None:
         with self._changed:
-            while not self._stopping.is_set() and (held := self._held()) > 0:
+            self._changed.notify_all()
+
+    def _step(self) -> None:
+        """Send one batch. What is not sent waits again, but for the one that an error came with."""
+        batch = self._next()
+        if self._thread.stopping.is_set():
+            return
+        try:
+            states = self._states.read([announcement.uuid for announcement in batch])
+            while batch and not self._thread.stopping.is_set():
+                announcement = batch.popleft()
+                if announcement.uuid in states:
+                    self._send(announcement, states[announcement.uuid])
+        except DatabaseUnavailableError as error:
+            LOG.warning("notifications wait for a database", extra=fields(error=error))
+            self._thread.stopping.wait(RETRY_SECONDS)
+        finally:
+            with self._changed:
+                self._waiting.extendleft(reversed(batch))
+
+    def _next(self) -> deque[ServerAnnouncement]:
+        with self._changed:
+            while not self._thread.stopping.is_set() and (held := self._held()) > 0:
                 self._changed.wait(None if held == inf else held)
             size = min(BATCH, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(size)]
+            return deque(self._waiting.popleft() for _ in range(size))
 
     def _held(self) -> float:
         """Return the seconds until something may be sent; infinity when nothing waits."""
@@ -140,6 +135,8 @@ class BusAnnouncer:
         return min(calm, self._crowded_at + LONGEST_HOLD_SECONDS) - self._monotonic()
 
     def _send(self, announcement: ServerAnnouncement, state: ServerState) -> None:
+        """Send one in each of the forms that are wanted; rest after it while there is a crowd."""
+        began = time.thread_time()
         kind = announcement.kind
         host = state.columns["host"] or ""
         period = self._bus.audit_period(self._clock())
@@ -151,10 +148,12 @@ class BusAnnouncer:
             body = unversioned.payload(announcement, state, period)
             self._bus.send_unversioned(f"compute.{host}", f"compute.{kind.value}", body)
         self.sent += 1
+        if len(self._waiting) > CROWD:
+            self._thread.stopping.wait(REST * (time.thread_time() - began))
 
 
 class NoAnnouncer:
-    """Stands in where there is no bus."""
+    """Takes the announcer's place where there is no bus."""
 
     def announce(self, announcements: Iterable[ServerAnnouncement]) -> None:
-        """Tell nobody."""
+        """Send nothing."""

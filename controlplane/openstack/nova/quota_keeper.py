@@ -5,31 +5,34 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from controlplane.config.log import keyed
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
+from controlplane.openstack.keystone.limits import KeystoneError
 from controlplane.openstack.nova.api import NovaApiError
-from controlplane.openstack.nova.quota import QuotaError, Quotas
-from controlplane.store.errors import StoreError
+from controlplane.openstack.nova.quota import Quotas
+from controlplane.store.errors import DatabaseUnavailableError
 
 LOG = logging.getLogger(__name__)
 
 CHECK_SECONDS = 300.0
-"""Between looks at all projects: an operator's tool may set a limit again."""
+"""Between checks of all projects: an operator's tool may set a limit again."""
 RETRY_SECONDS = 10.0
-"""Until a project is tried again whose quota could not be read or set."""
+"""Until a project is checked again whose quota could not be read or set."""
 
 
 class QuotaKeeper:
     """An ``AdoptionWatch`` that asks for quota in a thread of its own.
 
-    A project is looked at when the first server that this process knows of is adopted into it, and
-    with all others from time to time. One that makes trouble, for example because Keystone does not
-    know it, holds up no other.
+    A project is checked when the first server that this process knows of is adopted into it, and
+    with all others from time to time. One that fails, for example because Keystone does not know
+    it, holds up no other.
     """
 
     def __init__(
         self,
         quotas: Quotas,
         projects: Callable[[], Collection[str]],
+        monitor: ThreadMonitor,
         *,
         lift: bool,
         clock: Callable[[], float] = time.monotonic,
@@ -38,12 +41,13 @@ class QuotaKeeper:
         self._quotas = quotas
         self._projects = projects
         self._clock = clock
-        self._look_at = self._lift if lift else self._name
+        self._check = self._quotas.lift if lift else self._report
         self._changed = threading.Condition()
-        self._new: set[str] = set()
+        self._due: set[str] = set()
+        self._failed: set[str] = set()
         self._known: set[str] = set()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="quota", daemon=True)
+        self._all_due_at = self._retry_at = clock()
+        self._thread = BackgroundThread("quota", self._step, monitor, wake=self._wake)
 
     def start(self) -> None:
         """Begin with all projects."""
@@ -51,74 +55,72 @@ class QuotaKeeper:
 
     def stop(self) -> None:
         """End after the request at hand."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.stop()
 
     def adopted(self, project_ids: Collection[str]) -> None:
-        """Servers were adopted into these projects: look at those that are new, at once."""
+        """Servers were adopted into these projects: check those that are new, at once."""
         with self._changed:
-            self._new.update(set(project_ids) - self._known)
-            if self._new:
+            new = set(project_ids) - self._known
+            self._due |= new
+            self._failed -= new
+            if new:
                 self._changed.notify_all()
 
-    def _run(self) -> None:
-        everything_at, again = self._clock(), set[str]()
-        while not self._stopping:
-            if self._clock() >= everything_at:
-                everything = self._everything()
-                everything_at = self._clock() + (
-                    RETRY_SECONDS if everything is None else CHECK_SECONDS
-                )
-                again |= everything or set()
-            again = self._look(again | self._take())
-            self._wait(RETRY_SECONDS if again else everything_at - self._clock())
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
-    def _everything(self) -> set[str] | None:
-        """Return all projects that have adopted servers; None when they cannot be read."""
+    def _step(self) -> None:
+        """Check one project, or wait until one is due."""
+        if self._clock() >= self._all_due_at:
+            self._read_projects()
+        project_id = self._next()
+        if project_id is None:
+            return
+        with self._changed:
+            self._failed.add(project_id)  # until it is done: whatever happens, it is checked again
+            self._retry_at = self._clock() + RETRY_SECONDS
         try:
-            return set(self._projects())
-        except StoreError as error:
-            LOG.warning("quota not looked after %s", keyed(error=error))
+            self._check(project_id)
+        except (NovaApiError, KeystoneError) as error:
+            LOG.warning("quota not checked", extra=fields(project=project_id, error=error))
+            return
+        with self._changed:
+            self._failed.discard(project_id)
+            self._known.add(project_id)
+
+    def _read_projects(self) -> None:
+        self._all_due_at = self._clock() + RETRY_SECONDS
+        try:
+            projects = set(self._projects())
+        except DatabaseUnavailableError as error:
+            LOG.warning("quota not checked", extra=fields(error=error))
+            return
+        self._all_due_at = self._clock() + CHECK_SECONDS
+        with self._changed:
+            self._due |= projects
+
+    def _next(self) -> str | None:
+        """Take a project that is due; wait for one until all are due again."""
+        with self._changed:
+            if self._failed and self._clock() >= self._retry_at:
+                self._due |= self._failed
+                self._failed = set()
+            if self._due:
+                return self._due.pop()
+            at = min(self._all_due_at, self._retry_at) if self._failed else self._all_due_at
+            self._changed.wait_for(
+                lambda: self._due or self._thread.stopping.is_set(), max(0.0, at - self._clock())
+            )
             return None
 
-    def _take(self) -> set[str]:
-        with self._changed:
-            found, self._new = self._new, set()
-        return found
-
-    def _wait(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._new or self._stopping, max(0.0, seconds))
-
-    def _look(self, projects: Collection[str]) -> set[str]:
-        """Look at projects; return those that have to be tried again."""
-        failed = set()
-        for project_id in sorted(projects):
-            if self._stopping:
-                break
-            try:
-                self._look_at(project_id)
-            except (NovaApiError, QuotaError) as error:
-                failed.add(project_id)
-                LOG.warning("quota not looked after %s", keyed(project=project_id, error=error))
-                continue
-            with self._changed:
-                self._known.add(project_id)
-        return failed
-
-    def _lift(self, project_id: str) -> None:
-        self._quotas.lift(project_id)
-
-    def _name(self, project_id: str) -> None:
+    def _report(self, project_id: str) -> None:
         for overrun in self._quotas.overruns(project_id):
-            LOG.warning("quota reached by adoption %s", keyed(why=overrun))
+            LOG.warning("quota reached by adoption", extra=fields(why=overrun))
 
 
 class NoQuota:
-    """Stands in where no Nova runs, which has no quota."""
+    """Takes the keeper's place where no Nova runs, which has no quota."""
 
     def adopted(self, project_ids: Collection[str]) -> None:
         """Nothing limits them."""

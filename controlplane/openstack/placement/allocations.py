@@ -1,23 +1,26 @@
-"""Allocations are written in the background, in the order of their submission for each provider.
+"""Writes allocations in the background, in the order of their submission for each provider.
 
-What a consumer should hold is kept once, the latest wish. Placement being away delays and loses
-nothing while the process lives; after a restart ``reconcile`` compares all that a provider should
-hold with what it holds.
+What a consumer should hold is kept once, as it was submitted last. Placement being away delays and
+loses nothing while the process lives; after a restart ``reconcile`` compares all that a provider
+should hold with what it holds.
 """
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
 from controlplane.domain.records import AllocationRecord, HostAllocations
 from controlplane.openstack.placement.bulk_requests import BATCH, BulkRequests
 from controlplane.openstack.placement.client import PlacementClient
 from controlplane.openstack.placement.errors import PlacementError
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import DatabaseUnavailableError
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 _RELEASES = "releases"
@@ -45,7 +48,7 @@ class _Latch:
 
 
 @dataclass(slots=True)
-class _Wish:
+class _DesiredAllocation:
     """What one consumer should hold; no record means nothing."""
 
     record: AllocationRecord | None
@@ -59,7 +62,7 @@ class _Reconciliation:
     read: Callable[[], HostAllocations]
     latch: _Latch
     superseded: set[str] = field(default_factory=set)
-    """Consumers with a wish that may be newer than what is read."""
+    """Consumers whose desired allocation may be newer than what is read."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,9 @@ class _Lane:
     consumers: dict[str, None] = field(default_factory=dict)
     """In the order of their submission."""
     reconciliations: list[_Reconciliation] = field(default_factory=list)
-    thread: threading.Thread | None = None
+    thread: BackgroundThread | None = None
+    failures: int = 0
+    """In a row, of what is tried again."""
 
 
 class AllocationQueue:
@@ -79,13 +84,15 @@ class AllocationQueue:
         self,
         client: PlacementClient,
         providers: ResourceProviders,
+        monitor: ThreadMonitor,
         wait: Wait = threading.Event.wait,
     ) -> None:
         """``wait`` is for tests that must not sleep."""
         self._requests = BulkRequests(client, providers)
+        self._monitor = monitor
         self._wait = wait
         self._changed = threading.Condition()
-        self._wishes: dict[str, _Wish] = {}
+        self._desired: dict[str, _DesiredAllocation] = {}
         self._reconciling: list[_Reconciliation] = []
         self._lanes: dict[str, _Lane] = {}
         self._stopping = threading.Event()
@@ -93,7 +100,7 @@ class AllocationQueue:
     @property
     def backlog(self) -> int:
         """Consumers that are not written yet."""
-        return len(self._wishes)
+        return len(self._desired)
 
     @property
     def refused(self) -> dict[str, str]:
@@ -108,7 +115,7 @@ class AllocationQueue:
         latch = _Latch(len(wanted), done) if done else None
         with self._changed:
             for consumer, record in wanted.items():
-                self._wish(consumer, record, record.provider_uuid, latch)
+                self._desire(consumer, record, record.provider_uuid, latch)
             self._changed.notify_all()
 
     def reconcile(
@@ -128,28 +135,27 @@ class AllocationQueue:
         """Queue the removal of allocations (``AllocationWriter.release``)."""
         with self._changed:
             for consumer in consumer_uuids:
-                self._wish(consumer, None, _RELEASES, None)
+                self._desire(consumer, None, _RELEASES, None)
             self._changed.notify_all()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop the threads after their current request; what waits is dropped."""
         self._stopping.set()
         with self._changed:
-            self._changed.notify_all()
             threads = [lane.thread for lane in self._lanes.values() if lane.thread]
         for thread in threads:
-            thread.join(timeout)
+            thread.stop(timeout)
 
-    def _wish(
+    def _desire(
         self, consumer: str, record: AllocationRecord | None, lane: str, latch: _Latch | None
     ) -> None:
-        wish = _Wish(record, [latch] if latch else [])
-        before = self._wishes.get(consumer)
+        desired = _DesiredAllocation(record, [latch] if latch else [])
+        before = self._desired.get(consumer)
         if before:
-            # Whoever waits for the older wish waits for this one: it may be under way just now.
-            wish.latches += before.latches
+            # Whoever waits for the older one waits for this: it may be under way just now.
+            desired.latches += before.latches
             before.latches = []
-        self._wishes[consumer] = wish
+        self._desired[consumer] = desired
         for reconciliation in self._reconciling:
             reconciliation.superseded.add(consumer)
         self._lane(lane).consumers[consumer] = None
@@ -157,33 +163,46 @@ class AllocationQueue:
     def _lane(self, key: str) -> _Lane:
         lane = self._lanes.setdefault(key, _Lane())
         if lane.thread is None:
-            name = f"allocations-{key[:8]}"
-            lane.thread = threading.Thread(
-                target=self._run, args=(key, lane), name=name, daemon=True
+            step = functools.partial(self._step, key, lane)
+            lane.thread = BackgroundThread(
+                f"allocations-{key}", step, self._monitor, wake=self._wake
             )
             lane.thread.start()
         return lane
 
-    def _run(self, key: str, lane: _Lane) -> None:
-        failures = 0
-        while True:
-            reconciliation, batch = self._next(lane)
-            if self._stopping.is_set():
-                return
-            try:
-                if reconciliation:
-                    self._reconcile(key, reconciliation)
-                else:
-                    self._write(key, batch)
-                failures = 0
-            except (PlacementError, StoreError) as error:
-                self._put_back(lane, reconciliation, batch)
-                delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
-                log.warning("allocations failed lane=%s retry_in=%.0f error=%s", key, delay, error)
-                self._wait(self._stopping, delay)
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
-    def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _Wish]]:
+    def _step(self, key: str, lane: _Lane) -> None:
+        """Do one piece of a lane's work; what fails, for whatever reason, waits in it again."""
+        reconciliation, batch = self._next(lane)
+        if self._stopping.is_set():
+            return
+        latches: list[_Latch] | None = None
+        try:
+            if reconciliation:
+                latches = self._reconcile(key, reconciliation)
+            else:
+                latches = self._write(key, batch)
+            lane.failures = 0
+        except (PlacementError, DatabaseUnavailableError) as error:
+            self._pause(key, lane, error)
+        finally:
+            if latches is None:
+                self._put_back(lane, reconciliation, batch)
+        for latch in latches or ():
+            latch.settle()
+
+    def _pause(self, key: str, lane: _Lane, error: Exception) -> None:
+        delay = RETRY_SECONDS[min(lane.failures, len(RETRY_SECONDS) - 1)]
+        lane.failures += 1
+        LOG.warning(
+            "allocations not written", extra=fields(lane=key, retry_seconds=delay, error=error)
+        )
+        self._wait(self._stopping, delay)
+
+    def _next(self, lane: _Lane) -> tuple[_Reconciliation | None, dict[str, _DesiredAllocation]]:
         """Wait for work; a reconciliation comes before what was submitted after it."""
         with self._changed:
             while not (lane.consumers or lane.reconciliations or self._stopping.is_set()):
@@ -194,63 +213,65 @@ class AllocationQueue:
             for consumer in taken:
                 del lane.consumers[consumer]
             return None, {
-                consumer: self._wishes[consumer] for consumer in taken if consumer in self._wishes
+                consumer: self._desired[consumer] for consumer in taken if consumer in self._desired
             }
 
     def _put_back(
-        self, lane: _Lane, reconciliation: _Reconciliation | None, batch: dict[str, _Wish]
+        self,
+        lane: _Lane,
+        reconciliation: _Reconciliation | None,
+        batch: dict[str, _DesiredAllocation],
     ) -> None:
         with self._changed:
             if reconciliation:
                 lane.reconciliations.insert(0, reconciliation)
             lane.consumers = {**dict.fromkeys(batch), **lane.consumers}
 
-    def _reconcile(self, provider: str, reconciliation: _Reconciliation) -> None:
+    def _reconcile(self, provider: str, reconciliation: _Reconciliation) -> list[_Latch]:
         expected, superseded = reconciliation.read(), reconciliation.superseded
         written, released = self._requests.reconcile(
             provider, expected, lambda consumer: consumer not in superseded
         )
-        log.info(
-            "allocations reconciled provider=%s servers=%d written=%d released=%d",
-            provider,
-            len(expected.records),
-            written,
-            released,
+        counts = fields(
+            provider=provider, servers=len(expected.records), written=written, released=released
         )
+        LOG.info("allocations reconciled", extra=counts)
         with self._changed:
             self._reconciling.remove(reconciliation)
-        reconciliation.latch.settle()
+        return [reconciliation.latch]
 
-    def _write(self, key: str, batch: dict[str, _Wish]) -> None:
+    def _write(self, key: str, batch: dict[str, _DesiredAllocation]) -> list[_Latch]:
+        """Write what of a batch is this lane's still; return those who wait for it."""
         if key == _RELEASES:
-            gone = {consumer: wish for consumer, wish in batch.items() if wish.record is None}
+            gone = {
+                consumer: desired for consumer, desired in batch.items() if desired.record is None
+            }
             self._requests.release(gone, lambda consumer: self._is_latest(consumer, gone))
-            for consumer, wish in gone.items():
-                self._settle(consumer, wish)
-            return
+            return self._settled(gone)
         # A consumer that has moved to another provider is that provider's lane's.
         mine = {
-            consumer: wish
-            for consumer, wish in batch.items()
-            if wish.record is not None and wish.record.provider_uuid == key
+            consumer: desired
+            for consumer, desired in batch.items()
+            if desired.record is not None and desired.record.provider_uuid == key
         }
-        records = [wish.record for wish in mine.values() if wish.record is not None]
+        records = [desired.record for desired in mine.values() if desired.record is not None]
         if records:
             self._requests.write(key, records, lambda one: self._is_latest(one.consumer_uuid, mine))
-        for consumer, wish in mine.items():
-            self._settle(consumer, wish)
+        return self._settled(mine)
 
-    def _is_latest(self, consumer: str, batch: dict[str, _Wish]) -> bool:
+    def _is_latest(self, consumer: str, batch: dict[str, _DesiredAllocation]) -> bool:
         with self._changed:
-            return self._wishes.get(consumer) is batch[consumer]
+            return self._desired.get(consumer) is batch[consumer]
 
-    def _settle(self, consumer: str, wish: _Wish) -> None:
+    def _settled(self, batch: dict[str, _DesiredAllocation]) -> list[_Latch]:
+        latches: list[_Latch] = []
         with self._changed:
-            if self._wishes.get(consumer) is wish:
-                del self._wishes[consumer]
-            settled, wish.latches = wish.latches, []
-        for latch in settled:
-            latch.settle()
+            for consumer, desired in batch.items():
+                if self._desired.get(consumer) is desired:
+                    del self._desired[consumer]
+                latches += desired.latches
+                desired.latches = []
+        return latches
 
 
 class NoPlacement:

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from keystoneauth1.adapter import Adapter
 
-from controlplane.config.nova_config import REQUEST_ERRORS, NovaConfig
+from controlplane.config.nova_config import NovaConfig
 from controlplane.domain.records import AllocationRecord
+from controlplane.openstack.keystone import adapters
+from controlplane.openstack.keystone.adapters import REQUEST_ERRORS
 from controlplane.openstack.placement.errors import (
     PlacementConflictError,
     PlacementRefusedError,
@@ -27,7 +29,7 @@ Json = dict[str, Any]
 
 def connect(config: NovaConfig) -> "PlacementClient":
     """Return a client with the user of `[placement]`. Raises ``NovaConfigError``."""
-    return PlacementClient(config.adapter("placement", MICROVERSION, "placement"))
+    return PlacementClient(adapters.connect(config, "placement", MICROVERSION, ("placement",)))
 
 
 class PlacementClient:
@@ -40,12 +42,6 @@ class PlacementClient:
     def provider(self, uuid: str) -> Json | None:
         """Return a resource provider, None when there is none."""
         return self._get(f"/resource_providers/{uuid}")
-
-    def provider_named(self, name: str) -> Json | None:
-        """Return the resource provider of a name, None when there is none."""
-        found = self._get("/resource_providers", params={"name": name})
-        providers = cast(list[Json], (found or {}).get("resource_providers", []))
-        return providers[0] if providers else None
 
     def create_provider(self, uuid: str, name: str) -> None:
         """Create a root provider."""
@@ -138,8 +134,8 @@ class PlacementClient:
             raise PlacementRefusedError(f"GET {path}: there is no such provider")
         return found
 
-    def _get(self, path: str, params: Json | None = None) -> Json | None:
-        response = self._request("GET", path, params=params, absent_is_fine=True)
+    def _get(self, path: str) -> Json | None:
+        response = self._request("GET", path, absent_is_fine=True)
         return None if response.status_code == 404 else cast(Json, response.json())
 
     def _request(

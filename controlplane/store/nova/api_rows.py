@@ -12,6 +12,7 @@ from controlplane.store.database import Database
 from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.changes import Plan
+from controlplane.store.nova.primitives import DamagedRowError
 from controlplane.store.nova.tables import (
     AGGREGATE_HOSTS,
     AGGREGATE_METADATA,
@@ -108,7 +109,10 @@ def _write_request_specs(connection: Connection, plans: Sequence[Plan], now: dat
             spec = primitives.request_spec(record)
             inserts.append({"created_at": now, "instance_uuid": record.uuid, "spec": spec})
         elif plan.flavor and plan.origin is Origin.ADOPTED:
-            spec = primitives.request_spec_with(row["spec"], plan.flavor)
+            try:
+                spec = primitives.request_spec_with(row["spec"], plan.flavor)
+            except DamagedRowError:
+                spec = primitives.request_spec(record)
             updates.append({**row, "spec": spec, "updated_at": now})
     bulk.insert(connection, REQUEST_SPECS, inserts)
     bulk.update(connection, REQUEST_SPECS, updates)

@@ -25,6 +25,7 @@ from controlplane.domain.records import (
 )
 from controlplane.store.nova import primitives, rows
 from controlplane.store.nova.existing import INSTANCE_COLUMNS, Existing
+from controlplane.store.nova.primitives import DamagedRowError
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     INFO_CACHES,
@@ -176,8 +177,11 @@ def _new_flavor(record: ServerRecord, existing: Existing, origin: Origin) -> Fla
     """
     if existing.extra is None or not existing.extra["flavor"]:
         return record.flavor
-    current = primitives.current_flavor(existing.extra["flavor"])
     wanted = record.flavor
+    try:
+        current = primitives.current_flavor(existing.extra["flavor"])
+    except DamagedRowError:
+        return wanted
     same = (current["vcpus"], current["memory_mb"]) == (wanted.vcpus, wanted.memory_mb)
     disks = (current["root_gb"], current["ephemeral_gb"])
     if origin is Origin.CREATED:
@@ -236,13 +240,15 @@ def _info_cache(plan: Plan, existing: Existing, now: datetime) -> None:
     if cache is None:
         plan.writes.inserts[INFO_CACHES].append(rows.info_cache(plan.record, now))
         return
-    wanted = primitives.network_info(plan.record.nics, cache["network_info"])
-    if not _same_json(cache["network_info"], wanted):
+    stored = cache["network_info"]
+    try:
+        wanted = primitives.network_info(plan.record.nics, stored)
+        same = stored == wanted or (stored and json.loads(stored) == json.loads(wanted))
+    except DamagedRowError:
+        # Nova adds the ports again (nova/compute/manager.py:_heal_instance_info_cache).
+        wanted, same = primitives.network_info(plan.record.nics), False
+    if not same:
         plan.writes.updates[INFO_CACHES].append(_alive(cache, now, network_info=wanted))
-
-
-def _same_json(stored: str | None, wanted: str) -> bool:
-    return stored == wanted or (stored is not None and json.loads(stored) == json.loads(wanted))
 
 
 def _metadata(plan: Plan, existing: Existing, now: datetime) -> None:

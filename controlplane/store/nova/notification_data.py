@@ -1,16 +1,18 @@
 """Servers as their rows are, read in bulk for those who tell others about them."""
 
-import json
+import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
+from common.log_fields import fields
 from controlplane.domain.records import ServerState
 from controlplane.store.database import Database
 from controlplane.store.nova import primitives
+from controlplane.store.nova.primitives import DamagedRowError, Json
 from controlplane.store.nova.tables import (
     INFO_CACHES,
     INSTANCE_EXTRA,
@@ -19,6 +21,8 @@ from controlplane.store.nova.tables import (
     SYSTEM_METADATA,
     TAGS,
 )
+
+LOG = logging.getLogger(__name__)
 
 
 class ServerStates:
@@ -31,7 +35,8 @@ class ServerStates:
     def read(self, uuids: Collection[str]) -> dict[str, ServerState]:
         """Return servers by UUID, deleted ones with what was deleted with them.
 
-        Those that do not exist, or have no flavor, are left out.
+        Those that do not exist, or have no flavor, are left out; interfaces that Nova's cache does
+        not hold as it should are.
         """
         with self._cell.read() as connection:
             rows = connection.execute(
@@ -43,18 +48,34 @@ class ServerStates:
             metadata = _pairs(connection, METADATA, servers)
             system_metadata = _pairs(connection, SYSTEM_METADATA, servers)
             tags = _tags(connection, servers)
-        return {
-            uuid: ServerState(
-                columns=row,  # type: ignore[arg-type]
-                flavor=primitives.current_flavor(flavors[uuid]),
-                network_info=json.loads(networks.get(uuid) or "[]"),
-                metadata=metadata[uuid],
-                system_metadata=system_metadata[uuid],
-                tags=tags[uuid],
-            )
-            for uuid, row in servers.items()
-            if flavors.get(uuid)
-        }
+        states = {}
+        for uuid, row in servers.items():
+            if flavor := _flavor(uuid, flavors.get(uuid)):
+                states[uuid] = ServerState(
+                    columns=row,  # type: ignore[arg-type]
+                    flavor=flavor,
+                    network_info=_interfaces(uuid, networks.get(uuid)),
+                    metadata=metadata[uuid],
+                    system_metadata=system_metadata[uuid],
+                    tags=tags[uuid],
+                )
+        return states
+
+
+def _flavor(uuid: str, embedded: str | None) -> Json | None:
+    try:
+        return primitives.current_flavor(embedded) if embedded else None
+    except DamagedRowError as error:
+        LOG.warning("notification skipped", extra=fields(server=uuid, error=error))
+        return None
+
+
+def _interfaces(uuid: str, cached: str | None) -> Sequence[Json]:
+    try:
+        return primitives.interfaces(cached)
+    except DamagedRowError as error:
+        LOG.warning("notification without addresses", extra=fields(server=uuid, error=error))
+        return []
 
 
 def _living(table: Table, servers: Collection[str]) -> sqlalchemy.ColumnElement[bool]:

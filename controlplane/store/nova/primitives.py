@@ -21,6 +21,10 @@ LIMITS_VERSION = "1.0"
 Json = dict[str, Any]
 
 
+class DamagedRowError(Exception):
+    """A column of Nova's that holds JSON holds something else."""
+
+
 def primitive(name: str, version: str, data: Json) -> Json:
     """Return what oslo.versionedobjects makes of an object (base.py:obj_to_primitive)."""
     return {
@@ -63,9 +67,19 @@ def embedded_flavor(flavor: FlavorRecord) -> str:
 
 
 def current_flavor(embedded: str) -> Json:
-    """Return the fields of the flavor in force out of `instance_extra.flavor`."""
-    data: Json = json.loads(embedded)["cur"]["nova_object.data"]
+    """Return the fields of the flavor in force out of `instance_extra.flavor`.
+
+    Raises ``DamagedRowError``.
+    """
+    try:
+        data: Json = json.loads(embedded)["cur"]["nova_object.data"]
+        _ = [data[name] for name in _FLAVOR_FIELDS]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRowError(f"instance_extra.flavor holds no flavor: {error!r}") from error
     return data
+
+
+_FLAVOR_FIELDS = ("id", "name", "flavorid", "vcpus", "memory_mb", "root_gb", "ephemeral_gb")
 
 
 def request_spec(record: ServerRecord) -> str:
@@ -80,9 +94,14 @@ def request_spec(record: ServerRecord) -> str:
 
 
 def request_spec_with(spec: str, flavor: FlavorRecord) -> str:
-    """Return a stored request spec with another flavor."""
-    loaded = json.loads(spec)
-    loaded["nova_object.data"]["flavor"] = primitive("Flavor", FLAVOR_VERSION, flavor_data(flavor))
+    """Return a stored request spec with another flavor. Raises ``DamagedRowError``."""
+    try:
+        loaded = json.loads(spec)
+        loaded["nova_object.data"]["flavor"] = primitive(
+            "Flavor", FLAVOR_VERSION, flavor_data(flavor)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRowError(f"request_specs.spec holds no request spec: {error!r}") from error
     return json.dumps(loaded)
 
 
@@ -188,12 +207,26 @@ def network_info(nics: tuple[NicRecord, ...], cached: str | None = None) -> str:
     """Return `instance_info_caches.network_info` for the adapters that vCenter reports.
 
     Interfaces that Nova made from Neutron ports are kept as ``cached`` has them: Neutron owns those
-    (their ids are UUIDv4, ours UUIDv5).
+    (their ids are UUIDv4, ours UUIDv5). Raises ``DamagedRowError``.
     """
-    foreign = [known for known in json.loads(cached or "[]") if not is_ours(known)]
+    foreign = [known for known in interfaces(cached) if not is_ours(known)]
     covered = {known["address"] for known in foreign}
     added = [vif(nic) for nic in nics if nic.mac_address not in covered]
     return json.dumps(foreign + added)
+
+
+def interfaces(cached: str | None) -> list[Json]:
+    """Parse `instance_info_caches.network_info`. Raises ``DamagedRowError``."""
+    try:
+        found: list[Json] = json.loads(cached or "[]")
+        for one in found:
+            uuid.UUID(one["id"])
+            _ = one["address"], one["network"]["subnets"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedRowError(
+            f"instance_info_caches.network_info holds no interfaces: {error!r}"
+        ) from error
+    return found
 
 
 def is_ours(known: Json) -> bool:

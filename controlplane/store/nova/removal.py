@@ -1,6 +1,5 @@
 """Servers whose virtual machines are gone, or live on where nobody manages them."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from controlplane.store import bulk
 from controlplane.store.nova import api_rows, existing
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.existing import Existing
-from controlplane.store.nova.primitives import is_ours
+from controlplane.store.nova.primitives import DamagedRowError, interfaces, is_ours
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     COMPUTE_NODES,
@@ -209,8 +208,12 @@ class ServerRemoval:
 
 def _holdings(server: Existing) -> _Holdings:
     cache = server.info_cache["network_info"] if server.info_cache else None
+    try:
+        ports = sum(not is_ours(vif) for vif in interfaces(cache))
+    except DamagedRowError:
+        ports = 1  # nobody knows: Nova asks Neutron
     return _Holdings(
-        ports=sum(not is_ours(vif) for vif in json.loads(cache or "[]")),
+        ports=ports,
         volumes=sum(row["destination_type"] == "volume" for row in server.devices.values()),
     )
 

@@ -30,25 +30,6 @@ def test_a_file_without_api_database_says_which_file_has_one(tmp_path: Path) -> 
         _ = config(tmp_path, "[DEFAULT]\n").api_database
 
 
-def test_a_service_without_user_names_the_sections(tmp_path: Path) -> None:
-    with pytest.raises(NovaConfigError, match=r"no auth_type in \[service_user\] or \[placement\]"):
-        config(tmp_path, "[DEFAULT]\n").adapter("compute", "2.1", "service_user", "placement")
-
-
-def test_an_unknown_kind_of_authentication_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NovaConfigError, match=r"\[placement\] auth_type"):
-        config(tmp_path, "[placement]\nauth_type = magic\n").adapter(
-            "placement", "1.38", "placement"
-        )
-
-
-def test_a_user_without_what_its_kind_needs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NovaConfigError, match=r"\[placement\] auth_type: .*auth_url"):
-        config(tmp_path, "[placement]\nauth_type = password\n").adapter(
-            "placement", "1.38", "placement"
-        )
-
-
 def test_defaults_are_novas(tmp_path: Path) -> None:
     read = config(tmp_path, "[DEFAULT]\n")
     assert read.options.default_availability_zone == "nova"

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from common.timestamps import naive_utc
-from controlplane.openstack.nova.api import NovaApiError
-from controlplane.operations.deferral import Action, ServerFacts
+from controlplane.openstack.nova.api import Action, NovaApiError, ServerFacts
 from controlplane.operations.deferred_deletes import PostponedDeletes
 from controlplane.operations.ledger import Ledger
 from controlplane.store.database import Database

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from common.background import ThreadMonitor
 from controlplane.domain.records import AllocationRecord, ComputeHostRecord, HostAllocations
 from controlplane.openstack.placement.allocations import AllocationQueue
 from controlplane.openstack.placement.client import PlacementClient, resources
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.store.errors import DatabaseUnavailableError
+from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
 from tests.integration.controlplane.openstack.placement.conftest import (
     allocation,
     client_for,
@@ -24,7 +25,7 @@ SECONDS = 60
 
 @pytest.fixture
 def queue(client: PlacementClient, providers: ResourceProviders) -> Iterator[AllocationQueue]:
-    made = AllocationQueue(client, providers)
+    made = AllocationQueue(client, providers, ThreadMonitor())
     yield made
     made.stop()
 
@@ -201,7 +202,7 @@ def test_what_a_cluster_should_hold_is_read_again_when_a_database_was_away(
         pauses.append(seconds)
         return ended.is_set()
 
-    queue, first = AllocationQueue(client, providers, wait), allocation(host)
+    queue, first = AllocationQueue(client, providers, ThreadMonitor(), wait), allocation(host)
 
     def read() -> HostAllocations:
         if len(pauses) < 2:
@@ -213,6 +214,34 @@ def test_what_a_cluster_should_hold_is_read_again_when_a_database_was_away(
     finally:
         queue.stop()
     assert pauses == [1.0, 2.0]
+    assert list(client.provider_allocations(host.node_uuid)) == [first.consumer_uuid]
+
+
+@pytest.mark.parametrize("error", [StatementRejectedError("Unknown column"), RuntimeError("?")])
+def test_error_that_nobody_expected_turns_health_red_until_it_is_mended_and_loses_nothing(
+    client: PlacementClient,
+    providers: ResourceProviders,
+    host: ComputeHostRecord,
+    error: Exception,
+) -> None:
+    monitor, mended = ThreadMonitor(), threading.Event()
+    queue, first = AllocationQueue(client, providers, monitor), allocation(host)
+    reconciled = threading.Event()
+
+    def read() -> HostAllocations:
+        if not mended.is_set():
+            raise error
+        return HostAllocations([first], frozenset())
+
+    try:
+        queue.reconcile(host.node_uuid, read, reconciled.set)
+        until(monitor.down)
+        assert str(error) in monitor.down()[0].reason
+        mended.set()
+        assert reconciled.wait(SECONDS)
+        until(lambda: not monitor.down())
+    finally:
+        queue.stop()
     assert list(client.provider_allocations(host.node_uuid)) == [first.consumer_uuid]
 
 
@@ -237,6 +266,7 @@ def test_placement_away_delays_and_loses_nothing(
     queue = AllocationQueue(
         flaky,  # type: ignore[arg-type]
         ResourceProviders(client),
+        ThreadMonitor(),
         lambda _event, seconds: bool(waits.append(seconds)),
     )
     first = allocation(host)

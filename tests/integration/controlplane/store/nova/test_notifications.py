@@ -4,20 +4,29 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from nova import notifications, objects, rpc
 from nova.compute import utils as compute_utils
 from nova.objects import fields
 from oslo_messaging.notify import _impl_test
+from sqlalchemy import Table
 
+from common.background import ThreadMonitor
 from controlplane.config.nova_config import NovaConfig
-from controlplane.domain.records import Announced, Power, ServerAnnouncement
+from controlplane.domain.records import (
+    Announced,
+    Power,
+    RemovalChange,
+    ServerAnnouncement,
+    ServerChange,
+)
 from controlplane.openstack.notifications.announcer import CALM_SECONDS, CROWD, BusAnnouncer
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.notification_data import ServerStates
+from controlplane.store.nova.tables import INFO_CACHES, INSTANCE_EXTRA
 from controlplane.store.nova.writer import NovaServers
 from tests.integration.controlplane.store.nova.samples import HOST, record
 
@@ -58,7 +67,10 @@ def announcer(databases: NovaDatabases, clock: Clock, tmp_path: Path) -> Iterato
         "[oslo_messaging_notifications]\ndriver = test\n"
     )
     made = BusAnnouncer(
-        ServerStates(databases.cell), Bus(NovaConfig(file), "fake://"), monotonic=clock.monotonic
+        ServerStates(databases.cell),
+        Bus(NovaConfig(file), "fake://"),
+        ThreadMonitor(),
+        monotonic=clock.monotonic,
     )
     _impl_test.reset()
     made.start()
@@ -210,6 +222,76 @@ def test_a_first_sync_is_announced_when_it_is_over_and_one_change_at_once(
     while announcer.backlog:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_damaged_interfaces_or_flavor_of_one_server_end_no_other_s_notifications(
+    servers: NovaServers, announcer: BusAnnouncer, databases: NovaDatabases
+) -> None:
+    outcomes = servers.apply([record() for _ in range(4)])
+    no_interfaces, no_flavor = outcomes[0].uuid, outcomes[1].uuid
+    damage(databases, INFO_CACHES, no_interfaces, network_info='{"not": "interfaces"')
+    damage(databases, INSTANCE_EXTRA, no_flavor, flavor='{"cur": null}')
+
+    announcer.announce([one.announcement for one in outcomes if one.announcement])
+
+    deadline = time.monotonic() + 30
+    while announcer.sent < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    told = {
+        message["payload"]["instance_id"]: message["payload"]
+        for _, message, _, _ in _impl_test.NOTIFICATIONS
+        if message["event_type"].startswith("compute.")
+    }
+    assert set(told) == {one.uuid for one in outcomes} - {no_flavor}
+    assert told.pop(no_interfaces)["fixed_ips"] == []
+    assert all(payload["fixed_ips"] for payload in told.values())
+
+
+def test_damaged_columns_are_written_anew_and_hold_up_no_other_server(
+    servers: NovaServers, databases: NovaDatabases, nova: Any
+) -> None:
+    batch = [record() for _ in range(3)]
+    servers.apply(batch)
+    damage(databases, INFO_CACHES, batch[0].uuid, network_info="[{}]")
+    damage(databases, INSTANCE_EXTRA, batch[1].uuid, flavor="no JSON")
+
+    outcomes = servers.apply(batch)
+
+    assert [one.change for one in outcomes] == [
+        ServerChange.UPDATED, ServerChange.UPDATED, ServerChange.NONE,
+    ]  # fmt: skip
+    healed = objects.Instance.get_by_uuid(nova, batch[0].uuid, expected_attrs=["info_cache"])
+    assert [vif["address"] for vif in healed.get_network_info()] == [
+        nic.mac_address for nic in batch[0].nics
+    ]
+    mended = objects.Instance.get_by_uuid(nova, batch[1].uuid, expected_attrs=["flavor"])
+    assert mended.flavor.name == batch[1].flavor.name
+
+
+def test_server_whose_interfaces_nobody_can_read_is_left_to_nova_to_delete(
+    databases: NovaDatabases,
+) -> None:
+    class Nova:
+        asked: ClassVar[list[str]] = []
+
+        def delete(self, uuid: str) -> str:
+            self.asked.append(uuid)
+            return ""
+
+    servers, one = NovaServers(databases, Nova()), record()
+    servers.apply([one])
+    damage(databases, INFO_CACHES, one.uuid, network_info="no JSON")
+
+    (outcome,) = servers.delete([one.uuid])
+
+    assert outcome.change is RemovalChange.REQUESTED
+    assert Nova.asked == [one.uuid]
+
+
+def damage(databases: NovaDatabases, table: Table, uuid: str, **values: str) -> None:
+    statement = table.update().where(table.c.instance_uuid == uuid).values(values)
+    databases.cell.run(lambda connection: connection.execute(statement))
 
 
 def assert_equal(

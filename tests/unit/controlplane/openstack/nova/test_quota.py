@@ -2,11 +2,14 @@
 
 import logging
 import queue
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
 
+from common.background import ThreadMonitor
+from common.log_fields import fields_of
 from controlplane.openstack.nova.api import NovaApiError
 from controlplane.openstack.nova.quota import RESOURCES, Quotas
 from controlplane.openstack.nova.quota_keeper import QuotaKeeper
@@ -16,11 +19,15 @@ PATIENCE = 5.0
 
 
 class ScriptedNova:
-    """Nova's quota API: everything is limited to 10; projects in ``broken`` cannot be read."""
+    """Nova's quota API: everything is limited to 10; projects in ``broken`` cannot be read.
+
+    Of those in ``absurd`` it says nothing that makes sense.
+    """
 
     def __init__(self) -> None:
         self.limits: dict[str, dict[str, int]] = {}
         self.broken: set[str] = set()
+        self.absurd: set[str] = set()
         self.asked: queue.Queue[str] = queue.Queue()
         self.lifted: queue.Queue[tuple[str, dict[str, int]]] = queue.Queue()
 
@@ -28,6 +35,8 @@ class ScriptedNova:
         self.asked.put(project_id)
         if project_id in self.broken:
             raise NovaApiError("Nova's API cannot be reached")
+        if project_id in self.absurd:
+            return {}
         limits = dict.fromkeys(RESOURCES, 10) | self.limits.get(project_id, {})
         used = 10 if project_id == "full" else 1
         return {name: {"in_use": used, "limit": limit} for name, limit in limits.items()}
@@ -57,13 +66,20 @@ def nova() -> ScriptedNova:
 
 
 @pytest.fixture
-def keepers(nova: ScriptedNova, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def monitor() -> ThreadMonitor:
+    return ThreadMonitor()
+
+
+@pytest.fixture
+def keepers(
+    nova: ScriptedNova, monitor: ThreadMonitor, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Starts keepers."""
     monkeypatch.setattr("controlplane.openstack.nova.quota_keeper.RETRY_SECONDS", 0.02)
     started: list[QuotaKeeper] = []
 
     def start(projects: Collection[str] = (), *, lift: bool = True, away: bool = False) -> Any:
-        keeper = QuotaKeeper(Quotas(nova, None), Projects(projects, away=away), lift=lift)
+        keeper = QuotaKeeper(Quotas(nova, None), Projects(projects, away=away), monitor, lift=lift)
         started.append(keeper)
         keeper.start()
         return keeper
@@ -110,6 +126,18 @@ def test_project_that_makes_trouble_is_tried_again_and_holds_up_no_other(
     assert nova.lifted.get(timeout=PATIENCE)[0] == "a-unknown"
 
 
+def test_error_that_nobody_expected_turns_health_red_is_repeated_and_holds_up_no_other(
+    nova: ScriptedNova, monitor: ThreadMonitor, keepers: Any
+) -> None:
+    nova.absurd = {"a-absurd"}
+    keepers(["a-absurd", "b-sound"])
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "b-sound"
+    until(lambda: monitor.failures().get("quota", 0) > 1)
+    nova.absurd = set()
+    assert nova.lifted.get(timeout=PATIENCE)[0] == "a-absurd"
+    until(lambda: not monitor.down())
+
+
 def test_own_database_that_is_away_is_asked_again(nova: ScriptedNova, keepers: Any) -> None:
     keepers(["later"], away=True)
     assert nova.lifted.get(timeout=PATIENCE)[0] == "later"
@@ -133,6 +161,18 @@ def test_without_lifting_a_project_at_its_limit_is_named_and_left_alone(
         assert {nova.asked.get(timeout=PATIENCE) for _ in range(2)} == {"full", "roomy"}
         keeper.stop()
     assert nova.lifted.empty()
-    named = [message for message in caplog.messages if "quota reached by adoption" in message]
+    named = [
+        str(fields_of(one)["why"])
+        for one in caplog.records
+        if one.message == "quota reached by adoption"
+    ]
     assert len(named) == len(RESOURCES)
-    assert all("project full uses 10" in message for message in named)
+    assert all("project full uses 10" in why for why in named)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,125 @@
+"""Notifications survive what nobody expected: one is lost, all others are sent."""
+
+import queue
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from common.background import ThreadMonitor
+from controlplane.domain.records import Announced, ServerAnnouncement, ServerState
+from controlplane.openstack.notifications import announcer as announcer_module
+from controlplane.openstack.notifications.announcer import BusAnnouncer
+from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
+
+PATIENCE = 10.0
+
+
+class Rows:
+    """Every server there is; the next readings raise what is in ``errors``."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    def read(self, uuids: Collection[str]) -> dict[str, ServerState]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return {
+            uuid: ServerState({"host": "h", "uuid": uuid}, {}, (), {}, {}, ()) for uuid in uuids
+        }
+
+
+class Receiver:
+    """A bus that keeps what it gets, and raises an error for one server."""
+
+    enabled = sends_versioned = True
+    sends_unversioned = False
+    cursed = "cursed"
+
+    def __init__(self) -> None:
+        self.received: queue.Queue[str] = queue.Queue()
+
+    def audit_period(self, now: datetime) -> tuple[datetime, datetime]:
+        return now, now
+
+    def instance_name(self, columns: Mapping[str, Any]) -> str:
+        if columns["uuid"] == self.cursed:
+            raise RuntimeError("nobody expected this")
+        return str(columns["uuid"])
+
+    def send_versioned(self, publisher: str, event_type: str, payload: str) -> None:
+        self.received.put(payload)
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return Rows()
+
+
+@pytest.fixture
+def monitor() -> ThreadMonitor:
+    return ThreadMonitor()
+
+
+@pytest.fixture
+def bus() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+def announcer(
+    rows: Rows, bus: Receiver, monitor: ThreadMonitor, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BusAnnouncer]:
+    monkeypatch.setattr(announcer_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(announcer_module.versioned, "payload", lambda *parts: parts[-1])
+    made = BusAnnouncer(rows, bus, monitor)  # type: ignore[arg-type]
+    made.start()
+    yield made
+    made.stop()
+
+
+def announce(announcer: BusAnnouncer, *uuids: str) -> None:
+    announcer.announce([ServerAnnouncement(Announced.CREATE, uuid) for uuid in uuids])
+
+
+def received(bus: Receiver, count: int) -> list[str]:
+    return [bus.received.get(timeout=PATIENCE) for _ in range(count)]
+
+
+def test_one_notification_that_cannot_be_made_ends_no_other(
+    announcer: BusAnnouncer, bus: Receiver, monitor: ThreadMonitor
+) -> None:
+    announce(announcer, "1", bus.cursed, "2", "3")
+    assert received(bus, 3) == ["1", "2", "3"]
+    assert monitor.failures() == {"notifications": 1}
+    until(lambda: not monitor.down())
+
+
+@pytest.mark.parametrize("error", [StatementRejectedError("Unknown column"), RuntimeError("?")])
+def test_rows_that_cannot_be_read_turn_health_red_until_they_can_and_nothing_is_lost(
+    announcer: BusAnnouncer, rows: Rows, bus: Receiver, monitor: ThreadMonitor, error: Exception
+) -> None:
+    rows.errors = [error, error]
+    announce(announcer, "1", "2")
+    assert received(bus, 2) == ["1", "2"]
+    assert monitor.failures() == {"notifications": 2}
+    until(lambda: not monitor.down())
+
+
+def test_database_that_is_away_delays_and_fails_nothing(
+    announcer: BusAnnouncer, rows: Rows, bus: Receiver, monitor: ThreadMonitor
+) -> None:
+    rows.errors = [DatabaseUnavailableError("away")]
+    announce(announcer, "1", "2")
+    assert received(bus, 2) == ["1", "2"]
+    assert monitor.failures() == {}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
