@@ -3,7 +3,8 @@
 It stands before a vcsim and passes on what the two say to each other, except about virtual machines
 that are hidden: those are in no answer that lists objects, and asked for by reference they are
 refused with NoPermission, as vCenter does, or answered with nothing, as a vCenter does whose
-database or session has just gone (pyvmomi issue 43).
+database or session has just gone (pyvmomi issue 43). It can also lose its connection in the middle
+of an answer.
 """
 
 import http.client
@@ -46,6 +47,9 @@ class RestrictedVCenter:
         self._hidden: frozenset[str] = frozenset()
         self._refused: frozenset[str] = frozenset()
         self._refuses = True
+        self._asked = self._cut = b""
+        self.since_cut: list[bytes] | None = None
+        """Requests since an answer was cut short; None when none was."""
         self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         files = simulator.certificate
@@ -63,6 +67,10 @@ class RestrictedVCenter:
         """Refuse virtual machines to who asks for them by reference, and go on to list them."""
         self._refused = frozenset(morefs)
 
+    def cut_short(self, asked: bytes, told: bytes) -> None:
+        """Break off the next answer that tells ``told`` to a request with ``asked``, after that."""
+        self._asked, self._cut = asked, told
+
     def show_everything(self) -> None:
         """Hide and refuse nothing any more."""
         self._hidden = self._refused = frozenset()
@@ -74,6 +82,8 @@ class RestrictedVCenter:
 
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> "Answer":
         """Have vcsim answer, and take out what is hidden."""
+        if self.since_cut is not None:
+            self.since_cut.append(body)
         hidden = self._hidden
         asked = {moref.decode() for moref in ASKED.findall(body)}
         denied = asked & (self._refused | hidden if self._refuses else self._refused)
@@ -82,7 +92,12 @@ class RestrictedVCenter:
             return Answer(500, {"Content-Type": "text/xml; charset=utf-8"}, text.encode())
         answer = self._pass_on(method, path, body, headers)
         # What is hidden meanwhile counts too: a wait may have begun before.
-        return answer.without(self._hidden) if path == "/sdk" else answer
+        answer = answer.without(self._hidden) if path == "/sdk" else answer
+        if self._cut and self._asked in body and self._cut in answer.body:
+            end = answer.body.index(self._cut) + len(self._cut)
+            self._cut, self.since_cut = b"", []
+            return Answer(answer.status, answer.headers | answer.length, answer.body[:end])
+        return answer
 
     def _pass_on(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> "Answer":
         upstream = http.client.HTTPSConnection(
@@ -116,10 +131,12 @@ class RestrictedVCenter:
                 headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
                 answer = vcenter.answer(self.command, self.path, body, headers)
                 self.send_response(answer.status)
-                for name, value in (answer.headers | answer.length).items():
+                for name, value in (answer.length | answer.headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer.body)
+                if "Content-Length" in answer.headers:
+                    self.close_connection = True  # more was promised than is there
 
             def do_GET(self) -> None:
                 self.do_POST()

@@ -2,29 +2,39 @@
 
 pyVmomi's own connections are not used: for loopback addresses it accepts any certificate, and a
 wrong thumbprint too. One pool serves pyVmomi's calls, the collector's and the tagging service's.
+An answer is returned whole or not at all: half of one, taken for all, would be lost changes.
 """
 
-import collections
 import dataclasses
-import hashlib
 import http.client
-import select
-import socket
+import logging
 import ssl
-import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from cryptography import x509
+import urllib3
+from urllib3.connection import HTTPSConnection
+from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from edge.config import VCenterSettings
-from edge.vcenter.client.faults import CertificateNotTrustedError, PresentedCertificate
+from edge.vcenter.client import faults
+from edge.vcenter.client.certificate import not_trusted, tls_context
 
-CONNECT_TIMEOUT_SECONDS = 10.0
-_READ_BYTES = 1 << 18
-_IDLE_SECONDS = 20.0
-_IDLE_CONNECTIONS = 8
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+MAXIMUM_BODY_BYTES: Final = 128 << 20
+"""More than any page that is asked for: 1,000 virtual machines with all their devices have 15 MB.
+What is longer, also once decompressed, would only fill the memory."""
+_READ_BYTES: Final = 1 << 18
+_IDLE_SECONDS: Final = 20.0
+"""An older idle connection may be dead without a sign: firewalls forget, and servers close."""
+_IDLE_CONNECTIONS: Final = 8
+_HEADERS: Final = {"Accept-Encoding": "gzip", "User-Agent": "vsphere-gateway-edge"}
+_LATE: Final = "vCenter did not answer within the deadline"
+
+# More calls than idle connections are kept for is what a busy minute looks like, no warning.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,18 +42,19 @@ class Answer:
     """A whole HTTP response."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: urllib3.HTTPHeaderDict
     body: bytes
+    """Decompressed."""
 
 
 class ConnectionPool:
     """Connections to one vCenter, reused while they are fresh. Safe for many threads."""
 
     def __init__(self, settings: VCenterSettings) -> None:
+        """Raises ``CertificateNotTrustedError`` when ``ca_file`` cannot be used."""
         self._settings = settings
-        self._context = _tls_context(settings)
-        self._idle: collections.deque[tuple[float, _Connection]] = collections.deque()
-        self._lock = threading.Lock()
+        self._context = tls_context(settings)
+        self._pool = self._new_pool()
 
     def request(
         self,
@@ -55,184 +66,149 @@ class ConnectionPool:
     ) -> Answer:
         """Send one request and return the whole response, whatever its status.
 
-        ``deadline_seconds`` bounds the time from sending to the last byte. Nothing is ever sent
-        twice. Raises ``CertificateNotTrustedError``, ``OSError`` (``TimeoutError`` when the
-        deadline passes) or ``http.client.HTTPException``.
+        ``deadline_seconds`` bounds the time to the last byte, connecting included. Nothing is ever
+        sent twice. Raises ``CertificateNotTrustedError``, ``VCenterUnreachableError``
+        (``TruncatedAnswerError`` when only a part arrived), ``CorruptAnswerError`` or
+        ``AnswerTooLongError``.
         """
-        connection = self._take()
+        deadline = time.monotonic() + deadline_seconds
         try:
-            answer = connection.exchange(method, path, body, headers, deadline_seconds)
+            response = self._pool.urlopen(
+                method,
+                path,
+                body=body,
+                headers={**_HEADERS, **headers},
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, total=deadline_seconds),
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                enforce_content_length=True,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise self._explained(error) from error
+        try:
+            return Answer(response.status, response.headers, _whole_body(response, deadline))
         except BaseException:
-            connection.close()
+            response.close()
             raise
-        if connection.sock is not None:
-            self._give_back(connection)
-        return answer
+        finally:
+            response.release_conn()
 
     def close(self) -> None:
-        """Close what is idle."""
-        with self._lock:
-            idle, self._idle = self._idle, collections.deque()
-        for _, connection in idle:
-            connection.close()
+        """Close what is idle; what is in use is closed after its answer."""
+        used, self._pool = self._pool, self._new_pool()
+        used.close()
 
-    def _take(self) -> "_Connection":
-        while True:
-            with self._lock:
-                since, connection = self._idle.pop() if self._idle else (0.0, None)
-            if connection is None:
-                return self._connect()
-            if time.monotonic() - since < _IDLE_SECONDS and not _has_been_closed(connection):
-                return connection
-            connection.close()
-
-    def _connect(self) -> "_Connection":
-        connection = _Connection(self._settings, self._context)
-        try:
-            connection.connect()
-        except ssl.SSLCertVerificationError as error:
-            raise not_trusted(self._settings, error.verify_message) from error
-        return connection
-
-    def _give_back(self, connection: "_Connection") -> None:
-        with self._lock:
-            if len(self._idle) < _IDLE_CONNECTIONS:
-                self._idle.append((time.monotonic(), connection))
-                return
-        connection.close()
-
-
-class _Connection(http.client.HTTPSConnection):
-    """One connection, checked against the pinned thumbprint each time it is opened."""
-
-    sock: ssl.SSLSocket | None
-
-    def __init__(self, settings: VCenterSettings, context: ssl.SSLContext) -> None:
-        super().__init__(
-            settings.host, settings.port, timeout=CONNECT_TIMEOUT_SECONDS, context=context
+    def _new_pool(self) -> "_Pool":
+        return _Pool(
+            self._settings.host,
+            self._settings.port,
+            maxsize=_IDLE_CONNECTIONS,
+            ssl_context=self._context,
+            assert_fingerprint=self._settings.thumbprint,
         )
-        self._settings = settings
 
-    def connect(self) -> None:
-        super().connect()
-        if self.sock is None or self._settings.thumbprint is None:
-            return
-        certificate = self.sock.getpeercert(binary_form=True) or b""
-        if hashlib.sha256(certificate).hexdigest() != self._settings.thumbprint:
-            self.close()
-            raise _not_trusted(
-                self._settings, "its thumbprint is not the configured one", certificate
-            )
+    def _explained(self, error: urllib3.exceptions.HTTPError) -> faults.VCenterError:
+        """Say why no response began."""
+        if isinstance(error, urllib3.exceptions.SSLError):
+            cause = error.args[0]
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return not_trusted(self._settings, cause.verify_message)
+            if not isinstance(cause, ssl.SSLError):
+                return not_trusted(self._settings, "its thumbprint is not the configured one")
+        return _unreachable(error)
 
-    def exchange(
-        self,
-        method: str,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        deadline_seconds: float,
-    ) -> Answer:
-        deadline = time.monotonic() + deadline_seconds
-        self._wait_at_most(deadline)
-        self.request(method, path, body, {"Accept-Encoding": "gzip", **headers})
-        response = self.getresponse()
-        compressed = response.getheader("Content-Encoding", "").lower() == "gzip"
-        inflate = zlib.decompressobj(wbits=31) if compressed else None
-        parts: list[bytes] = []
-        while part := response.read(_READ_BYTES):
-            parts.append(inflate.decompress(part) if inflate else part)
-            self._wait_at_most(deadline)
-        return Answer(response.status, response.headers, b"".join(parts))
 
-    def _wait_at_most(self, deadline: float) -> None:
+class _Connection(HTTPSConnection):
+    """One connection; the pool opens it again, and checks it again, when it was idle for long."""
+
+    _used_at = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and time.monotonic() - self._used_at < _IDLE_SECONDS
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        response = super().getresponse()
+        self._used_at = time.monotonic()
+        return response
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+def _whole_body(response: BaseHTTPResponse, deadline: float) -> bytes:
+    parts = _received(response, deadline)
+    if response.headers.get("Content-Encoding", "").lower() == "gzip":
+        parts = _decompressed(parts)
+    return b"".join(_bounded(parts))
+
+
+def _received(response: BaseHTTPResponse, deadline: float) -> Iterator[bytes]:
+    """Yield the body as it arrives."""
+    while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError
-        if self.sock is not None:
-            self.sock.settimeout(left)
+            raise faults.VCenterUnreachableError(_LATE)
+        connection = response.connection
+        # After the last byte another thread may use the connection: then there is none here.
+        if isinstance(connection, _Connection) and connection.sock is not None:
+            connection.sock.settimeout(left)
+        try:
+            part = response.read1(_READ_BYTES, decode_content=False)
+        except urllib3.exceptions.ProtocolError as error:
+            raise faults.TruncatedAnswerError(
+                f"vCenter's answer ended in the middle: {error.args[-1]!r}"
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(error) from error
+        if not part:
+            return
+        yield part
 
 
-def fetch_certificate(settings: VCenterSettings) -> bytes:
-    """Return the certificate (DER) that the server shows, unverified; nothing is sent to it.
-
-    Raises ``OSError``.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    address = (settings.host, settings.port)
-    with (
-        socket.create_connection(address, timeout=CONNECT_TIMEOUT_SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=settings.host) as connection,
-    ):
-        return connection.getpeercert(binary_form=True) or b""
-
-
-def describe_certificate(certificate: bytes) -> PresentedCertificate:
-    """Return what a person needs to recognise a certificate (DER)."""
-    parsed = x509.load_der_x509_certificate(certificate)
-    digits = hashlib.sha256(certificate).hexdigest().upper()
-    return PresentedCertificate(
-        subject=parsed.subject.rfc4514_string(),
-        issuer=parsed.issuer.rfc4514_string(),
-        thumbprint=":".join(digits[at : at + 2] for at in range(0, len(digits), 2)),
-        not_after=parsed.not_valid_after_utc,
-    )
-
-
-def not_trusted(settings: VCenterSettings, reason: str) -> CertificateNotTrustedError:
-    """Make the error that says which certificate was shown and how to trust it."""
+def _decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress a gzip stream, a limited piece at a time; urllib3 takes a short one for whole."""
+    inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        certificate = fetch_certificate(settings)
-    except OSError:
-        certificate = b""
-    return _not_trusted(settings, reason, certificate)
-
-
-def _not_trusted(
-    settings: VCenterSettings, reason: str, certificate: bytes
-) -> CertificateNotTrustedError:
-    presented = describe_certificate(certificate) if certificate else None
-    where = f"{settings.host}:{settings.port}"
-    message = f"the certificate of {where} is not trusted: {reason}."
-    if presented is not None:
-        message += (
-            f" Presented: subject {presented.subject}, issuer {presented.issuer}, SHA-256 "
-            f"thumbprint {presented.thumbprint}, not after {presented.not_after:%Y-%m-%d %H:%M}Z."
-        )
-    message += (
-        " If it is vCenter's (compare with the thumbprint on its console), set vcenter.thumbprint"
-        " to it, or put the authority that issued it into the file vcenter.ca_file"
-        f" (vCenter offers it at https://{where}/certs/download.zip)."
-    )
-    return CertificateNotTrustedError(message, presented)
-
-
-def _tls_context(settings: VCenterSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(
-            cafile=None if settings.ca_file is None else str(settings.ca_file)
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise CertificateNotTrustedError(
-            f"vcenter.ca_file {settings.ca_file} cannot be used ({error.strerror or error});"
-            " expected certificates in PEM form",
-            None,
+        for part in parts:
+            while part:
+                if inflate.eof:
+                    raise faults.CorruptAnswerError("vCenter's compressed answer has no clear end")
+                yield inflate.decompress(part, _READ_BYTES)
+                part = inflate.unconsumed_tail or inflate.unused_data
+        yield inflate.flush()
+    except zlib.error as error:
+        raise faults.CorruptAnswerError(
+            f"vCenter's answer cannot be decompressed: {error}"
         ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # vCenter's own certificate is as good in ca_file as the authority that issued it.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if settings.thumbprint is not None:
-        # The thumbprint alone decides, on every new connection, before anything is sent.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    if not inflate.eof:
+        raise faults.TruncatedAnswerError("vCenter's compressed answer ended in the middle")
 
 
-def _has_been_closed(connection: _Connection) -> bool:
-    """Tell whether the server closed an idle connection: then there is something to read."""
-    if connection.sock is None:
-        return True
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    return bool(poll.poll(0))
+def _bounded(parts: Iterable[bytes]) -> Iterator[bytes]:
+    room = MAXIMUM_BODY_BYTES
+    for part in parts:
+        room -= len(part)
+        if room < 0:
+            raise faults.AnswerTooLongError(
+                f"vCenter's answer has more than {MAXIMUM_BODY_BYTES >> 20} MiB"
+            )
+        yield part
+
+
+def _unreachable(error: urllib3.exceptions.HTTPError) -> faults.VCenterUnreachableError:
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
+        return faults.VCenterUnreachableError(_LATE)
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return faults.VCenterUnreachableError(f"TLS to vCenter failed: {error.args[0]}")
+    for cause in (error.__cause__, *error.args):
+        if isinstance(cause, OSError):
+            return faults.VCenterUnreachableError(
+                f"no connection to vCenter: {cause.strerror or cause}"
+            )
+        if isinstance(cause, http.client.HTTPException):
+            return faults.VCenterUnreachableError(f"the connection to vCenter broke: {cause!r}")
+    return faults.VCenterUnreachableError(f"the connection to vCenter broke: {error}")

@@ -1,14 +1,12 @@
 """What can go wrong with vCenter. Third-party exceptions become these once, at the boundary.
 
-``translate`` is called by the session for every request; nothing above ``edge.vcenter`` ever sees
-an exception of pyVmomi, ``ssl`` or ``http.client``. A failed task carries its error as data:
-``from_fault`` turns that into the same types.
+``connection`` names what happens to a request on its way, ``translate`` what the answer says;
+nothing above ``edge.vcenter`` ever sees an exception of pyVmomi, lxml or urllib3. A failed task
+carries its error as data: ``from_fault`` turns that into the same types.
 """
 
 import dataclasses
 import datetime
-import http.client
-import ssl
 from collections.abc import Callable
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -33,6 +31,10 @@ class VCenterError(Exception):
 
 class VCenterUnreachableError(VCenterError):
     """Nothing usable answers: no connection, a broken one, a deadline passed, or HTTP 5xx."""
+
+
+class TruncatedAnswerError(VCenterUnreachableError):
+    """Only a part of the answer arrived; nothing of it may be used."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,6 +147,14 @@ class UnexpectedAnswerError(VCenterError):
     """The answer is no SOAP that vCenter would send: a proxy's page, or a broken document."""
 
 
+class CorruptAnswerError(UnexpectedAnswerError):
+    """The answer cannot be decompressed."""
+
+
+class AnswerTooLongError(UnexpectedAnswerError):
+    """The answer is longer than any that was asked for, on the line or once decompressed."""
+
+
 class VSphereFaultError(VCenterError):
     """A fault without a type of its own here; ``vsphere_fault`` has its name."""
 
@@ -180,25 +190,11 @@ def translate(error: Exception) -> VCenterError:
         return error
     if isinstance(error, vmodl.MethodFault):
         return from_fault(error)
-    if isinstance(error, TimeoutError):
-        return VCenterUnreachableError("vCenter did not answer within the deadline")
-    if isinstance(error, ssl.SSLError):
-        return VCenterUnreachableError(f"TLS to vCenter failed: {error}")
-    if isinstance(error, OSError):
-        return VCenterUnreachableError(f"no connection to vCenter: {error.strerror or error}")
-    if isinstance(error, http.client.HTTPException):
-        return VCenterUnreachableError(f"the connection to vCenter broke: {error!r}")
     return UnexpectedAnswerError(f"vCenter's answer cannot be read: {error!r}")
 
 
-THIRD_PARTY = (
-    vmodl.MethodFault,
-    OSError,
-    http.client.HTTPException,
-    ExpatError,
-    etree.XMLSyntaxError,
-)
-"""What a request to vCenter may raise. ``ssl.SSLError`` and ``TimeoutError`` are ``OSError``."""
+THIRD_PARTY = (vmodl.MethodFault, ExpatError, etree.XMLSyntaxError)
+"""What reading an answer of vCenter's may raise."""
 
 
 def reference_text(reference: object) -> str:

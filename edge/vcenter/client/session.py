@@ -169,14 +169,10 @@ class VCenterSession:
         headers = {
             "Content-Type": "text/xml; charset=UTF-8",
             "SOAPAction": f'"urn:{VmomiSupport.GetVersionNamespace(self._version)}"',
-            "User-Agent": "vsphere-gateway-edge",
         }
         if self._cookie:
             headers["Cookie"] = self._cookie
-        try:
-            answer = self.pool.request("POST", _SDK_PATH, envelope, headers, deadline_seconds)
-        except faults.THIRD_PARTY as error:
-            raise faults.translate(error) from error
+        answer = self.pool.request("POST", _SDK_PATH, envelope, headers, deadline_seconds)
         if answer.status not in (200, 500):
             raise faults.VCenterUnreachableError(
                 f"{self.settings.host}:{self.settings.port} answers HTTP {answer.status}"
@@ -186,12 +182,10 @@ class VCenterSession:
         return answer
 
     def _keep_cookie(self, answer: Answer) -> None:
-        given = answer.headers.get("Set-Cookie")
-        if not given:
-            return
-        for name, morsel in http.cookies.SimpleCookie(given).items():
-            if name == "vmware_soap_session":
-                self._cookie = f"{name}={morsel.coded_value}"
+        for given in answer.headers.getlist("Set-Cookie"):
+            for name, morsel in http.cookies.SimpleCookie(given).items():
+                if name == "vmware_soap_session":
+                    self._cookie = f"{name}={morsel.coded_value}"
 
     def _login(self) -> None:
         self._cookie, self._content = "", None

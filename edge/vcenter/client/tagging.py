@@ -180,11 +180,9 @@ class TaggingService:
         sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
         if self._token and headers is None:
             sent[_SESSION_HEADER] = self._token
+        answer = self._session.pool.request(method, path, body, sent, _DEADLINE_SECONDS)
         try:
-            answer = self._session.pool.request(method, path, body, sent, _DEADLINE_SECONDS)
             parsed = json.loads(answer.body) if answer.body.strip() else None
-        except faults.THIRD_PARTY as error:
-            raise faults.translate(error) from error
         except ValueError as error:
             parsed = None
             if answer.status == 200:

@@ -14,7 +14,7 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.errors import SecretUnreadableError
 from edge.vcenter.client import faults
-from edge.vcenter.client.connection import describe_certificate, fetch_certificate
+from edge.vcenter.client.certificate import describe_certificate, fetch_certificate
 from edge.vcenter.client.session import VCenterSession
 from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import VCenterSite, vcenter_settings

@@ -1,8 +1,5 @@
 """Every fault of vCenter becomes a typed error that says what a person needs."""
 
-import http.client
-import ssl
-
 import pytest
 from pyVmomi import vim, vmodl
 
@@ -73,20 +70,6 @@ def test_messages_of_causes_are_told_once() -> None:
         ],
     )
     assert str(faults.from_fault(fault)) == "GenericVmConfigFault: it failed the disk is locked"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectionRefusedError(111, "Connection refused"),
-        TimeoutError(),
-        http.client.RemoteDisconnected("closed"),
-        http.client.IncompleteRead(b""),
-        ssl.SSLError("handshake"),
-    ],
-)
-def test_broken_connections_are_unreachable(error: Exception) -> None:
-    assert isinstance(faults.translate(error), faults.VCenterUnreachableError)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html/>", soap("<soapenv:Fault/>"), b"\xff\xfe"])
