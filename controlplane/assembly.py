@@ -43,7 +43,7 @@ from controlplane.operations.ledger import Ledger
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import migration
-from controlplane.store.own.readers import OwnAudited
+from controlplane.store.own.readers import GatewayDatabaseReader
 from controlplane.verification.messages import Verification
 from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import Verifier
@@ -198,7 +198,7 @@ class ControlPlane:
     def _verification(
         self, database: Database, backend: Backend, history: OperationHistory, audits: Audits
     ) -> Verification:
-        own = OwnAudited(database)
+        own = GatewayDatabaseReader(database)
         readers = Readers(
             own, backend.nova, backend.glance, backend.placement, history, self._adoption
         )

@@ -24,17 +24,17 @@ from controlplane.openstack.nova.quota_keeper import NoQuota, QuotaKeeper
 from controlplane.openstack.placement import client as placement_client
 from controlplane.openstack.placement.allocations import AllocationQueue, NoPlacement
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.openstack.placement.readers import PlacementAudited
+from controlplane.openstack.placement.readers import PlacementReader
 from controlplane.store import standalone
 from controlplane.store.database import Database
 from controlplane.store.glance import connection as glance_connection
 from controlplane.store.glance.images import GlanceImages
-from controlplane.store.glance.readers import GlanceAudited
+from controlplane.store.glance.readers import GlanceReader
 from controlplane.store.nova import cells
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
-from controlplane.store.nova.notification_data import ServerStates
-from controlplane.store.nova.readers import NovaAudited
+from controlplane.store.nova.notification_data import NotificationDataReader
+from controlplane.store.nova.readers import NovaReader
 from controlplane.store.nova.writer import NovaServers
 from controlplane.store.own import servers
 
@@ -49,10 +49,10 @@ class Backend:
     compute_hosts: ComputeHosts
     servers: ListedServers
     """What Nova's own rows say, for diagnostics."""
-    nova: NovaAudited
+    nova: NovaReader
     """All of Nova's rows, to be judged."""
-    glance: GlanceAudited
-    placement: PlacementAudited | None
+    glance: GlanceReader
+    placement: PlacementReader | None
     """None where no placement runs."""
     nova_api: NovaApi | None
     """None where no Nova runs."""
@@ -84,7 +84,9 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
     glance = _glance(settings)
     providers = ResourceProviders(placement)
     allocations = AllocationQueue(placement, providers, monitor)
-    announcer = BusAnnouncer(ServerStates(nova.cell), Bus(config, nova.transport_url), monitor)
+    announcer = BusAnnouncer(
+        NotificationDataReader(nova.cell), Bus(config, nova.transport_url), monitor
+    )
     quota = QuotaKeeper(
         Quotas(api, unified),
         functools.partial(_projects, own),
@@ -117,9 +119,9 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(nova), providers, images),
         servers=ListedServers(nova.cell),
-        nova=NovaAudited(nova),
-        glance=GlanceAudited(glance.database, with_locations=not glance.encrypts_locations),
-        placement=PlacementAudited(placement),
+        nova=NovaReader(nova),
+        glance=GlanceReader(glance.database, with_locations=not glance.encrypts_locations),
+        placement=PlacementReader(placement),
         nova_api=api,
         transport_url=nova.transport_url,
         start=start,
@@ -145,8 +147,8 @@ def alone(directory: Path) -> Backend:
         ),
         compute_hosts=ComputeHosts(ComputeHostRows(databases.nova), None, images),
         servers=ListedServers(databases.nova.cell),
-        nova=NovaAudited(databases.nova),
-        glance=GlanceAudited(databases.glance),
+        nova=NovaReader(databases.nova),
+        glance=GlanceReader(databases.glance),
         placement=None,
         nova_api=None,
         transport_url="",

@@ -47,3 +47,7 @@ class EdgeOfflineError(ControlPlaneError):
         self.vcenter_uuid = vcenter_uuid
         self.edge_name = edge_name
         self.since = since
+
+
+class NovaApiError(ControlPlaneError):
+    """Nova's API did not do what was asked of it; the message is for a person."""

@@ -235,7 +235,7 @@ class ServerAnnouncement:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerState:
+class NotificationData:
     """A server as its rows are when it is announced, the deleted ones included."""
 
     columns: Mapping[str, Any]
@@ -335,3 +335,23 @@ class ServiceStatus:
     disabled_reason: str
     by_operator: bool
     """Disabled by a person: the reason does not start with `AUTO:`. Never overridden."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAction:
+    """One of a server's actions, as Nova's API lists them."""
+
+    name: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What Nova says about a server that is to be deleted."""
+
+    vm_state: str
+    task_state: str | None
+    service_up: bool
+    """Its compute service; while it is down Nova's delete would remove rows only."""
+    actions: Sequence[ServerAction]
+    """Newest first."""

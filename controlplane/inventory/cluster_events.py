@@ -76,7 +76,7 @@ class ClusterReporter:
         Raises ``StoreError``.
         """
         with self._database.read() as connection:
-            rows = clusters.every(connection, state.uuid)
+            rows = clusters.list_all(connection, state.uuid)
         for row in rows:
             if row.uuid in state.unallocated and row.state in _PROVISIONED:
                 self._reconcile(row)

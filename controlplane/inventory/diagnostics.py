@@ -41,19 +41,19 @@ class InventoryDiagnostics:
     def vcenters(self) -> list[VCenterRow]:
         """Every vCenter with its last parity."""
         with self._database.read() as connection:
-            return edges.every_vcenter(connection)
+            return edges.list_vcenters(connection)
 
     def clusters(self) -> list[diagnostics_pb2.ClusterStatus]:
         """Clusters by name."""
         with self._database.read() as connection:
-            rows, counts = clusters.every(connection), servers.counts(connection)
+            rows, counts = clusters.list_all(connection), servers.counts(connection)
             hosts = objects.members(connection, inventory_pb2.OBJECT_KIND_HOST)
         return [self._cluster(row, counts, hosts) for row in rows]
 
     def servers(self, cluster: str) -> list[diagnostics_pb2.ServerStatus]:
         """Servers by name; of one cluster when its name or UUID is given."""
         with self._database.read() as connection:
-            rows = {row.uuid: row for row in clusters.every(connection)}
+            rows = {row.uuid: row for row in clusters.list_all(connection)}
             wanted = [uuid for uuid, row in rows.items() if cluster in ("", uuid, row.name)]
             found = servers.with_bodies(connection, wanted)
         nova = self._nova.read([row.uuid for row, _ in found])
@@ -68,7 +68,7 @@ class InventoryDiagnostics:
     def quarantine(self) -> list[diagnostics_pb2.QuarantineEntry]:
         """Objects in quarantine and alarms, newest first."""
         with self._database.read() as connection:
-            entries = [_entry(row) for row in quarantine.every(connection)]
+            entries = [_entry(row) for row in quarantine.list_all(connection)]
             entries += [_alarm(row) for row in quarantine.open_alarms(connection)]
         return sorted(entries, key=lambda one: one.since.ToNanoseconds(), reverse=True)
 

@@ -68,8 +68,8 @@ class Inventory:
     def start(self) -> None:
         """Load what the own tables hold. Raises ``StoreError``."""
         with self._database.read() as connection:
-            rows = servers.every(connection, states=None)
-            vcenters = edges.every_vcenter(connection)
+            rows = servers.list_all(connection, states=None)
+            vcenters = edges.list_vcenters(connection)
             self._pipeline.bindings.load(rows)
             reopen(connection, self._pipeline.bindings, self._pipeline.contests)
         for vcenter in vcenters:
@@ -158,7 +158,7 @@ class Inventory:
             if before is not None:
                 before.stop(UNIT_SECONDS)
             with self._database.read() as connection:
-                rows = servers.every(connection, vcenter_uuid=vcenter_uuid, states=None)
+                rows = servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=None)
                 self._pipeline.bindings.load(rows)
                 self._pipeline.contests.forget(vcenter_uuid)
                 reopen(connection, self._pipeline.bindings, self._pipeline.contests, vcenter_uuid)

@@ -10,7 +10,7 @@ from enum import Enum
 
 from common.timestamps import unix_seconds
 from controlplane.domain.ports import StoredVirtualMachine
-from controlplane.openstack.nova.api import Action, ServerFacts
+from controlplane.domain.records import ServerAction, ServerFacts
 from controlplane.store.own.operations import OperationRow
 
 DELETES = frozenset({"delete", "forceDelete"})
@@ -68,7 +68,7 @@ def decide(
     return Decision(Step.ASK)
 
 
-def _used_since(row: OperationRow, actions: Sequence[Action]) -> str:
+def _used_since(row: OperationRow, actions: Sequence[ServerAction]) -> str:
     """Return what was done with the server since, for a person; empty if nothing was."""
     for action in actions:
         if action.request_id == row.request_id:

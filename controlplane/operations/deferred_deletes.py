@@ -12,8 +12,9 @@ from typing import Protocol
 
 from common.timestamps import naive_utc, unix_seconds
 from controlplane.config.log import keyed
+from controlplane.domain.errors import NovaApiError
 from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
-from controlplane.openstack.nova.api import NovaApiError, ServerFacts
+from controlplane.domain.records import ServerFacts
 from controlplane.operations.clock import Clock, SystemClock
 from controlplane.operations.deferral import Decision, Step, decide, expired
 from controlplane.store.database import Connection, Database
@@ -161,7 +162,7 @@ class PostponedDeletes:
         if not self._dispatcher.online(row.vcenter_uuid):
             return 0.0
         with self._database.read() as connection:
-            found = clusters.every(connection, row.vcenter_uuid)
+            found = clusters.list_all(connection, row.vcenter_uuid)
         with self._changed:
             return max((self._complete.get(one.uuid, 0.0) for one in found), default=0.0)
 

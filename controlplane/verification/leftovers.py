@@ -52,7 +52,7 @@ class LeftoverComparison:
 
     def run(self) -> None:
         """Compare everything. Raises ``StoreError`` or ``PlacementError``."""
-        for held in self._readers.own.every_object(self._around.vcenter_uuid):
+        for held in self._readers.own.list_objects(self._around.vcenter_uuid):
             if held.reference not in self._around.seen:
                 self._compare_held(held)
         self._compare_bindings()
@@ -74,7 +74,7 @@ class LeftoverComparison:
         around = self._around
         rightly = around.machines | around.unreadable | self._kept
         ending = []
-        for row in self._readers.own.every_server(around.vcenter_uuid):
+        for row in self._readers.own.list_servers(around.vcenter_uuid):
             key = machine_key(row.moref)
             subject = around.subject(key, row.name)
             self._bound[row.uuid] = row

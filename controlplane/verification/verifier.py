@@ -122,7 +122,7 @@ class Verifier:
         own = self._readers.own
         return (
             all(row.state is ClusterState.UNMANAGED for row in own.clusters(vcenter_uuid))
-            and not own.every_server(vcenter_uuid)
+            and not own.list_servers(vcenter_uuid)
             and not own.images(vcenter_uuid)
         )
 

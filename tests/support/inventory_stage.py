@@ -32,16 +32,16 @@ from controlplane.operations.history import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.glance.images import GlanceImages
-from controlplane.store.glance.readers import GlanceAudited
+from controlplane.store.glance.readers import GlanceReader
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.listed import ListedServers
-from controlplane.store.nova.readers import NovaAudited
+from controlplane.store.nova.readers import NovaReader
 from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 from controlplane.store.nova.writer import NovaServers
 from controlplane.store.own import clusters, migration, quarantine, servers
 from controlplane.store.own.clusters import ClusterState
-from controlplane.store.own.readers import OwnAudited
+from controlplane.store.own.readers import GatewayDatabaseReader
 from controlplane.verification.findings import Findings
 from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import look
@@ -173,9 +173,9 @@ class Stage:
         """Compare everything with what a site has now, once."""
         self._dismiss_left()
         readers = Readers(
-            OwnAudited(self.own),
-            NovaAudited(self.nova),
-            GlanceAudited(self.glance),
+            GatewayDatabaseReader(self.own),
+            NovaReader(self.nova),
+            GlanceReader(self.glance),
             None,
             self.history,
             self.adoption,
@@ -216,17 +216,17 @@ class Stage:
     def clusters(self, site: Site) -> list[clusters.ClusterRow]:
         """Return the clusters of a site as the own tables have them."""
         with self.own.read() as connection:
-            return clusters.every(connection, site.vcenter_uuid)
+            return clusters.list_all(connection, site.vcenter_uuid)
 
     def images_of(self, site: Site) -> list[servers.ImageRow]:
         """Return the active images of a site as the own tables have them."""
         with self.own.read() as connection:
-            return servers.every_image(connection, site.vcenter_uuid)
+            return servers.list_images(connection, site.vcenter_uuid)
 
     def quarantined(self, site: Site) -> dict[str, str]:
         """Return reasons by key of what is in quarantine."""
         with self.own.read() as connection:
-            rows = quarantine.every(connection, site.vcenter_uuid)
+            rows = quarantine.list_all(connection, site.vcenter_uuid)
         return {row.reference: row.reason for row in rows}
 
     def alarms(self, site: Site) -> list[quarantine.AlarmRow]:

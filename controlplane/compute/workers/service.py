@@ -91,7 +91,7 @@ class ComputeServices:
     def every(self) -> list[ClusterRow]:
         """Return the rows of all clusters."""
         with self._database.read() as connection:
-            return store.every(connection)
+            return store.list_all(connection)
 
     def apply(self, host: ComputeHost) -> None:
         """Bring Nova's rows to what is known of a host."""

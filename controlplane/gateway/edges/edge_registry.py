@@ -97,7 +97,7 @@ class EdgeRegistry:
     def load(self) -> None:
         """Expect the edges that were there before this process began. Raises ``StoreError``."""
         with self._database.read() as connection:
-            rows = edges.every(connection)
+            rows = edges.list_all(connection)
         for row in rows:
             self._known[row.name] = row
             lease = self.leases.stored(row.vcenter_uuid) if row.vcenter_uuid else None

@@ -80,11 +80,11 @@ class VCenterState:
                 )
             for body in objects.bodies_of_kinds(connection, self.uuid, SURROUNDING_KINDS):
                 self.topology.learn(inventory_pb2.InventoryObject.FromString(body))
-            for row in clusters.every(connection, self.uuid):
+            for row in clusters.list_all(connection, self.uuid):
                 self.clusters[cluster_key(row.moref)] = ManagedCluster(row)
-            images = servers.every_image(connection, self.uuid)
+            images = servers.list_images(connection, self.uuid)
             self.images = {row.moref: row.id for row in images}
-            for entry in quarantine.every(connection, self.uuid):
+            for entry in quarantine.list_all(connection, self.uuid):
                 self.quarantined[entry.reference] = entry.attempts
                 if entry.reason in REFUSALS:
                     self.refused.add(entry.reference)

@@ -15,11 +15,11 @@ from math import inf
 from common.background import BackgroundThread, ThreadMonitor
 from common.log_fields import fields
 from common.timestamps import naive_utc_now
-from controlplane.domain.records import ServerAnnouncement, ServerState
+from controlplane.domain.records import NotificationData, ServerAnnouncement
 from controlplane.openstack.notifications import unversioned, versioned
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.store.errors import DatabaseUnavailableError
-from controlplane.store.nova.notification_data import ServerStates
+from controlplane.store.nova.notification_data import NotificationDataReader
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class BusAnnouncer:
 
     def __init__(
         self,
-        states: ServerStates,
+        states: NotificationDataReader,
         bus: Bus,
         monitor: ThreadMonitor,
         clock: Callable[[], datetime] = naive_utc_now,
@@ -134,7 +134,7 @@ class BusAnnouncer:
         calm = self._joined_at + CALM_SECONDS
         return min(calm, self._crowded_at + LONGEST_HOLD_SECONDS) - self._monotonic()
 
-    def _send(self, announcement: ServerAnnouncement, state: ServerState) -> None:
+    def _send(self, announcement: ServerAnnouncement, state: NotificationData) -> None:
         """Send one in each of the forms that are wanted; rest after it while there is a crowd."""
         began = time.thread_time()
         kind = announcement.kind

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane.domain.records import Announced, ServerAnnouncement, ServerState
+from controlplane.domain.records import Announced, NotificationData, ServerAnnouncement
 
 Json = dict[str, Any]
 
@@ -27,7 +27,9 @@ _COPIED = (
 
 
 def payload(
-    announcement: ServerAnnouncement, state: ServerState, audit_period: tuple[datetime, datetime]
+    announcement: ServerAnnouncement,
+    state: NotificationData,
+    audit_period: tuple[datetime, datetime],
 ) -> Json:
     """Return the payload of one notification."""
     info = _info(state)
@@ -39,7 +41,9 @@ def payload(
 
 
 def _update(
-    announcement: ServerAnnouncement, state: ServerState, audit_period: tuple[datetime, datetime]
+    announcement: ServerAnnouncement,
+    state: NotificationData,
+    audit_period: tuple[datetime, datetime],
 ) -> Json:
     columns = state.columns
     begins, ends = audit_period
@@ -56,7 +60,7 @@ def _update(
     return update
 
 
-def _info(state: ServerState) -> Json:
+def _info(state: NotificationData) -> Json:
     columns, flavor = state.columns, state.flavor
     return {
         **{name: columns[name] for name in _COPIED},
@@ -93,7 +97,7 @@ def _image_meta(system_metadata: Mapping[str, str]) -> Json:
     }
 
 
-def _fixed_ips(state: ServerState) -> list[Json]:
+def _fixed_ips(state: NotificationData) -> list[Json]:
     return [
         {**ip, "label": vif["network"]["label"], "vif_mac": vif["address"]}
         for vif in state.network_info

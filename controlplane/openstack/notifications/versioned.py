@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from controlplane.domain.records import Announced, ServerAnnouncement, ServerState
+from controlplane.domain.records import Announced, NotificationData, ServerAnnouncement
 
 Json = dict[str, Any]
 
@@ -59,7 +59,7 @@ _FLAVOR_FIELDS = (
 
 def payload(
     announcement: ServerAnnouncement,
-    state: ServerState,
+    state: NotificationData,
     audit_period: tuple[datetime, datetime],
     instance_name: str,
 ) -> Json:
@@ -73,7 +73,7 @@ def payload(
     )
 
 
-def _create(state: ServerState, instance_name: str) -> Json:
+def _create(state: NotificationData, instance_name: str) -> Json:
     return {
         **_common(state),
         "block_devices": [],
@@ -86,7 +86,9 @@ def _create(state: ServerState, instance_name: str) -> Json:
 
 
 def _update(
-    announcement: ServerAnnouncement, state: ServerState, audit_period: tuple[datetime, datetime]
+    announcement: ServerAnnouncement,
+    state: NotificationData,
+    audit_period: tuple[datetime, datetime],
 ) -> Json:
     columns = state.columns
     states = {
@@ -106,7 +108,7 @@ def _update(
     }
 
 
-def _common(state: ServerState) -> Json:
+def _common(state: NotificationData) -> Json:
     """Return the fields of InstancePayload."""
     columns = state.columns
     return {

@@ -3,14 +3,14 @@
 Reference: https://docs.openstack.org/api-ref/compute/
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
 from keystoneauth1.adapter import Adapter
 
 from controlplane.config.nova_config import NovaConfig
+from controlplane.domain.errors import NovaApiError
+from controlplane.domain.records import ServerAction, ServerFacts
 from controlplane.openstack.keystone import adapters
 from controlplane.openstack.keystone.adapters import REQUEST_ERRORS
 
@@ -20,10 +20,6 @@ HTTP_FORBIDDEN = 403
 HTTP_NOT_FOUND = 404
 _HOST = "OS-EXT-SRV-ATTR:host"
 """Shown to administrators alone."""
-
-
-class NovaApiError(Exception):
-    """Nova's API did not do what was asked of it; the message is for a person."""
 
 
 class NotAdministratorError(NovaApiError):
@@ -40,26 +36,6 @@ class NotAdministratorError(NovaApiError):
             "role add --user USER --project PROJECT admin` with the username and project_name of "
             f"nova.conf's first of {sections} that has an auth_type"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One of a server's actions, as Nova's API lists them."""
-
-    name: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What Nova says about a server that is to be deleted."""
-
-    vm_state: str
-    task_state: str | None
-    service_up: bool
-    """Its compute service; while it is down Nova's delete would remove rows only."""
-    actions: Sequence[Action]
-    """Newest first."""
 
 
 def connect(config: NovaConfig) -> "NovaApi":
@@ -133,10 +109,10 @@ class NovaApi:
         response = self._request("GET", f"/os-services?binary=nova-compute&host={quote(host)}")
         return _member(response, "services")
 
-    def _actions(self, uuid: str) -> list[Action]:
+    def _actions(self, uuid: str) -> list[ServerAction]:
         response = self._request("GET", f"/servers/{uuid}/os-instance-actions")
         found = _member(response, "instanceActions")
-        return [Action(one["action"], one["request_id"]) for one in found]
+        return [ServerAction(one["action"], one["request_id"]) for one in found]
 
     def _request(
         self, method: str, path: str, *, absent_is_fine: bool = False, **arguments: Any

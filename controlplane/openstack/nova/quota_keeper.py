@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 
 from common.background import BackgroundThread, ThreadMonitor
 from common.log_fields import fields
+from controlplane.domain.errors import NovaApiError
 from controlplane.openstack.keystone.limits import KeystoneError
-from controlplane.openstack.nova.api import NovaApiError
 from controlplane.openstack.nova.quota import Quotas
 from controlplane.store.errors import DatabaseUnavailableError
 

@@ -19,7 +19,7 @@ class Provider:
     """Amounts by resource class, by consumer."""
 
 
-class PlacementAudited:
+class PlacementReader:
     """Reads providers. Thread-safe."""
 
     def __init__(self, client: PlacementClient) -> None:

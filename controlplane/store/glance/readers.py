@@ -29,7 +29,7 @@ class ImageRows:
     """Projects that it is shared with."""
 
 
-class GlanceAudited:
+class GlanceReader:
     """Reads Glance's database. Every method raises ``StoreError``. Thread-safe."""
 
     def __init__(self, database: Database, with_locations: bool = True) -> None:

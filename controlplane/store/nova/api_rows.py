@@ -11,7 +11,7 @@ from controlplane.store import bulk
 from controlplane.store.database import Database
 from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.changes import Plan
+from controlplane.store.nova.changes import ServerPlan
 from controlplane.store.nova.primitives import DamagedRowError
 from controlplane.store.nova.tables import (
     AGGREGATE_HOSTS,
@@ -31,7 +31,7 @@ _MAPPING_COLUMNS = (
 )
 
 
-def write(databases: NovaDatabases, plans: Sequence[Plan], now: datetime) -> None:
+def write(databases: NovaDatabases, plans: Sequence[ServerPlan], now: datetime) -> None:
     """Write the mappings and request specs that the plans need; nothing when none does."""
     born = [plan for plan in plans if plan.change in (ServerChange.ADOPTED, ServerChange.RESTORED)]
     reshaped = [
@@ -48,8 +48,8 @@ def write(databases: NovaDatabases, plans: Sequence[Plan], now: datetime) -> Non
 def _write(
     connection: Connection,
     cell_id: int,
-    born: Sequence[Plan],
-    reshaped: Sequence[Plan],
+    born: Sequence[ServerPlan],
+    reshaped: Sequence[ServerPlan],
     now: datetime,
 ) -> None:
     if born:
@@ -58,7 +58,7 @@ def _write(
 
 
 def _write_mappings(
-    connection: Connection, cell_id: int, born: Sequence[Plan], now: datetime
+    connection: Connection, cell_id: int, born: Sequence[ServerPlan], now: datetime
 ) -> None:
     uuids = [plan.record.uuid for plan in born]
     stored = {
@@ -95,7 +95,9 @@ def _write_mappings(
     )
 
 
-def _write_request_specs(connection: Connection, plans: Sequence[Plan], now: datetime) -> None:
+def _write_request_specs(
+    connection: Connection, plans: Sequence[ServerPlan], now: datetime
+) -> None:
     uuids = [plan.record.uuid for plan in plans]
     columns = ("id", "instance_uuid", "spec")
     stored = {

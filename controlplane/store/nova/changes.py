@@ -45,7 +45,7 @@ rescued, shelved, ...) Nova keeps two versions of them, or none."""
 
 
 @dataclass(slots=True)
-class Plan:
+class ServerPlan:
     """What one server needs."""
 
     record: ServerRecord
@@ -62,9 +62,9 @@ class Plan:
 
 def adopt(
     record: ServerRecord, compute_id: int | None, availability_zone: str, now: datetime
-) -> Plan:
-    """Plan the rows of a server that Nova does not know."""
-    plan = Plan(record, ServerChange.ADOPTED, flavor=record.flavor, moved=True)
+) -> ServerPlan:
+    """ServerPlan the rows of a server that Nova does not know."""
+    plan = ServerPlan(record, ServerChange.ADOPTED, flavor=record.flavor, moved=True)
     inserts = plan.writes.inserts
     inserts[INSTANCES].append(rows.instance(record, compute_id, availability_zone, now))
     inserts[INSTANCE_EXTRA].append(rows.instance_extra(record, now))
@@ -77,22 +77,22 @@ def adopt(
 
 def restore(
     record: ServerRecord, existing: Existing, compute_id: int | None, now: datetime
-) -> Plan:
-    """Plan the return of a deleted server, with the children that were deleted with it."""
-    plan = Plan(record, ServerChange.RESTORED, origin=existing.origin, moved=True)
+) -> ServerPlan:
+    """ServerPlan the return of a deleted server, with the children that were deleted with it."""
+    plan = ServerPlan(record, ServerChange.RESTORED, origin=existing.origin, moved=True)
     _compare(plan, existing, compute_id, now, revive=True)
     return plan
 
 
 def compare(
     record: ServerRecord, existing: Existing, compute_id: int | None, now: datetime
-) -> Plan:
-    """Plan what differs between a record and the rows of a server that lives."""
-    plan = Plan(record, ServerChange.NONE, origin=existing.origin)
+) -> ServerPlan:
+    """ServerPlan what differs between a record and the rows of a server that lives."""
+    plan = ServerPlan(record, ServerChange.NONE, origin=existing.origin)
     withheld = _compare(plan, existing, compute_id, now, revive=False)
     columns = existing.columns
     if columns["task_state"] is not None and (plan.writes or withheld):
-        return Plan(
+        return ServerPlan(
             record,
             ServerChange.DEFERRED,
             reason=f"Nova is busy with it (task_state {columns['task_state']})",
@@ -107,7 +107,7 @@ def compare(
 
 
 def _compare(
-    plan: Plan, existing: Existing, compute_id: int | None, now: datetime, revive: bool
+    plan: ServerPlan, existing: Existing, compute_id: int | None, now: datetime, revive: bool
 ) -> bool:
     """Fill the plan; tell whether hardware differs but is Nova's at present."""
     columns = existing.columns
@@ -146,7 +146,9 @@ def _identity_columns(record: ServerRecord, columns: RowMapping) -> dict[str, An
     return {} if own_suffix else {"display_name": record.display_name}
 
 
-def _hardware_columns(plan: Plan, existing: Existing, compute_id: int | None) -> dict[str, Any]:
+def _hardware_columns(
+    plan: ServerPlan, existing: Existing, compute_id: int | None
+) -> dict[str, Any]:
     record, columns = plan.record, existing.columns
     wanted: dict[str, Any] = {"host": record.compute_host, "node": record.node}
     plan.moved = plan.moved or (columns["host"], columns["node"]) != (
@@ -214,7 +216,9 @@ def _differs(columns: RowMapping, wanted: Mapping[str, Any]) -> bool:
     return any(columns[name] != value for name, value in wanted.items())
 
 
-def _instance(plan: Plan, columns: RowMapping, wanted: Mapping[str, Any], now: datetime) -> None:
+def _instance(
+    plan: ServerPlan, columns: RowMapping, wanted: Mapping[str, Any], now: datetime
+) -> None:
     if not _differs(columns, wanted):
         return
     values = {name: columns[name] for name in INSTANCE_COLUMNS} | dict(wanted)
@@ -225,7 +229,7 @@ def _instance(plan: Plan, columns: RowMapping, wanted: Mapping[str, Any], now: d
         plan.old_display_name = columns["display_name"]
 
 
-def _flavor(plan: Plan, existing: Existing, now: datetime) -> None:
+def _flavor(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     if plan.flavor is None:
         return
     if existing.extra is None:
@@ -235,7 +239,7 @@ def _flavor(plan: Plan, existing: Existing, now: datetime) -> None:
     plan.writes.updates[INSTANCE_EXTRA].append(_alive(existing.extra, now, flavor=flavor))
 
 
-def _info_cache(plan: Plan, existing: Existing, now: datetime) -> None:
+def _info_cache(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     cache = existing.info_cache
     if cache is None:
         plan.writes.inserts[INFO_CACHES].append(rows.info_cache(plan.record, now))
@@ -251,7 +255,7 @@ def _info_cache(plan: Plan, existing: Existing, now: datetime) -> None:
         plan.writes.updates[INFO_CACHES].append(_alive(cache, now, network_info=wanted))
 
 
-def _metadata(plan: Plan, existing: Existing, now: datetime) -> None:
+def _metadata(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     stored, wanted = existing.metadata, plan.record.metadata
     added = {key: value for key, value in wanted.items() if key not in stored}
     _insert_pairs(plan.writes, METADATA, plan.record.uuid, added, now)
@@ -268,7 +272,7 @@ def _insert_pairs(
     writes.inserts[table].extend(rows.pair(uuid, key, value, now) for key, value in pairs.items())
 
 
-def _devices(plan: Plan, existing: Existing, now: datetime) -> None:
+def _devices(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     record = plan.record
     ours = {disk.uuid: disk for disk in record.disks}
     for disk in record.disks:
@@ -287,7 +291,7 @@ def _devices(plan: Plan, existing: Existing, now: datetime) -> None:
     )
 
 
-def _created_devices(plan: Plan, existing: Existing, now: datetime) -> None:
+def _created_devices(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     """Restore the local disks of a server of Nova's own that has lost its root disk.
 
     Nova deletes that of no server that lives on, so it was about to delete the server: with it went
@@ -308,7 +312,7 @@ def _created_devices(plan: Plan, existing: Existing, now: datetime) -> None:
 _DEVICE_FIELDS = ("device_name", "volume_size", "boot_index", "disk_bus")
 
 
-def _revive(plan: Plan, existing: Existing, now: datetime) -> None:
+def _revive(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     """Undelete what no other comparison has touched."""
     children: tuple[tuple[Table, list[RowMapping]], ...] = (
         (INSTANCE_EXTRA, [existing.extra] if existing.extra else []),
@@ -324,7 +328,7 @@ def _revive(plan: Plan, existing: Existing, now: datetime) -> None:
         )
 
 
-def _still_ours(plan: Plan, existing: Existing) -> list[RowMapping]:
+def _still_ours(plan: ServerPlan, existing: Existing) -> list[RowMapping]:
     return [
         row
         for key, row in existing.metadata.items()
@@ -332,7 +336,7 @@ def _still_ours(plan: Plan, existing: Existing) -> list[RowMapping]:
     ]
 
 
-def _local_devices(plan: Plan, existing: Existing) -> list[RowMapping]:
+def _local_devices(plan: ServerPlan, existing: Existing) -> list[RowMapping]:
     """Return the local disks: the volumes were given back to Cinder when Nova deleted the row."""
     ours = {disk.uuid for disk in plan.record.disks}
     adopted = plan.origin is Origin.ADOPTED

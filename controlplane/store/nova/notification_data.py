@@ -9,7 +9,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
 from common.log_fields import fields
-from controlplane.domain.records import ServerState
+from controlplane.domain.records import NotificationData
 from controlplane.store.database import Database
 from controlplane.store.nova import primitives
 from controlplane.store.nova.primitives import DamagedRowError, Json
@@ -25,14 +25,14 @@ from controlplane.store.nova.tables import (
 LOG = logging.getLogger(__name__)
 
 
-class ServerStates:
+class NotificationDataReader:
     """Reads servers out of a cell."""
 
     def __init__(self, cell: Database) -> None:
         """``cell`` is not closed here."""
         self._cell = cell
 
-    def read(self, uuids: Collection[str]) -> dict[str, ServerState]:
+    def read(self, uuids: Collection[str]) -> dict[str, NotificationData]:
         """Return servers by UUID, deleted ones with what was deleted with them.
 
         Those that do not exist, or have no flavor, are left out; interfaces that Nova's cache does
@@ -51,7 +51,7 @@ class ServerStates:
         states = {}
         for uuid, row in servers.items():
             if flavor := _flavor(uuid, flavors.get(uuid)):
-                states[uuid] = ServerState(
+                states[uuid] = NotificationData(
                     columns=row,  # type: ignore[arg-type]
                     flavor=flavor,
                     network_info=_interfaces(uuid, networks.get(uuid)),

@@ -80,7 +80,7 @@ class HostRows:
     mappings: list[Row] = field(default_factory=list)
 
 
-class NovaAudited:
+class NovaReader:
     """Reads the API database and one cell. Every method raises ``StoreError``. Thread-safe."""
 
     def __init__(self, databases: NovaDatabases) -> None:

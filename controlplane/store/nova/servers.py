@@ -19,7 +19,7 @@ from controlplane.domain.records import (
 from controlplane.store import bulk
 from controlplane.store.nova import api_rows, changes, existing
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.changes import Plan
+from controlplane.store.nova.changes import ServerPlan
 from controlplane.store.nova.existing import Existing
 from controlplane.store.nova.writes import Writes
 
@@ -97,7 +97,7 @@ class ServerStore:
         compute_ids: Mapping[tuple[str, str], int],
         zones: Mapping[str, str],
         now: datetime,
-    ) -> Plan:
+    ) -> ServerPlan:
         compute_id = compute_ids.get((record.compute_host, record.node))
         if stored is None:
             zone = zones.get(record.compute_host, self._default_zone)
@@ -106,7 +106,7 @@ class ServerStore:
             return changes.compare(record, stored, compute_id, now)
         if record.uuid in restore:
             return changes.restore(record, stored, compute_id, now)
-        return Plan(record, ServerChange.GONE, origin=stored.origin, reason="deleted in Nova")
+        return ServerPlan(record, ServerChange.GONE, origin=stored.origin, reason="deleted in Nova")
 
     def _zones(self, hosts: Iterable[str]) -> dict[str, str]:
         wanted = set(hosts)
@@ -118,7 +118,7 @@ class ServerStore:
         return ServerOutcome(record.uuid, ServerChange.REFUSED, reason=reason)
 
 
-def _outcome(plan: Plan, stored: Existing | None) -> ServerOutcome:
+def _outcome(plan: ServerPlan, stored: Existing | None) -> ServerOutcome:
     record = plan.record
     project, user = record.project_id, record.user_id
     if stored is not None:
@@ -136,7 +136,7 @@ def _outcome(plan: Plan, stored: Existing | None) -> ServerOutcome:
 
 
 def _allocation(
-    plan: Plan, stored: Existing | None, project: str, user: str
+    plan: ServerPlan, stored: Existing | None, project: str, user: str
 ) -> AllocationRecord | None:
     if plan.flavor is None and not plan.moved:
         return None
@@ -160,7 +160,7 @@ def _allocation(
     )
 
 
-def _announcement(plan: Plan) -> ServerAnnouncement | None:
+def _announcement(plan: ServerPlan) -> ServerAnnouncement | None:
     kind = _ANNOUNCED.get(plan.change, Announced.UPDATE if plan.writes else None)
     if kind is None:
         return None

@@ -56,7 +56,7 @@ class ClusterRow:
     allocations_at: datetime | None = None
 
 
-def every(connection: Connection, vcenter_uuid: str | None = None) -> list[ClusterRow]:
+def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[ClusterRow]:
     """Return all clusters, or those of one vCenter, by name."""
     query = select(clusters).order_by(clusters.c.name, clusters.c.uuid)
     if vcenter_uuid is not None:

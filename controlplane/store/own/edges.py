@@ -1,9 +1,7 @@
 """Edges that ever dialled, and the vCenters behind them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
@@ -51,7 +49,7 @@ class VCenterRow:
     """The process that applies its inventory."""
 
 
-def every(connection: Connection) -> list[EdgeRow]:
+def list_all(connection: Connection) -> list[EdgeRow]:
     """Return all edges by name."""
     return [
         EdgeRow(**row._mapping) for row in connection.execute(select(edges).order_by(edges.c.name))
@@ -62,16 +60,6 @@ def write(connection: Connection, row: EdgeRow) -> None:
     """Insert an edge, or update all but when it was first seen."""
     values = {name: getattr(row, name) for name in edges.c.keys()}  # noqa: SIM118
     upsert(connection, edges, [values], [n for n in values if n not in ("name", "first_seen_at")])
-
-
-def change(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
-    """Write some columns of an edge's row."""
-    connection.execute(update(edges).where(edges.c.name == name).values(**values))
-
-
-def all_offline(connection: Connection, now: datetime) -> None:
-    """At the start of a control plane nobody has dialled yet."""
-    connection.execute(update(edges).where(edges.c.online).values(online=False, since=now))
 
 
 def write_vcenter(connection: Connection, row: VCenterRow) -> None:
@@ -90,7 +78,7 @@ def serve(connection: Connection, uuid: str, process: str) -> bool:
     return result.rowcount > 0
 
 
-def every_vcenter(connection: Connection) -> list[VCenterRow]:
+def list_vcenters(connection: Connection) -> list[VCenterRow]:
     """Return all vCenters."""
     query = select(vcenters).order_by(vcenters.c.full_name, vcenters.c.uuid)
     return [VCenterRow(**row._mapping) for row in connection.execute(query)]

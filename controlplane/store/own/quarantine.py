@@ -24,8 +24,6 @@ class QuarantineReason(Enum):
     """Another virtual machine has the same instance UUID; which one stays is being settled."""
     NO_INSTANCE_UUID = "NO_INSTANCE_UUID"
     """vCenter cannot read its configuration (inaccessible, orphaned, invalid)."""
-    CLUSTER_ALARM = "CLUSTER_ALARM"
-    """The identity of its cluster is in doubt."""
     ROW_REFUSED = "ROW_REFUSED"
     """A database refused its values."""
     UNREADABLE = "UNREADABLE"
@@ -80,7 +78,7 @@ class AlarmRow:
     settled_at: datetime | None = None
 
 
-def every(connection: Connection, vcenter_uuid: str | None = None) -> list[QuarantineRow]:
+def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[QuarantineRow]:
     """Return what is in quarantine, newest first."""
     query = select(quarantine).order_by(quarantine.c.since.desc(), quarantine.c.reference)
     if vcenter_uuid is not None:

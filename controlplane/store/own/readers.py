@@ -29,7 +29,7 @@ class HeldObject:
     name: str
 
 
-class OwnAudited:
+class GatewayDatabaseReader:
     """Reads the own tables. Every method raises ``StoreError``. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
@@ -39,7 +39,7 @@ class OwnAudited:
     def vcenters(self) -> list[VCenterRow]:
         """Return every vCenter with its last parity."""
         with self._database.read() as connection:
-            return edges.every_vcenter(connection)
+            return edges.list_vcenters(connection)
 
     def unsettled_machines(self) -> list[inventory_pb2.VirtualMachine]:
         """Return the virtual machines of all vCenters that are held and not applied."""
@@ -58,17 +58,17 @@ class OwnAudited:
     def clusters(self, vcenter_uuid: str) -> list[ClusterRow]:
         """Return the clusters of a vCenter."""
         with self._database.read() as connection:
-            return clusters.every(connection, vcenter_uuid)
+            return clusters.list_all(connection, vcenter_uuid)
 
     def images(self, vcenter_uuid: str) -> list[ImageRow]:
         """Return the active images of a vCenter."""
         with self._database.read() as connection:
-            return servers.every_image(connection, vcenter_uuid)
+            return servers.list_images(connection, vcenter_uuid)
 
     def quarantine(self, vcenter_uuid: str) -> list[QuarantineRow]:
         """Return what of a vCenter is in quarantine."""
         with self._database.read() as connection:
-            return quarantine.every(connection, vcenter_uuid)
+            return quarantine.list_all(connection, vcenter_uuid)
 
     def alarms(self, vcenter_uuid: str) -> list[AlarmRow]:
         """Return the open alarms of a vCenter."""
@@ -89,7 +89,7 @@ class OwnAudited:
         with self._database.read() as connection:
             return objects.bodies(connection, vcenter_uuid, references)
 
-    def every_object(self, vcenter_uuid: str) -> Iterator[HeldObject]:
+    def list_objects(self, vcenter_uuid: str) -> Iterator[HeldObject]:
         """Yield what is held of a vCenter."""
         with self._database.read() as connection:
             streamed = connection.execution_options(yield_per=500)
@@ -111,11 +111,11 @@ class OwnAudited:
                 found[server.moref].append(server)
         return found
 
-    def every_server(self, vcenter_uuid: str) -> list[ServerRow]:
+    def list_servers(self, vcenter_uuid: str) -> list[ServerRow]:
         """Return the servers of a vCenter that are active, handed on or have to go."""
         states = (ServerState.ACTIVE, ServerState.HANDED_ON, *ENDING)
         with self._database.read() as connection:
-            return servers.every(connection, vcenter_uuid=vcenter_uuid, states=states)
+            return servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=states)
 
 
 _HELD = select(

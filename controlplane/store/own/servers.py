@@ -90,7 +90,7 @@ class Usage:
     largest_disk_gb: int
 
 
-def every(
+def list_all(
     connection: Connection,
     *,
     cluster_uuid: str | None = None,
@@ -189,7 +189,7 @@ def rename_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
     upsert(connection, images, [asdict(row) for row in rows], ["name"])
 
 
-def every_image(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
+def list_images(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
     """Return active images by name."""
     query = select(images).where(images.c.state == "active").order_by(images.c.name, images.c.id)
     if vcenter_uuid is not None:

@@ -48,7 +48,7 @@ class FixedDiagnostics:
 
     def vcenters(self) -> list[VCenterRow]:
         with self._gateway.database.read() as connection:
-            return edges.every_vcenter(connection)
+            return edges.list_vcenters(connection)
 
     def clusters(self) -> list[diagnostics_pb2.ClusterStatus]:
         if self.away:

@@ -245,8 +245,8 @@ def test_what_is_known_of_an_edge_outlives_the_control_plane(
     assert gateway.registry.sessions.wait_until_empty(5)
     gateway.stop()
     with database.read() as connection:
-        (row,) = edges.every(connection)
-        (vcenter,) = edges.every_vcenter(connection)
+        (row,) = edges.list_all(connection)
+        (vcenter,) = edges.list_vcenters(connection)
     assert (row.name, row.epoch, row.vcenter_uuid, row.online) == ("site-1", 77, VCENTER, False)
     assert row.certificate_not_after is not None
     assert vcenter.full_name == "vcsim"

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from common.timestamps import naive_utc
-from controlplane.openstack.nova.api import Action, NovaApiError, ServerFacts
+from controlplane.domain.errors import NovaApiError
+from controlplane.domain.records import ServerAction, ServerFacts
 from controlplane.operations.deferred_deletes import PostponedDeletes
 from controlplane.operations.ledger import Ledger
 from controlplane.store.database import Database
@@ -42,7 +43,7 @@ class ScriptedNova:
     def __init__(self, request_for: MakeRequest) -> None:
         self.ledger: Ledger
         self.facts: ServerFacts | None = ServerFacts(
-            "error", None, True, [Action("delete", "req-1")]
+            "error", None, True, [ServerAction("delete", "req-1")]
         )
         self.asked = 0
         self.refusal = ""
@@ -187,7 +188,7 @@ def test_nothing_is_asked_before_the_inventory_is_complete(scene: Scene) -> None
 
 @pytest.mark.parametrize("action", ["start", "lock", "resetState", "createImage"])
 def test_whatever_was_asked_of_the_server_since_withdraws_it(scene: Scene, action: str) -> None:
-    scene.nova.change(actions=[Action(action, "req-2"), Action("delete", "req-1")])
+    scene.nova.change(actions=[ServerAction(action, "req-2"), ServerAction("delete", "req-1")])
     scene.back()
     eventually(scene.states, ["failed"])
     assert scene.rows()[0].error == f"not carried out: {action} was asked of the server since"
@@ -195,14 +196,18 @@ def test_whatever_was_asked_of_the_server_since_withdraws_it(scene: Scene, actio
 
 
 def test_what_was_asked_before_the_delete_or_another_delete_does_not(scene: Scene) -> None:
-    actions = [Action("delete", "req-2"), Action("delete", "req-1"), Action("start", "req-0")]
+    actions = [
+        ServerAction("delete", "req-2"),
+        ServerAction("delete", "req-1"),
+        ServerAction("start", "req-0"),
+    ]
     scene.nova.change(actions=actions)
     scene.back()
     eventually(scene.states, ["done", "done"])
 
 
 @pytest.mark.parametrize(
-    "facts", [{"vm_state": "active"}, {"actions": [Action("delete", "another")]}]
+    "facts", [{"vm_state": "active"}, {"actions": [ServerAction("delete", "another")]}]
 )
 def test_server_that_is_not_as_the_delete_left_it_is_kept(
     scene: Scene, facts: dict[str, object]

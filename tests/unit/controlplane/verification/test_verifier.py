@@ -38,7 +38,7 @@ class FixedTables:
     def images(self, vcenter_uuid: str) -> list[object]:
         return []
 
-    def every_server(self, vcenter_uuid: str) -> list[object]:
+    def list_servers(self, vcenter_uuid: str) -> list[object]:
         return self.servers
 
 

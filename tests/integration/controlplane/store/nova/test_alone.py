@@ -14,7 +14,7 @@ from controlplane.store import standalone
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.glance.tables import IMAGES
 from controlplane.store.nova.compute_hosts import ComputeHostRows
-from controlplane.store.nova.notification_data import ServerStates
+from controlplane.store.nova.notification_data import NotificationDataReader
 from controlplane.store.nova.writer import NovaServers
 from controlplane.store.standalone import StandaloneDatabases
 from tests.integration.controlplane.store.nova.conftest import compute_host
@@ -48,7 +48,7 @@ def test_a_server_lives_and_dies_on_sqlite_as_on_mariadb(alone: StandaloneDataba
     assert {one.change for one in servers.apply(batch)} == {ServerChange.NONE}
     off = dataclasses.replace(batch[0], power=Power.SHUTDOWN)
     assert servers.apply([off])[0].change is ServerChange.UPDATED
-    state = ServerStates(alone.nova.cell).read([off.uuid])[off.uuid]
+    state = NotificationDataReader(alone.nova.cell).read([off.uuid])[off.uuid]
     assert state.columns["vm_state"] == "stopped"
     assert len(servers.allocations(HOST)) == 2
 

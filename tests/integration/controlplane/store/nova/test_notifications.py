@@ -25,7 +25,7 @@ from controlplane.domain.records import (
 from controlplane.openstack.notifications.announcer import CALM_SECONDS, CROWD, BusAnnouncer
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.notification_data import ServerStates
+from controlplane.store.nova.notification_data import NotificationDataReader
 from controlplane.store.nova.tables import INFO_CACHES, INSTANCE_EXTRA
 from controlplane.store.nova.writer import NovaServers
 from tests.integration.controlplane.store.nova.samples import HOST, record
@@ -67,7 +67,7 @@ def announcer(databases: NovaDatabases, clock: Clock, tmp_path: Path) -> Iterato
         "[oslo_messaging_notifications]\ndriver = test\n"
     )
     made = BusAnnouncer(
-        ServerStates(databases.cell),
+        NotificationDataReader(databases.cell),
         Bus(NovaConfig(file), "fake://"),
         ThreadMonitor(),
         monotonic=clock.monotonic,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.background import ThreadMonitor
-from controlplane.domain.records import Announced, ServerAnnouncement, ServerState
+from controlplane.domain.records import Announced, NotificationData, ServerAnnouncement
 from controlplane.openstack.notifications import announcer as announcer_module
 from controlplane.openstack.notifications.announcer import BusAnnouncer
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
@@ -23,11 +23,12 @@ class Rows:
     def __init__(self) -> None:
         self.errors: list[Exception] = []
 
-    def read(self, uuids: Collection[str]) -> dict[str, ServerState]:
+    def read(self, uuids: Collection[str]) -> dict[str, NotificationData]:
         if self.errors:
             raise self.errors.pop(0)
         return {
-            uuid: ServerState({"host": "h", "uuid": uuid}, {}, (), {}, {}, ()) for uuid in uuids
+            uuid: NotificationData({"host": "h", "uuid": uuid}, {}, (), {}, {}, ())
+            for uuid in uuids
         }
 
 

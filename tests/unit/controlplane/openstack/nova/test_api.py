@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 from keystoneauth1 import adapter, session, token_endpoint
 
-from controlplane.openstack.nova.api import (
-    Action,
-    NotAdministratorError,
-    NovaApi,
-    NovaApiError,
-    ServerFacts,
-)
+from controlplane.domain.errors import NovaApiError
+from controlplane.domain.records import ServerAction, ServerFacts
+from controlplane.openstack.nova.api import NotAdministratorError, NovaApi
 
 SERVER = "0c9d1f5e-0000-4000-8000-000000000001"
 SERVICES = "/os-services?binary=nova-compute&host="
@@ -76,7 +72,7 @@ def test_administrator_reads_what_decides_about_a_delete(nova: MakeApi) -> None:
             f"GET /servers/{SERVER}/os-instance-actions": (200, ACTIONS),
         }
     )  # fmt: skip
-    assert api.server(SERVER) == ServerFacts("error", None, True, [Action("delete", "req-1")])
+    assert api.server(SERVER) == ServerFacts("error", None, True, [ServerAction("delete", "req-1")])
 
 
 def test_administrator_learns_that_a_server_is_gone(nova: MakeApi) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from common.background import ThreadMonitor
 from common.log_fields import fields_of
-from controlplane.openstack.nova.api import NovaApiError
+from controlplane.domain.errors import NovaApiError
 from controlplane.openstack.nova.quota import RESOURCES, Quotas
 from controlplane.openstack.nova.quota_keeper import QuotaKeeper
 from controlplane.store.errors import DatabaseUnavailableError

@@ -87,7 +87,7 @@ def test_object_in_quarantine_keeps_its_beginning(own: Database) -> None:
     own.run(lambda c: quarantine.put(c, [again]))
 
     with own.read() as connection:
-        (found,) = quarantine.every(connection)
+        (found,) = quarantine.list_all(connection)
     assert (found.since, found.tried_at, found.attempts, found.message) == (NOW, later, 2, "m2")
 
 
