@@ -88,7 +88,14 @@ class ControlPlane:
         history = OperationHistory(database)
         brake = Limits(self._settings.brake.fraction, self._settings.brake.count)
         inventory = Inventory(
-            database, backend.writers, relay, history, self._adoption, brake, self._clock
+            database,
+            backend.writers,
+            relay,
+            history,
+            self._adoption,
+            brake,
+            self._clock,
+            ThreadMonitor(),
         )
         queries = InventoryQueries(database, inventory)
         socket = Path(self._settings.compute.socket or state.path / SOCKET_FILE)

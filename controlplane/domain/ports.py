@@ -14,7 +14,7 @@ class InventorySink(Protocol):
         """Queue a response to the edge; never blocks; ignored after the stream has ended."""
 
 
-class InventoryFeed(Protocol):
+class InventoryStream(Protocol):
     """The pipeline's end of one open inventory stream (implemented by the pipeline)."""
 
     def holdings(self) -> link_pb2.Holdings:
@@ -35,7 +35,7 @@ class InventoryPipeline(Protocol):
 
     def open(
         self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink
-    ) -> InventoryFeed:
+    ) -> InventoryStream:
         """Begin the stream of one edge for one vCenter."""
 
     def observed(self, vcenter_uuid: str, state: inventory_pb2.InventoryObject) -> None:

@@ -4,8 +4,8 @@ import functools
 import logging
 
 from common.clock import Clock
+from common.log_fields import fields
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.domain.ports import ClusterEvents
 from controlplane.domain.records import HostAllocations
 from controlplane.domain.writers import AllocationWriter, ServerWriter
@@ -48,11 +48,11 @@ class ClusterReporter:
         server, since its rows can go only then.
         """
         for managed in state.clusters.values():
-            touched, managed.touched = managed.touched, False
             if managed.leaving:
-                self._tell_leaving(state, managed, touched)
-            elif touched and managed.row.state is not ClusterState.UNMANAGED:
+                self._tell_leaving(state, managed, managed.touched)
+            elif managed.touched and managed.row.state is not ClusterState.UNMANAGED:
                 self._events.cluster_found(managed.row.uuid)
+            managed.touched = False
 
     def _tell_leaving(self, state: VCenterState, managed: ManagedCluster, touched: bool) -> None:
         managed.leaving = bool(self._bindings.count(managed.row.uuid))
@@ -98,5 +98,6 @@ class ClusterReporter:
         try:
             self._database.run(lambda connection: clusters.allocated(connection, row.uuid, now))
         except StoreError as error:  # only a date for people: the next parity writes it again
-            log.warning("date of allocations not stored %s", keyed(cluster=row.name, error=error))
+            facts = fields(cluster=row.name, error=error)
+            log.warning("date of allocations not stored", extra=facts)
         self._events.allocations_written(row.uuid)

@@ -1,27 +1,31 @@
-"""What is done for one vCenter: batches, ends of passes, servers to look at again."""
+"""What is done for one vCenter: batches, ends of passes, servers to look at again.
+
+A job that takes long is a generator: it yields after each unit, and the worker puts changes that
+have come meanwhile between. Repeated from its beginning, a job does again only what is not done.
+"""
 
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from common.clock import Clock
+from common.log_fields import fields
 from common.references import machine_key, reference_of
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.domain.records import RemovalChange, ServerChange
 from controlplane.domain.references import kind_of
 from controlplane.inventory.apply.pipeline import Pipeline
 from controlplane.inventory.apply.plan import EndedServer, Plan, Unit
 from controlplane.inventory.apply.planner import PATIENCE_SECONDS
-from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
-from controlplane.inventory.apply.retry_queue import Dirty
+from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy, RetryQueue
 from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.identity import Place
-from controlplane.inventory.stream import Feed
+from controlplane.inventory.stream import VCenterStream
 from controlplane.store.database import Database
 from controlplane.store.own import edges, objects
 from controlplane.store.own.objects import Standing
@@ -34,8 +38,12 @@ AT_ONCE = 200
 """Objects in one unit, as in one batch of an edge."""
 AT_ONCE_AMONG_CHANGES = 20
 """The same while changes come, which wait for the unit under way."""
+CHANGES_SECONDS = 5.0
+"""How long after a change others are expected to follow."""
 
 Item = TypeVar("Item")
+Steps = Iterator[None]
+"""A job under way, between whose units changes may be applied."""
 
 _TRY_LATER = (ServerChange.DEFERRED, ServerChange.GONE)
 _NOT_SHOWN = (Standing.HIDDEN, Standing.UNCONFIRMED)
@@ -50,6 +58,8 @@ class Shared:
     hosts: ClusterReporter
     lags: Lags
     clock: Clock
+    load: Callable[[str], VCenterState]
+    """Reads what is stored of a vCenter. Raises ``StoreError``."""
     revisit: Callable[[Iterable[Place]], None]
     """Has virtual machines looked at again, in whatever vCenter they are."""
     confirm: Callable[[Iterable[str]], None]
@@ -63,66 +73,68 @@ class Jobs:
         self,
         state: VCenterState,
         shared: Shared,
-        patience: Callable[[Feed | None], Patience],
-        overtake: Callable[[], bool],
+        retrying: Callable[[VCenterStream | None], RetryPolicy],
     ) -> None:
-        """``patience`` says how long to go on with what a stream, or nobody, waits for.
-
-        ``overtake`` applies the changes that have come meanwhile, and tells whether changes come
-        at present.
-        """
+        """``retrying`` says how long to go on with what a stream, or nobody, waits for."""
         self.state = state
         self.shared = shared
-        self.patience = patience
-        self._overtake = overtake
-        self.dirty = Dirty(shared.clock.monotonic)
+        self.retrying = retrying
+        self.to_revisit = RetryQueue(shared.clock.monotonic)
         """Virtual machines to look at again, by key."""
-        self.ending = Dirty(shared.clock.monotonic)
+        self.to_end = RetryQueue(shared.clock.monotonic)
         """Servers that still have to go, by UUID."""
+        self._changed_at = -inf
 
     def resume(self) -> None:
         """Go on with what an earlier process left open."""
-        self.dirty.soon(self.state.holdings.keys({Standing.QUARANTINED, Standing.WAITING}))
+        waiting = self.state.holdings.keys({Standing.QUARANTINED, Standing.WAITING})
+        self.to_revisit.schedule(waiting)
         for one in (*ENDING, ServerState.HANDED_ON):
             rows = self.shared.pipeline.bindings.with_state(one)
-            self.ending.soon(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
+            self.to_end.schedule(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
 
-    def batch(self, feed: Feed, batch: link_pb2.ObjectBatch) -> None:
-        """Apply a batch, then acknowledge it; changes overtake what is left of a snapshot's."""
+    def batch(self, stream: VCenterStream, batch: link_pb2.ObjectBatch) -> Steps:
+        """Apply a batch, then acknowledge it; a change is one unit, a snapshot may be many."""
         if batch.lane == link_pb2.LANE_CHANGES:
-            self._apply(Unit(feed.epoch, tuple(batch.objects), tuple(batch.removals)), feed)
+            self._changed_at = self.shared.clock.monotonic()
+            self._apply(Unit(stream.epoch, tuple(batch.objects), tuple(batch.removals)), stream)
             self._measure(batch.objects)
         else:
             for some in self._pages(batch.objects):
-                self._apply(Unit(feed.epoch, tuple(some)), feed)
+                self._apply(Unit(stream.epoch, tuple(some)), stream)
+                yield
             if batch.removals:
-                self._apply(Unit(feed.epoch, removals=tuple(batch.removals)), feed)
-        feed.applied(batch)
+                self._apply(Unit(stream.epoch, removals=tuple(batch.removals)), stream)
+        stream.acknowledge(batch)
 
-    def observed(self, epoch: int, one: inventory_pb2.InventoryObject, feed: Feed | None) -> None:
+    def observed(
+        self, epoch: int, one: inventory_pb2.InventoryObject, stream: VCenterStream | None
+    ) -> None:
         """Apply a state that came back with an operation."""
-        self._apply(Unit(epoch, (one,)), feed)
+        self._changed_at = self.shared.clock.monotonic()
+        self._apply(Unit(epoch, (one,)), stream)
 
-    def revisit(self, keys: Iterable[str], feed: Feed | None) -> None:
+    def revisit(self, keys: Iterable[str], stream: VCenterStream | None) -> Steps:
         """Look at virtual machines again: what follows from what is held of them."""
         for page in self._pages(list(keys)):
             bodies = self.bodies(page)
             states = tuple(inventory_pb2.InventoryObject.FromString(one) for one in bodies.values())
             for key in page:
                 if key not in bodies:
-                    self.dirty.clean(key)
+                    self.to_revisit.discard(key)
             if states:
-                self._apply(Unit(0, states, revisited=True), feed)
+                self._apply(Unit(0, states, revisited=True), stream)
+            yield
 
     def bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return what is stored of some objects."""
+        """Read what is stored of some objects."""
         database, uuid = self.shared.database, self.state.uuid
 
         def read() -> dict[str, bytes]:
             with database.read() as connection:
                 return objects.bodies(connection, uuid, keys)
 
-        return self.patience(None).run(read)
+        return self.retrying(None).run(read)
 
     def end(self, uuids: Iterable[str]) -> None:
         """Try again to end servers that Nova was still working on."""
@@ -133,106 +145,118 @@ class Jobs:
             if row is not None and self._has_to_go(row)
         ]
         if ended:
-            plan = self.shared.pipeline.end(self.state, ended, self.patience(None))
+            plan = self.shared.pipeline.end(self.state, ended, self.retrying(None))
             self._follow(plan, None)
 
     def _has_to_go(self, row: ServerRow) -> bool:
-        """Tell whether a server is to end: one that was handed on only if nobody takes it."""
+        """Whether a server is to end: one that was handed on only if nobody takes it."""
         if row.state is ServerState.HANDED_ON:
             return self.shared.pipeline.contests.heir(row.uuid) is None
         return row.state in ENDING
 
-    def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> None:
+    def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> Steps:
         """Take objects as removed, as a person decided."""
         for page in self._pages(list(keys)):
             removals = tuple(
                 link_pb2.ObjectRemoval(reference=reference_of(key), reason=reason) for key in page
             )
             self._apply(Unit(0, removals=removals), None)
+            yield
 
-    def snapshot_end(self, feed: Feed, end: link_pb2.SnapshotEnd) -> None:
-        """Compare both sides. Equal: parity, and the clusters are complete."""
-        context = keyed(edge=feed.edge_name, vcenter=self.state.uuid, generation=end.generation)
+    def snapshot_end(self, stream: VCenterStream, end: link_pb2.SnapshotEnd) -> Steps:
+        """Compare both sides. In sync, the clusters are complete; else there is another pass."""
+        facts = {
+            "edge": stream.edge_name,
+            "vcenter": self.state.uuid,
+            "generation": end.generation,
+            "objects": end.object_count,
+        }
         if not self.state.holdings.equal(end):
-            mine = self.state.holdings.message().object_count
-            log.info("no parity yet %s objects=%d held=%d", context, end.object_count, mine)
-            feed.again()
+            held = self.state.holdings.message().object_count
+            log.info("not in sync yet", extra=fields(**facts, held=held))
+            stream.request_pass()
             return
-        now, patience = naive_utc(self.shared.clock.wall()), self.patience(feed)
         note = functools.partial(
             edges.parity,
             uuid=self.state.uuid,
-            epoch=feed.epoch,
+            epoch=stream.epoch,
             generation=end.generation,
-            now=now,
+            now=naive_utc(self.shared.clock.wall()),
         )
-        patience.run(lambda: self.shared.database.run(note))
-        feed.parity(end.generation)
-        log.info("parity %s objects=%d", context, end.object_count)
-        self._complete(feed)
+        self.retrying(stream).run(lambda: self.shared.database.run(note))
+        stream.send_in_sync(end.generation)
+        log.info("in sync", extra=fields(**facts))
+        yield from self._complete(stream)
 
-    def _complete(self, feed: Feed) -> None:
+    def _complete(self, stream: VCenterStream) -> Steps:
+        """Everything was reported: what waits will wait no longer, and the clusters are ready."""
         state = self.state
         state.complete = True
         state.waiting.complete()
-        self.revisit(state.holdings.keys({Standing.WAITING}), feed)
+        yield from self.revisit(state.holdings.keys({Standing.WAITING}), stream)
         state.settle_identities(self.shared.clock.monotonic())
-        patience = self.patience(feed)
-        self.shared.pipeline.save(state, patience)
-        patience.run(lambda: self.shared.hosts.synchronised(state))
-        patience.run(lambda: self.shared.hosts.allocate(state))
-        self.ask_again(feed)
+        retrying = self.retrying(stream)
+        self.shared.pipeline.save(state, retrying)
+        retrying.run(lambda: self.shared.hosts.synchronised(state))
+        retrying.run(lambda: self.shared.hosts.allocate(state))
+        self.ask_again(stream)
 
-    def ask_again(self, feed: Feed) -> None:
+    def ask_again(self, stream: VCenterStream) -> None:
         """Have vCenter asked about what is hidden, refused or contested."""
         keys = self.state.holdings.keys(_NOT_SHOWN)
         keys += sorted(self.state.refused)
         contested = self.shared.pipeline.contests.unconfirmed(self.state.uuid)
-        feed.confirm(keys + [machine_key(moref) for _, moref in contested])
+        stream.request_confirmation(keys + [machine_key(moref) for _, moref in contested])
 
     def _pages(self, some: Sequence[Item]) -> Iterator[Sequence[Item]]:
-        """Cut what is to be applied into units, and let changes overtake between them."""
+        """Cut what is to be applied into units, small ones while changes come."""
         start = 0
         while start < len(some):
-            size = AT_ONCE_AMONG_CHANGES if self._overtake() else AT_ONCE
+            changing = self.shared.clock.monotonic() - self._changed_at < CHANGES_SECONDS
+            size = AT_ONCE_AMONG_CHANGES if changing else AT_ONCE
             yield some[start : start + size]
             start += size
 
-    def _apply(self, unit: Unit, feed: Feed | None) -> None:
-        """Apply a unit whatever is in it: halves, down to the one object that cannot be."""
-        pipeline, patience = self.shared.pipeline, self.patience(feed)
+    def _apply(self, unit: Unit, stream: VCenterStream | None) -> None:
+        """Apply a unit whatever is in it: halves, down to the one object that cannot be.
+
+        What fails once the unit is committed is nobody's object's fault: it is raised.
+        """
+        pipeline, retrying = self.shared.pipeline, self.retrying(stream)
         failure: Exception | None = None
         try:
-            self._follow(pipeline.apply(self.state, unit, patience), feed)
+            plan = pipeline.commit(self.state, unit, retrying)
         except AbandonedError:
             raise
         except Exception as error:  # noqa: BLE001 - one object must never stop the others
             failure = error
-        if failure is not None and len(unit) > 1:
+        if failure is None:
+            self._follow(plan, stream)
+        elif len(unit) > 1:
             for half in unit.halves():
-                self._apply(half, feed)
-        elif failure is not None:
-            log.error(
-                "object cannot be applied %s", keyed(vcenter=self.state.uuid), exc_info=failure
-            )
-            self._follow(pipeline.refuse(self.state, unit, failure, patience), feed)
+                self._apply(half, stream)
+        else:
+            facts = fields(vcenter=self.state.uuid, object=unit.only_key())
+            log.error("object cannot be applied", extra=facts, exc_info=failure)
+            self._follow(pipeline.refuse(self.state, unit, failure, retrying), stream)
 
-    def _follow(self, plan: Plan, feed: Feed | None) -> None:
-        """Do what a committed plan asks for."""
-        if feed is not None:
-            feed.refused(plan)
+    def _follow(self, plan: Plan, stream: VCenterStream | None) -> None:
+        """Take a committed plan into memory, tell everybody, and note what is still to do."""
+        self.shared.pipeline.committed(self.state, plan)
+        if stream is not None:
+            stream.send_refusals(plan)
         for planned, outcome in zip(plan.servers, plan.server_outcomes or (), strict=True):
             if outcome.change in _TRY_LATER:
-                self.dirty.add(planned.key)
+                self.to_revisit.retry_later(planned.key)
             else:
-                self.dirty.clean(planned.key)
-        self.dirty.soon(plan.revisit)
-        self.dirty.soon(plan.postponed, PATIENCE_SECONDS)
+                self.to_revisit.discard(planned.key)
+        self.to_revisit.schedule(plan.revisit)
+        self.to_revisit.schedule(plan.postponed, PATIENCE_SECONDS)
         for removal in plan.removal_outcomes or ():
             if removal.change in (RemovalChange.REQUESTED, RemovalChange.DEFERRED):
-                self.ending.add(removal.uuid)
+                self.to_end.retry_later(removal.uuid)
             else:
-                self.ending.clean(removal.uuid)
+                self.to_end.discard(removal.uuid)
         self.state.back([*plan.rows, *plan.repeated, *plan.gone])
         self.shared.hosts.tell(self.state)
         if plan.elsewhere:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
+from common.log_fields import fields
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.domain.references import MACHINE_KINDS
-from controlplane.inventory.jobs import Jobs
-from controlplane.inventory.stream import Feed
+from controlplane.inventory.jobs import Jobs, Steps
+from controlplane.inventory.stream import VCenterStream
 from controlplane.store.own import quarantine
 from controlplane.store.own.clusters import ClusterState
 from controlplane.store.own.objects import Standing
@@ -31,10 +31,10 @@ QUIET_SECONDS = 300.0
 
 
 @dataclass(slots=True)
-class Chore:
+class PeriodicTask:
     """One of them."""
 
-    action: Callable[[], None]
+    action: Callable[[], Steps | None]
     every: float
     """Seconds."""
     needed: Callable[[], bool]
@@ -42,14 +42,14 @@ class Chore:
     """Monotonic time in seconds."""
 
 
-class Chores:
-    """The chores of one vCenter; ``feed`` returns the open stream, if there is one."""
+class PeriodicTasks:
+    """Those of one vCenter; ``stream`` returns the open stream, if there is one."""
 
-    def __init__(self, jobs: Jobs, feed: Callable[[], Feed | None]) -> None:
+    def __init__(self, jobs: Jobs, stream: Callable[[], VCenterStream | None]) -> None:
         """Nothing is due at once but what is needed at once."""
         self._jobs = jobs
         self._state = jobs.state
-        self._feed = feed
+        self._stream = stream
         self._clock = jobs.shared.clock.monotonic
         self._compared = ""
         self._inherited = bool(self._state.holdings.keys_of_kinds(MACHINE_KINDS))
@@ -57,52 +57,52 @@ class Chores:
         self._swept: list[str] = []
         self._changed: set[str] = set()
         later = self._clock()
-        self._chores = [
-            Chore(self._allocate, ALLOCATE_SECONDS, lambda: bool(self._state.unallocated)),
-            Chore(self._alarms, ALARM_SECONDS, lambda: bool(self._state.alarms)),
-            Chore(self._sweep, 0.0, lambda: bool(self._state.renamed or self._swept)),
-            Chore(self._compare, COMPARE_SECONDS, self._live, later + COMPARE_SECONDS),
-            Chore(self._compare, FIRST_COMPARE_SECONDS, self._live_and_inherited),
-            Chore(self._ask, ASK_SECONDS, self._live, later + ASK_SECONDS),
+        self._tasks = [
+            PeriodicTask(self._allocate, ALLOCATE_SECONDS, lambda: bool(self._state.unallocated)),
+            PeriodicTask(self._alarms, ALARM_SECONDS, lambda: bool(self._state.alarms)),
+            PeriodicTask(self._sweep, 0.0, lambda: bool(self._state.renamed or self._swept)),
+            PeriodicTask(self._compare, COMPARE_SECONDS, self._live, later + COMPARE_SECONDS),
+            PeriodicTask(self._compare, FIRST_COMPARE_SECONDS, self._live_and_inherited),
+            PeriodicTask(self._ask, ASK_SECONDS, self._live, later + ASK_SECONDS),
         ]
 
     def next_due(self) -> float:
         """Return when the next one is due, infinity when none is needed."""
-        return min((chore.due for chore in self._chores if chore.needed()), default=inf)
+        return min((task.due for task in self._tasks if task.needed()), default=inf)
 
-    def take(self) -> Callable[[], None] | None:
+    def take(self) -> Callable[[], Steps | None] | None:
         """Return one that is due."""
         now = self._clock()
-        for chore in self._chores:
-            if chore.due <= now and chore.needed():
-                chore.due = now + chore.every
-                return chore.action
+        for task in self._tasks:
+            if task.due <= now and task.needed():
+                task.due = now + task.every
+                return task.action
         return None
 
     def _live(self) -> bool:
-        return self._feed() is not None and self._state.complete
+        return self._stream() is not None and self._state.complete
 
     def _live_and_inherited(self) -> bool:
         return self._inherited and self._live()
 
     def _allocate(self) -> None:
         hosts = self._jobs.shared.hosts
-        self._jobs.patience(None).run(lambda: hosts.allocate(self._state))
+        self._jobs.retrying(None).run(lambda: hosts.allocate(self._state))
 
     def _ask(self) -> None:
-        feed = self._feed()
-        if feed is not None:
-            self._jobs.ask_again(feed)
+        stream = self._stream()
+        if stream is not None:
+            self._jobs.ask_again(stream)
 
-    def _compare(self) -> None:
+    def _compare(self) -> Steps:
         """Compare a few servers with Nova's rows: what Nova altered heals."""
         keys = self._state.holdings.keys_of_kinds(MACHINE_KINDS)
         page = [key for key in keys if key > self._compared][:COMPARED_AT_ONCE]
         self._compared = page[-1] if len(page) == COMPARED_AT_ONCE else ""
         self._inherited = self._inherited and bool(self._compared)
-        self._jobs.revisit(page, self._feed())
+        yield from self._jobs.revisit(page, self._stream())
         self._state.settle_identities(self._clock() - QUIET_SECONDS)
-        self._jobs.shared.pipeline.save(self._state, self._jobs.patience(None))
+        self._jobs.shared.pipeline.save(self._state, self._jobs.retrying(None))
 
     def _sweep(self) -> None:
         """Find the servers that show the name of something that was renamed."""
@@ -114,18 +114,18 @@ class Chores:
             one = inventory_pb2.InventoryObject.FromString(body)
             machine = one.template if one.HasField("template") else one.virtual_machine
             if self._state.topology.depends(machine, self._changed):
-                self._jobs.dirty.soon([key])
+                self._jobs.to_revisit.schedule([key])
 
-    def _alarms(self) -> None:
+    def _alarms(self) -> Steps:
         """Act on alarms that a person released, and settle those that are over."""
-        self._jobs.shared.pipeline.save(self._state, self._jobs.patience(None))
+        self._jobs.shared.pipeline.save(self._state, self._jobs.retrying(None))
         database, uuid = self._jobs.shared.database, self._state.uuid
 
         def read() -> list[AlarmRow]:
             with database.read() as connection:
                 return quarantine.open_alarms(connection, uuid)
 
-        for row in self._jobs.patience(None).run(read):
+        for row in self._jobs.retrying(None).run(read):
             known = self._state.alarms.get((row.kind, row.cluster_uuid))
             if known is None:
                 continue
@@ -133,7 +133,9 @@ class Chores:
             if row.kind == AlarmKind.CLUSTER_IDENTITY.value:
                 over = self._identity_over(row, released=released)
             elif row.kind == AlarmKind.MASS_REMOVAL.value:
-                over = self._removal_over(known, released=released)
+                over = released or not known.held
+                if released:
+                    yield from self._jobs.drop(known.held, link_pb2.REMOVAL_REASON_UNMANAGED)
             else:
                 over = released
             if over:
@@ -151,22 +153,17 @@ class Chores:
         managed.unsaved = True
         self._state.change_state(managed, ClusterState.NEW, "")
         self._state.touch(key, self._clock())
-        self._jobs.dirty.soon(self._state.holdings.keys({Standing.WAITING}))
-        feed = self._feed()
-        if feed is not None and feed.answered:
+        self._jobs.to_revisit.schedule(self._state.holdings.keys({Standing.WAITING}))
+        stream = self._stream()
+        if stream is not None and stream.answered:
             # The end of a pass makes it synchronised: while it was stopped, none could.
-            feed.again()
+            stream.request_pass()
         return True
-
-    def _removal_over(self, alarm: AlarmRow, *, released: bool) -> bool:
-        if released and alarm.held:
-            self._jobs.drop(alarm.held, link_pb2.REMOVAL_REASON_UNMANAGED)
-        return released or not alarm.held
 
     def _settle(self, alarm: AlarmRow) -> None:
         now = naive_utc(self._jobs.shared.clock.wall())
         database = self._jobs.shared.database
-        self._jobs.patience(None).run(
+        self._jobs.retrying(None).run(
             lambda: database.run(
                 lambda connection: quarantine.settle_alarm(connection, alarm.id, now)
             )
@@ -174,4 +171,5 @@ class Chores:
         name = (alarm.kind, alarm.cluster_uuid)
         self._state.alarms.pop(name, None)
         self._state.unsaved_alarms.discard(name)
-        log.warning("alarm is over %s", keyed(vcenter=alarm.vcenter_uuid, kind=alarm.kind))
+        facts = fields(vcenter=alarm.vcenter_uuid, kind=alarm.kind)
+        log.warning("alarm is over", extra=facts)

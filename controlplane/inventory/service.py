@@ -6,9 +6,10 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from common.background import ThreadMonitor
 from common.clock import Clock
+from common.log_fields import fields
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.domain.ports import ClusterEvents, InventorySink, RecordedDeletes
 from controlplane.inventory.apply.pipeline import Pipeline, Writers
 from controlplane.inventory.cluster_events import ClusterReporter
@@ -19,9 +20,10 @@ from controlplane.inventory.rules.adoption import Adoption
 from controlplane.inventory.rules.conflict_recovery import reopen
 from controlplane.inventory.rules.identity import Place
 from controlplane.inventory.rules.mass_removal_guard import Limits
-from controlplane.inventory.stream import Feed
-from controlplane.inventory.worker import Worker
+from controlplane.inventory.stream import VCenterStream
+from controlplane.inventory.worker import VCenterWorker
 from controlplane.store.database import Connection, Database
+from controlplane.store.errors import StoreError
 from controlplane.store.own import edges, servers
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.edges import VCenterRow
@@ -32,12 +34,15 @@ log = logging.getLogger(__name__)
 
 NAME_LENGTH = 255
 VERSION_LENGTH = 64
-UNIT_SECONDS = 60.0
-"""For a unit under way."""
+LOAD_SECONDS = 60.0
+"""How long a new stream waits for what is stored of its vCenter."""
 
 
 class Inventory:
-    """Implements ``InventoryPipeline``: one worker per vCenter."""
+    """Implements ``InventoryPipeline``: one worker per vCenter.
+
+    The lock guards the table of workers alone: what is stored is read by each worker's own thread.
+    """
 
     def __init__(
         self,
@@ -48,34 +53,51 @@ class Inventory:
         adoption: Adoption,
         limits: Limits,
         clock: Clock,
+        monitor: ThreadMonitor,
     ) -> None:
         """``start`` loads what is stored and starts the workers."""
         self.lags = Lags()
         self._database = database
         self._limits = limits
         self._clock = clock
+        self._monitor = monitor
         self._pipeline = Pipeline(database, writers, deletes, adoption, clock)
         hosts = ClusterReporter(
             database, self._pipeline.bindings, writers.servers, writers.allocations, events, clock
         )
         self._shared = Shared(
-            database, self._pipeline, hosts, self.lags, clock, self._revisit, self._confirm
+            database=database,
+            pipeline=self._pipeline,
+            hosts=hosts,
+            lags=self.lags,
+            clock=clock,
+            load=self._load,
+            revisit=self._revisit,
+            confirm=self._confirm,
         )
         self._process = str(uuid.uuid4())
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, VCenterWorker] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Load what the own tables hold. Raises ``StoreError``."""
+        """Load what the own tables hold, and start the workers. Raises ``StoreError``.
+
+        What no other process serves is this one's from now on, and need not be read again when its
+        edge comes.
+        """
+        self._database.run(lambda connection: edges.serve_unserved(connection, self._process))
+        states = []
         with self._database.read() as connection:
             rows = servers.list_all(connection, states=None)
-            vcenters = edges.list_vcenters(connection)
             self._pipeline.bindings.load(rows)
             reopen(connection, self._pipeline.bindings, self._pipeline.contests)
-        for vcenter in vcenters:
-            self._worker(vcenter.uuid)
+            for vcenter in edges.list_vcenters(connection):
+                states.append(VCenterState(vcenter.uuid, self._limits))
+                states[-1].load(connection)
+        for state in states:
+            self._start_worker(state, loaded=True)
         active = sum(row.state is ServerState.ACTIVE for row in rows)
-        log.info("inventory loaded %s", keyed(vcenters=len(vcenters), servers=active))
+        log.info("inventory loaded", extra=fields(vcenters=len(states), servers=active))
 
     def stop(self, timeout: float) -> None:
         """End every worker after the unit that it is in; ``timeout`` is in seconds, for each."""
@@ -83,13 +105,18 @@ class Inventory:
             workers = list(self._workers.values())
         for worker in workers:
             worker.stop(timeout)
+        if all(worker.has_ended for worker in workers):
+            self._hand_over()
 
-    def open(self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink) -> Feed:
+    def open(
+        self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink
+    ) -> VCenterStream:
         """Begin the stream of one edge for one vCenter. Raises ``StoreError``."""
-        vcenter_uuid = opened.vcenter.instance_uuid
-        if self._note_vcenter(opened.vcenter):
-            self._begin_again(vcenter_uuid)
-        worker = self._worker(vcenter_uuid)
+        superseded = self._note_vcenter(opened.vcenter)
+        worker = self._worker(opened.vcenter.instance_uuid)
+        if superseded:
+            worker.reload()
+        worker.wait_loaded(LOAD_SECONDS)
         return worker.attach(edge_name, opened, sink)
 
     def observed(self, vcenter_uuid: str, state: inventory_pb2.InventoryObject) -> None:
@@ -120,19 +147,37 @@ class Inventory:
         """Return the binding of a server, in any state."""
         return self._pipeline.bindings.get(server_uuid)
 
-    def _worker(self, vcenter_uuid: str) -> Worker:
+    def _worker(self, vcenter_uuid: str) -> VCenterWorker:
         with self._lock:
             worker = self._workers.get(vcenter_uuid)
+        return worker or self._start_worker(VCenterState(vcenter_uuid, self._limits), loaded=False)
+
+    def _start_worker(self, state: VCenterState, *, loaded: bool) -> VCenterWorker:
+        """Start the only worker of a vCenter; returns the one that is there already."""
+        with self._lock:
+            worker = self._workers.get(state.uuid)
             if worker is None:
-                worker = self._workers[vcenter_uuid] = self._started(vcenter_uuid)
+                worker = VCenterWorker(state, self._shared, self._monitor, loaded=loaded)
+                self._workers[state.uuid] = worker
+                worker.start()
             return worker
 
-    def _started(self, vcenter_uuid: str) -> Worker:
-        state = VCenterState(vcenter_uuid, self._limits)
-        state.load(self._database)
-        worker = Worker(state, self._shared)
-        worker.start()
-        return worker
+    def _load(self, vcenter_uuid: str) -> VCenterState:
+        """Read a vCenter that another process served, or that memory has gone wrong about."""
+        state, bindings = VCenterState(vcenter_uuid, self._limits), self._pipeline.bindings
+        with self._database.read() as connection:
+            bindings.load(servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=None))
+            self._pipeline.contests.forget(vcenter_uuid)
+            reopen(connection, bindings, self._pipeline.contests, vcenter_uuid)
+            state.load(connection)
+        return state
+
+    def _hand_over(self) -> None:
+        """Let the next process know that this one writes nothing any more."""
+        try:
+            self._database.run(lambda connection: edges.stop_serving(connection, self._process))
+        except StoreError as error:  # the next process then reads each vCenter twice
+            log.info("end of service not noted", extra=fields(error=error))
 
     def _note_vcenter(self, about: inventory_pb2.VCenter) -> bool:
         """Write what is known of a vCenter; return whether another process served it before."""
@@ -150,19 +195,6 @@ class Inventory:
             return edges.serve(connection, row.uuid, self._process)
 
         return self._database.run(write)
-
-    def _begin_again(self, vcenter_uuid: str) -> None:
-        """Load a vCenter afresh: another process has applied its inventory since we did."""
-        with self._lock:
-            before = self._workers.get(vcenter_uuid)
-            if before is not None:
-                before.stop(UNIT_SECONDS)
-            with self._database.read() as connection:
-                rows = servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=None)
-                self._pipeline.bindings.load(rows)
-                self._pipeline.contests.forget(vcenter_uuid)
-                reopen(connection, self._pipeline.bindings, self._pipeline.contests, vcenter_uuid)
-            self._workers[vcenter_uuid] = self._started(vcenter_uuid)
 
     def _revisit(self, places: Iterable[Place]) -> None:
         by_vcenter: dict[str, list[str]] = defaultdict(list)

@@ -1,223 +1,314 @@
 """One thread per vCenter: takes the next thing to do, does it, and never stops for one object.
 
 The order: states that came back with operations and changes first, then servers that are due to be
-looked at again, then snapshot batches. Nothing is polled: without work the thread waits for some,
-or for the earliest moment at which something is due.
+looked at again, then snapshot batches; changes also go between the units of what takes long.
+Nothing is polled: without work the thread waits for some, or until something is due.
 """
 
-import functools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from math import inf
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
 from common.references import machine_key
-from controlplane.config.log import keyed
 from controlplane.domain.ports import InventorySink
-from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
-from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared
+from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy
+from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared, Steps
+from controlplane.inventory.model.replica_digest import Holdings
 from controlplane.inventory.model.state import VCenterState
-from controlplane.inventory.periodic_tasks import Chores
-from controlplane.inventory.stream import Feed
+from controlplane.inventory.periodic_tasks import PeriodicTasks
+from controlplane.inventory.stream import VCenterStream
+from controlplane.store.errors import DatabaseUnavailableError
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 log = logging.getLogger(__name__)
 
-CHANGES_SECONDS = 5.0
-"""How long after a change others are expected to follow."""
-FAILED_SECONDS = 5.0
-"""Before something is done again that failed for no reason that was foreseen."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """One piece of work, and the stream that waits for it."""
 
-    action: Callable[[], None]
-    feed: Feed | None = None
+    begin: Callable[[], Steps | None]
+    """Does it, or begins to. Called again when it failed."""
+    stream: VCenterStream | None = None
+    gives_way: bool = True
+    """Changes may be applied between its units."""
+    _steps: Iterator[None] | None = field(default=None, init=False)
+
+    def advance(self) -> bool:
+        """Do one unit; returns whether the job is done."""
+        if self._steps is None:
+            self._steps = self.begin()
+        try:
+            return self._steps is None or next(self._steps, _DONE) is _DONE
+        except Exception:
+            self.restart()
+            raise
+
+    def restart(self) -> None:
+        """Begin anew with the next unit."""
+        self._steps = None
+
+    def is_wanted(self) -> bool:
+        """Whether a stream waits for it: that one would wait for an acknowledgement for ever."""
+        return self.stream is not None and not self.stream.closed
 
 
-class Worker:
-    """Everything that is done for one vCenter."""
+_DONE = object()
 
-    def __init__(self, state: VCenterState, shared: Shared) -> None:
-        """``start`` starts the thread."""
-        self.state = state
+
+class VCenterWorker:
+    """Everything that is done for one vCenter, by one thread for the life of the process."""
+
+    def __init__(
+        self, state: VCenterState, shared: Shared, monitor: ThreadMonitor, *, loaded: bool
+    ) -> None:
+        """``loaded`` says that ``state`` is what is stored; else the thread reads it first."""
+        self._shared = shared
         self._clock = shared.clock.monotonic
         self._condition = threading.Condition()
-        self._stop = threading.Event()
-        self._feed: Feed | None = None
+        self._stream: VCenterStream | None = None
         self._epoch = 0
         self._observed: deque[inventory_pb2.InventoryObject] = deque()
         self._confirm: set[str] = set()
         self._revisit: set[str] = set()
-        self._changed_at = -inf
-        self._jobs = Jobs(state, shared, self._patience, self._overtake)
-        self._chores = Chores(self._jobs, lambda: self._feed)
-        self._thread = threading.Thread(
-            target=self._run, name=f"inventory-{state.uuid[:8]}", daemon=True
+        self._under_way: list[Job] = []
+        """The last one goes on; those before it gave way to changes."""
+        self._wanted_load = 0 if loaded else 1
+        self._loaded = 0
+        """Less than what is wanted: another process has written since this one has read."""
+        self._diverged = False
+        """Memory may not be what is stored, because something unexpected happened."""
+        self._thread = BackgroundThread(
+            f"inventory-{state.uuid[:8]}", self._step, monitor, wake=self._wake
         )
+        self._take(state)
 
     def start(self) -> None:
-        """Start, with what an earlier process left open."""
-        self._jobs.resume()
+        """Begin, with what an earlier process left open."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Finish the unit under way and end the thread; ``timeout`` is in seconds."""
-        with self._condition:
-            self._stop.set()
-            self._condition.notify()
-        self._thread.join(timeout)
+        """End after the unit under way; ``timeout`` is in seconds."""
+        if not self._thread.stop(timeout):
+            facts = fields(vcenter=self.state.uuid, seconds=timeout)
+            log.warning("inventory worker is still in a unit", extra=facts)
 
-    def attach(self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink) -> Feed:
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of this vCenter is written any more."""
+        return not self._thread.alive
+
+    def reload(self) -> None:
+        """Have what is stored read again: another process has written it."""
+        with self._condition:
+            self._wanted_load += 1
+            self._condition.notify_all()
+
+    def wait_loaded(self, timeout: float) -> None:
+        """Wait until what is stored is in memory. Raises ``DatabaseUnavailableError``."""
+        with self._condition:
+            if not self._condition.wait_for(self._is_current, timeout):
+                raise DatabaseUnavailableError(
+                    f"what is stored of vCenter {self.state.uuid} is not read yet, the unit before "
+                    "it or the database takes too long: dial again"
+                )
+
+    def attach(
+        self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink
+    ) -> VCenterStream:
         """Begin a stream; one that is still open is replaced."""
-        feed = Feed(
-            edge_name, opened, sink, self.state.holdings, self._receive, detach=self._detach
+        stream = VCenterStream(
+            edge_name, opened, sink, self._holdings, self._receive, detach=self._detach
         )
         with self._condition:
-            if self._feed is not None:
-                self._feed.closed = True
-                self.state.holdings.end_of_call()
-            self._feed, self._epoch = feed, opened.epoch
-        return feed
+            self._drop_stream()
+            self._stream, self._epoch = stream, opened.epoch
+        return stream
 
     def observe(self, one: inventory_pb2.InventoryObject) -> None:
         """Take a state that came back with an operation."""
         with self._condition:
             self._observed.append(one)
-            self._condition.notify()
+            self._condition.notify_all()
 
     def revisit(self, morefs: Iterable[str]) -> None:
         """Look at virtual machines again, soon."""
         with self._condition:
             self._revisit.update(machine_key(moref) for moref in morefs)
-            self._condition.notify()
+            self._condition.notify_all()
 
     def confirm(self, morefs: Iterable[str]) -> None:
         """Have the edge ask vCenter about virtual machines."""
         with self._condition:
             self._confirm.update(machine_key(moref) for moref in morefs)
-            self._condition.notify()
+            self._condition.notify_all()
 
-    def _receive(self, feed: Feed, request: link_pb2.InventoryRequest) -> None:
+    def _holdings(self) -> Holdings:
+        return self.state.holdings
+
+    def _receive(self, stream: VCenterStream, request: link_pb2.InventoryRequest) -> None:
         with self._condition:
-            feed.lanes.put(request)
-            feed.answered = True
-            self._condition.notify()
+            stream.lanes.put(request)
+            stream.answered = True
+            self._condition.notify_all()
 
-    def _detach(self, feed: Feed) -> None:
+    def _detach(self, stream: VCenterStream) -> None:
         with self._condition:
-            if self._feed is feed:
-                self._feed = None
-                self.state.holdings.end_of_call()
+            if self._stream is stream:
+                self._drop_stream()
 
-    def _overtake(self) -> bool:
-        """Apply changes that came during a long job; tell whether changes come at present."""
-        while True:
-            with self._condition:
-                feed = self._feed
-                change = None if feed is None else feed.lanes.take_change()
-                job = self._result() or (feed and self._of_stream(feed, change))
-            if not job:
-                return self._clock() - self._changed_at < CHANGES_SECONDS
-            self._persevere(job)
+    def _drop_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.closed = True
+            self._stream = None
+            self.state.holdings.end_of_call()
 
-    def _patience(self, feed: Feed | None) -> Patience:
-        unwanted = (lambda: feed.closed) if feed is not None else (lambda: False)
-        return Patience(self.state.uuid, self._stop, unwanted)
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
 
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
-            self._persevere(job)
+    def _take(self, state: VCenterState) -> None:
+        """Begin to work on a state that was just read."""
+        self.state = state
+        self._jobs = Jobs(state, self._shared, self._retrying)
+        self._tasks = PeriodicTasks(self._jobs, lambda: self._stream)
+        self._jobs.resume()
 
-    def _persevere(self, job: Job) -> None:
-        while not self._do(job):
-            log.warning("inventory work is tried again %s", keyed(vcenter=self.state.uuid))
+    def _retrying(self, stream: VCenterStream | None) -> RetryPolicy:
+        unwanted = (lambda: stream.closed) if stream is not None else (lambda: False)
+        return RetryPolicy(self.state.uuid, self._thread.stopping, unwanted)
 
-    def _do(self, job: Job) -> bool:
-        """Do one piece of work; returns False when it has to be done again.
-
-        What a stream waits for is never given up while the stream lives: the edge would wait for
-        an acknowledgement for ever.
-        """
+    def _step(self) -> None:
+        """Do one unit of work, after waiting for some."""
+        job: Job | None = None
         try:
-            job.action()
+            if self._diverged or not self._is_current():
+                self._load()
+            job = self._next()
+            done = job is None or job.advance()
         except AbandonedError:
-            log.info("work abandoned %s", keyed(vcenter=self.state.uuid))
-        except Exception:  # the boundary of the thread: the next piece of work must be done
-            log.exception("inventory work failed %s", keyed(vcenter=self.state.uuid))
-            wanted = job.feed is not None and not job.feed.closed
-            return not wanted or self._stop.wait(FAILED_SECONDS)
-        return True
+            log.info("inventory work abandoned", extra=fields(vcenter=self.state.uuid))
+            done = True
+        except Exception:
+            self._diverged = True
+            if job is not None and not job.is_wanted():
+                self._under_way.remove(job)
+            raise
+        if done and job is not None:
+            self._under_way.remove(job)
+
+    def _is_current(self) -> bool:
+        return self._loaded == self._wanted_load
+
+    def _load(self) -> None:
+        """Read what is stored into memory.
+
+        Where another process has written it, a stream that was open is its past. After a failure
+        the stream goes on: what waits for its acknowledgement is applied once more, and a new pass
+        makes true what may have been left half done.
+        """
+        wanted = self._wanted_load
+        superseded = wanted != self._loaded
+        state = self._retrying(None).run(lambda: self._shared.load(self.state.uuid))
+        if not superseded:
+            for managed in state.clusters.values():
+                managed.touched = True
+        with self._condition:
+            if superseded:
+                self._drop_stream()
+                self._under_way.clear()
+            for job in self._under_way:
+                job.restart()
+            self._take(state)
+            self._loaded, self._diverged = wanted, False
+            self._condition.notify_all()
+            stream = self._stream
+        if stream is not None and stream.answered:
+            stream.request_pass()
 
     def _next(self) -> Job | None:
-        """Wait for the next thing to do; None when it is time to stop."""
+        """Choose what to do; None after a wait for something to do."""
         with self._condition:
-            while not self._stop.is_set():
-                job = self._choose()
-                if job is not None:
-                    return job
+            if self._thread.stopping.is_set() or not self._is_current():
+                return None
+            job = self._choose()
+            if job is None:
                 due = self._due()
                 self._condition.wait(None if due == inf else max(0.0, due - self._clock()))
-            return None
+            elif job not in self._under_way:
+                self._under_way.append(job)
+            return job
 
     def _due(self) -> float:
-        dirty, ending = self._jobs.dirty.next_due(), self._jobs.ending.next_due()
-        return min(dirty or inf, ending or inf, self._chores.next_due())
+        dirty, ending = self._jobs.to_revisit.next_due(), self._jobs.to_end.next_due()
+        return min(dirty or inf, ending or inf, self._tasks.next_due())
 
     def _choose(self) -> Job | None:
-        feed = self._feed
-        if feed is None:
-            return self._result() or self._again(None)
+        current, stream = self._under_way[-1] if self._under_way else None, self._stream
+        if current is not None:
+            return (self._change(stream) if current.gives_way else None) or current
+        if stream is None:
+            return self._result(stream) or self._due_job(stream)
         return (
-            self._result()
-            or self._of_stream(feed, feed.lanes.take_first())
-            or self._question(feed)
-            or self._again(feed)
-            or self._of_stream(feed, feed.lanes.take_later())
+            self._result(stream)
+            or self._request(stream, stream.lanes.take_first())
+            or self._question(stream)
+            or self._due_job(stream)
+            or self._request(stream, stream.lanes.take_later())
         )
 
-    def _result(self) -> Job | None:
-        """Return a state that came back with an operation, to be applied."""
+    def _change(self, stream: VCenterStream | None) -> Job | None:
+        """What goes between the units of a job that takes long."""
+        result = self._result(stream)
+        if result is not None or stream is None:
+            return result
+        return self._request(stream, stream.lanes.take_change())
+
+    def _result(self, stream: VCenterStream | None) -> Job | None:
+        """Apply a state that came back with an operation."""
         if not self._observed:
             return None
-        self._changed_at = self._clock()
-        one = self._observed.popleft()
-        return Job(functools.partial(self._jobs.observed, self._epoch, one, self._feed))
+        one, epoch = self._observed.popleft(), self._epoch
+        return Job(lambda: self._jobs.observed(epoch, one, stream), gives_way=False)
 
-    def _of_stream(self, feed: Feed, request: link_pb2.InventoryRequest | None) -> Job | None:
+    def _request(
+        self, stream: VCenterStream, request: link_pb2.InventoryRequest | None
+    ) -> Job | None:
+        """Do what the edge asks for."""
         if request is None:
             return None
         match request.WhichOneof("message"):
             case "batch":
-                if request.batch.lane == link_pb2.LANE_CHANGES:
-                    self._changed_at = self._clock()
-                return Job(functools.partial(self._jobs.batch, feed, request.batch), feed)
+                batch, is_change = request.batch, request.batch.lane == link_pb2.LANE_CHANGES
+                return Job(lambda: self._jobs.batch(stream, batch), stream, not is_change)
             case "bucket_query":
-                return Job(functools.partial(feed.contents, request.bucket_query), feed)
+                query = request.bucket_query
+                return Job(lambda: stream.send_contents(query), stream, gives_way=False)
             case _:
                 end = request.snapshot_end
-                return Job(functools.partial(self._jobs.snapshot_end, feed, end), feed)
+                return Job(lambda: self._jobs.snapshot_end(stream, end), stream)
 
-    def _question(self, feed: Feed) -> Job | None:
-        """Return the question to the edge that has to be asked; not before our first answer."""
-        if not self._confirm or not feed.answered:
+    def _question(self, stream: VCenterStream) -> Job | None:
+        """Ask the edge what has to be asked; not before our first answer."""
+        if not self._confirm or not stream.answered:
             return None
         keys, self._confirm = sorted(self._confirm), set()
-        return Job(functools.partial(feed.confirm, keys))
+        return Job(lambda: stream.request_confirmation(keys))
 
-    def _again(self, feed: Feed | None) -> Job | None:
-        """Return something that is due."""
-        self._jobs.dirty.soon(self._revisit)
+    def _due_job(self, stream: VCenterStream | None) -> Job | None:
+        """Do something that is due."""
+        self._jobs.to_revisit.schedule(self._revisit)
         self._revisit.clear()
-        keys = self._jobs.dirty.take(AT_ONCE)
+        keys = self._jobs.to_revisit.take(AT_ONCE)
         if keys:
-            return Job(functools.partial(self._jobs.revisit, keys, feed))
-        uuids = self._jobs.ending.take(AT_ONCE)
+            return Job(lambda: self._jobs.revisit(keys, stream))
+        uuids = self._jobs.to_end.take(AT_ONCE)
         if uuids:
-            return Job(functools.partial(self._jobs.end, uuids))
-        chore = self._chores.take()
-        return None if chore is None else Job(chore)
+            return Job(lambda: self._jobs.end(uuids))
+        task = self._tasks.take()
+        return None if task is None else Job(task)

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy
 
+from common.background import ThreadMonitor
 from common.clock import Clock
 from common.timestamps import naive_utc
 from controlplane.domain.records import (
@@ -130,6 +131,7 @@ class Stage:
         self.adoption = adoption
         self.limits = limits
         self.inventory: Inventory
+        self.monitor = ThreadMonitor()
         self._clock = Clock()
         self._left: set[str] = set()
         self.told.provision = self._provision
@@ -140,7 +142,14 @@ class Stage:
         """Start, as a process would."""
         writers = Writers(self.servers, GlanceImages(self.glance), *[self.told] * 3)
         self.inventory = Inventory(
-            self.own, writers, self.told, self.history, self.adoption, self.limits, self._clock
+            self.own,
+            writers,
+            self.told,
+            self.history,
+            self.adoption,
+            self.limits,
+            self._clock,
+            self.monitor,
         )
         self.inventory.start()
 

@@ -7,6 +7,8 @@
 5. Only then are others told: the bus, placement, the supervisor of workers, and the edge.
 
 What a database refuses is taken out and quarantined; when one is away, the step is repeated.
+``commit`` does the first four, ``committed`` the rest: an object is at fault for what fails before
+the commit, never for what fails after it.
 """
 
 import functools
@@ -15,9 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.clock import Clock
+from common.log_fields import fields
 from common.references import key_of
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.domain.ports import RecordedDeletes
 from controlplane.domain.records import RemovalOutcome, ServerChange, ServerOutcome
 from controlplane.domain.writers import (
@@ -30,12 +32,13 @@ from controlplane.domain.writers import (
 from controlplane.inventory.apply.plan import EndedServer, Plan, Trouble, Unit
 from controlplane.inventory.apply.planner import Planner
 from controlplane.inventory.apply.recording import Recorder
-from controlplane.inventory.apply.retry_policy import Patience
+from controlplane.inventory.apply.retry import RetryPolicy
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
 from controlplane.inventory.rules.identity import Bindings
 from controlplane.inventory.rules.identity_conflicts import Contests
 from controlplane.store.database import Database
+from controlplane.store.errors import StoreError
 from controlplane.store.own.quarantine import AlarmKind, QuarantineReason
 
 log = logging.getLogger(__name__)
@@ -80,39 +83,69 @@ class Pipeline:
         self._deletes = deletes
         self._clock = clock
 
-    def apply(self, state: VCenterState, unit: Unit, patience: Patience) -> Plan:
-        """Apply a unit and return what came of it. Raises what ``patience`` raises."""
-        patience.run(lambda: self._recorder.refresh(self._planner.unknown(state, unit)))
-        plan = self._planner.plan(state, unit)
-        return self._carry_out(state, plan, patience)
+    def commit(self, state: VCenterState, unit: Unit, retrying: RetryPolicy) -> Plan:
+        """Plan a unit and write all that follows from it. ``committed`` must be called next.
 
-    def refuse(self, state: VCenterState, unit: Unit, error: Exception, patience: Patience) -> Plan:
+        Raises ``AbandonedError``, or what an object of the unit causes; then the own tables have
+        nothing of the unit, and it may be applied in parts.
+        """
+        retrying.run(lambda: self._recorder.refresh(self._planner.unknown(state, unit)))
+        plan = self._planner.plan(state, unit)
+        return self._carry_out(state, plan, retrying)
+
+    def refuse(
+        self, state: VCenterState, unit: Unit, error: Exception, retrying: RetryPolicy
+    ) -> Plan:
         """Put the only object of a unit into quarantine, because applying it failed."""
         plan = Plan(state.uuid, unit, naive_utc(self._clock.wall()))
-        reason = QuarantineReason.UNREADABLE
+        refused = isinstance(error, StoreError)
+        reason = QuarantineReason.ROW_REFUSED if refused else QuarantineReason.UNREADABLE
         message = f"applying it failed with {type(error).__name__}: {error}"
         for one in unit.objects:
             plan.refused[key_of(one.reference)] = Trouble(reason, message, "", one.content_hash)
         for removal in unit.removals:
             plan.refused[key_of(removal.reference)] = Trouble(reason, message, "", b"")
-        return self._carry_out(state, plan, patience)
+        return self._carry_out(state, plan, retrying)
 
-    def end(self, state: VCenterState, ended: Sequence[EndedServer], patience: Patience) -> Plan:
+    def end(self, state: VCenterState, ended: Sequence[EndedServer], retrying: RetryPolicy) -> Plan:
         """Try again to end servers that Nova was still working on."""
         plan = Plan(state.uuid, Unit(0, revisited=True), naive_utc(self._clock.wall()))
         plan.ended.extend(ended)
-        return self._carry_out(state, plan, patience)
+        return self._carry_out(state, plan, retrying)
 
-    def save(self, state: VCenterState, patience: Patience) -> None:
+    def save(self, state: VCenterState, retrying: RetryPolicy) -> None:
         """Write clusters and alarms that changed by themselves."""
-        patience.run(functools.partial(self._recorder.clusters, state))
+        retrying.run(functools.partial(self._recorder.clusters, state))
 
-    def _carry_out(self, state: VCenterState, plan: Plan, patience: Patience) -> Plan:
+    def committed(self, state: VCenterState, plan: Plan) -> None:
+        """Take what was written into memory, and tell the bus, placement and the quota.
+
+        What is raised here is no object's fault; memory has to be read from the own tables again.
+        """
         try:
-            patience.run(functools.partial(self._write, state, plan))
+            self._recorder.remember(state, plan)
+            self.contests.close(plan.uncontested)
         finally:
             self.bindings.release(plan.claims())
         self._tell(state, plan)
+        for key, trouble in plan.refused.items():
+            facts = fields(
+                vcenter=state.uuid,
+                object=key,
+                reason=trouble.reason.value,
+                message=trouble.message,
+            )
+            log.warning("object refused", extra=facts)
+
+    def _carry_out(self, state: VCenterState, plan: Plan, retrying: RetryPolicy) -> Plan:
+        written = False
+        try:
+            retrying.run(functools.partial(self._write, state, plan))
+            written = True
+        finally:
+            if not written:
+                self.bindings.release(plan.claims())
+                self._tell(state, plan)  # Nova has what was written before a later step failed
         return plan
 
     def _write(self, state: VCenterState, plan: Plan) -> None:
@@ -127,9 +160,7 @@ class Pipeline:
             plan.server_outcomes = self._write_servers(state, plan)
         if plan.removal_outcomes is None:
             plan.removal_outcomes = self._end_servers(plan.ended)
-        rows = self._recorder.record(state, plan)
-        self._recorder.remember(state, plan, rows)
-        self.contests.close(plan.uncontested)
+        plan.written = self._recorder.record(state, plan)
 
     def _write_servers(self, state: VCenterState, plan: Plan) -> list[ServerOutcome]:
         records = [planned.record for planned in plan.servers]
@@ -181,7 +212,7 @@ class Pipeline:
         return outcomes
 
     def _tell(self, state: VCenterState, plan: Plan) -> None:
-        """Tell the bus, placement and the keeper of quota what was committed."""
+        """Tell the bus, placement and the keeper of quota what Nova's database has now."""
         outcomes = plan.server_outcomes or []
         adopted = {one.project_id for one in outcomes if one.change in _ADOPTED}
         if adopted:
@@ -201,6 +232,3 @@ class Pipeline:
         released = [one.uuid for one in removals if one.compute_node_uuid]
         if released:
             self._writers.allocations.release(released)
-        for key, trouble in plan.refused.items():
-            context = keyed(vcenter=state.uuid, object=key, reason=trouble.reason.value)
-            log.warning("object refused %s message=%r", context, trouble.message)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from common.references import key_of
 from controlplane.domain.records import (
     ImageOutcome,
     ImageRecord,
@@ -14,6 +15,7 @@ from controlplane.domain.records import (
 from controlplane.store.own.objects import ObjectRow, Standing
 from controlplane.store.own.quarantine import QuarantineReason
 from controlplane.store.own.servers import ServerRow
+from controlplane.store.own.unit import UnitRows
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 
@@ -30,6 +32,12 @@ class Unit:
     def __len__(self) -> int:
         """Return how many objects and removals there are."""
         return len(self.objects) + len(self.removals)
+
+    def only_key(self) -> str:
+        """The key of the only object or removal; empty when there are more, or none."""
+        references = [one.reference for one in self.objects]
+        references += [one.reference for one in self.removals]
+        return key_of(references[0]) if len(references) == 1 else ""
 
     def halves(self) -> Iterator["Unit"]:
         """Split in two, objects before removals."""
@@ -123,6 +131,8 @@ class Plan:
     image_outcomes: list[ImageOutcome] | None = None
     server_outcomes: list[ServerOutcome] | None = None
     removal_outcomes: list[RemovalOutcome] | None = None
+    written: UnitRows | None = None
+    """What the own tables hold of it, once it is committed."""
 
     def claims(self) -> list[str]:
         """Return the UUIDs that were claimed for this."""

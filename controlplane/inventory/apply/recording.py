@@ -70,8 +70,9 @@ class Recorder:
             self._database.run(lambda connection: write(connection, state.uuid, rows, plan.now))
         return rows
 
-    def remember(self, state: VCenterState, plan: Plan, rows: UnitRows) -> None:
+    def remember(self, state: VCenterState, plan: Plan) -> None:
         """Take what was committed into memory."""
+        rows = plan.written or UnitRows()
         for row in rows.objects:
             held = Held(row.kind, row.content_hash, row.epoch, row.revision, row.standing)
             state.holdings.put(row.reference, held)

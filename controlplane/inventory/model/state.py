@@ -12,7 +12,7 @@ from controlplane.inventory.model.topology import Topology
 from controlplane.inventory.model.waiting import Waiting
 from controlplane.inventory.rules import cluster_identity
 from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
-from controlplane.store.database import Database
+from controlplane.store.database import Connection
 from controlplane.store.own import clusters, edges, objects, quarantine, servers
 from controlplane.store.own.clusters import ClusterRow, ClusterState
 from controlplane.store.own.quarantine import REFUSALS, AlarmKind, AlarmRow
@@ -70,28 +70,27 @@ class VCenterState:
         self._limits = limits
         self._new_uuid = new_uuid
 
-    def load(self, database: Database) -> None:
-        """Take what the own tables hold. Raises ``StoreError``."""
-        with database.read() as connection:
-            for held in objects.held(connection, self.uuid):
-                self.holdings.put(
-                    held.reference,
-                    Held(held.kind, held.content_hash, held.epoch, held.revision, held.standing),
-                )
-            for body in objects.bodies_of_kinds(connection, self.uuid, SURROUNDING_KINDS):
-                self.topology.learn(inventory_pb2.InventoryObject.FromString(body))
-            for row in clusters.list_all(connection, self.uuid):
-                self.clusters[cluster_key(row.moref)] = ManagedCluster(row)
-            images = servers.list_images(connection, self.uuid)
-            self.images = {row.moref: row.id for row in images}
-            for entry in quarantine.list_all(connection, self.uuid):
-                self.quarantined[entry.reference] = entry.attempts
-                if entry.reason in REFUSALS:
-                    self.refused.add(entry.reference)
-            for alarm in quarantine.open_alarms(connection, self.uuid):
-                self.alarms[alarm.kind, alarm.cluster_uuid] = alarm
-            vcenter = edges.get_vcenter(connection, self.uuid)
-            self.complete = vcenter is not None and vcenter.parity_at is not None
+    def load(self, connection: Connection) -> None:
+        """Take what the own tables hold."""
+        for held in objects.held(connection, self.uuid):
+            self.holdings.put(
+                held.reference,
+                Held(held.kind, held.content_hash, held.epoch, held.revision, held.standing),
+            )
+        for body in objects.bodies_of_kinds(connection, self.uuid, SURROUNDING_KINDS):
+            self.topology.learn(inventory_pb2.InventoryObject.FromString(body))
+        for row in clusters.list_all(connection, self.uuid):
+            self.clusters[cluster_key(row.moref)] = ManagedCluster(row)
+        images = servers.list_images(connection, self.uuid)
+        self.images = {row.moref: row.id for row in images}
+        for entry in quarantine.list_all(connection, self.uuid):
+            self.quarantined[entry.reference] = entry.attempts
+            if entry.reason in REFUSALS:
+                self.refused.add(entry.reference)
+        for alarm in quarantine.open_alarms(connection, self.uuid):
+            self.alarms[alarm.kind, alarm.cluster_uuid] = alarm
+        vcenter = edges.get_vcenter(connection, self.uuid)
+        self.complete = vcenter is not None and vcenter.parity_at is not None
 
     def vanished(self, cluster_uuid: str) -> Vanished:
         """Return what vanished of late from a cluster."""

@@ -78,6 +78,16 @@ def serve(connection: Connection, uuid: str, process: str) -> bool:
     return result.rowcount > 0
 
 
+def serve_unserved(connection: Connection, process: str) -> None:
+    """Take over the vCenters whose last process has ended in order."""
+    connection.execute(update(vcenters).where(vcenters.c.served_by == "").values(served_by=process))
+
+
+def stop_serving(connection: Connection, process: str) -> None:
+    """Note that a process writes nothing any more of the vCenters that it served."""
+    connection.execute(update(vcenters).where(vcenters.c.served_by == process).values(served_by=""))
+
+
 def list_vcenters(connection: Connection) -> list[VCenterRow]:
     """Return all vCenters."""
     query = select(vcenters).order_by(vcenters.c.full_name, vcenters.c.uuid)

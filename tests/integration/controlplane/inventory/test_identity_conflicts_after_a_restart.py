@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.records import Announced, ServerOutcome, ServerRecord
 from controlplane.inventory.jobs import Jobs
-from controlplane.inventory.periodic_tasks import Chores
+from controlplane.inventory.periodic_tasks import PeriodicTasks
 from controlplane.inventory.rules.identity import derived_uuid
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own.schema import servers
@@ -50,7 +50,7 @@ def edge_first(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def go() -> None:
         monkeypatch.setattr(Jobs, "resume", lambda _jobs: None)
-        monkeypatch.setattr(Chores, "_live_and_inherited", lambda _chores: False)
+        monkeypatch.setattr(PeriodicTasks, "_live_and_inherited", lambda _tasks: False)
 
     return go
 

@@ -1,18 +1,24 @@
 """Lanes, patience, brake and digests: small things that everything rests on."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
+from common.backoff import Backoff
 from controlplane.domain.errors import FlowControlError
-from controlplane.inventory.apply.retry_policy import AbandonedError, Patience
-from controlplane.inventory.apply.retry_queue import Dirty
-from controlplane.inventory.lanes import Lanes
+from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy, RetryQueue
 from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.replica_digest import Freshness, Held, Holdings
 from controlplane.inventory.model.waiting import Waiting
 from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
-from controlplane.store.errors import DatabaseUnavailableError, RowRejectedError
+from controlplane.inventory.stream import Lanes
+from controlplane.store.errors import (
+    DatabaseUnavailableError,
+    RowRejectedError,
+    StatementRejectedError,
+    StoreError,
+)
 from controlplane.store.own.objects import Standing
 from vsphere_gateway.v1 import link_pb2
 
@@ -55,9 +61,8 @@ def test_window_counts_what_is_not_acknowledged() -> None:
     with pytest.raises(FlowControlError, match="snapshot lane"):
         lanes.put(_batch(SNAPSHOT, 9))
 
-    ack = lanes.applied(_batch(SNAPSHOT, 7).batch, epoch=5)
+    lanes.acknowledged(_batch(SNAPSHOT, 7).batch)
 
-    assert (ack.epoch, ack.lane, ack.sequence) == (5, SNAPSHOT, 7)
     lanes.put(_batch(SNAPSHOT, 9))
 
 
@@ -101,24 +106,24 @@ def test_what_is_not_shown_or_refused_counts_on_neither_side() -> None:
     assert holdings.message() == both
 
 
-def test_patience_grows_and_starts_anew() -> None:
+def test_delays_of_a_row_grow_and_start_small_again() -> None:
     now = [0.0]
-    dirty = Dirty(lambda: now[0])
+    queue = RetryQueue(lambda: now[0])
 
-    dirty.add("k")
-    assert dirty.next_due() == 1.0
+    queue.retry_later("k")
+    assert queue.next_due() == 1.0
     now[0] = 1.0
-    assert dirty.take(10) == ["k"]
-    dirty.add("k")
-    assert dirty.next_due() == 3.0
+    assert queue.take(10) == ["k"]
+    queue.retry_later("k")
+    assert queue.next_due() == 3.0
     for _ in range(10):
-        dirty.add("k")
-    assert dirty.next_due() == now[0] + 60.0
+        queue.retry_later("k")
+    assert queue.next_due() == now[0] + 60.0
 
-    dirty.soon(["k"])
-    assert dirty.take(10) == ["k"]
-    dirty.clean("k")
-    assert dirty.next_due() is None
+    queue.schedule(["k"])
+    assert queue.take(10) == ["k"]
+    queue.discard("k")
+    assert queue.next_due() is None
 
 
 @pytest.mark.parametrize(
@@ -174,29 +179,58 @@ def test_lags_of_the_last_thousand_changes() -> None:
     assert lags.quantile("vc", 11, 0.5) == 0
 
 
-def test_database_that_comes_back_is_waited_for_and_refused_values_are_not() -> None:
-    patience = Patience("vc", threading.Event(), lambda: False)
-    answers = iter([DatabaseUnavailableError("away"), None])
+class Waits(threading.Event):
+    """Waits for nobody; notes for how long it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.delays.append(timeout or 0.0)
+        return self.is_set()
+
+
+def retrying(waits: Waits, unwanted: Callable[[], bool] = lambda: False) -> RetryPolicy:
+    return RetryPolicy("vc", waits, unwanted, lambda: Backoff(0.2, 2.0, 5.0, lambda _, most: most))
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    answers = iter(errors)
 
     def work() -> str:
-        error = next(answers)
-        if error is not None:
+        for error in answers:
             raise error
         return "done"
 
-    assert patience.run(work) == "done"
-    with pytest.raises(RowRejectedError):
-        patience.run(lambda: (_ for _ in ()).throw(RowRejectedError("no")))
+    return work
+
+
+def test_database_that_is_away_is_waited_for_longer_and_longer() -> None:
+    waits = Waits()
+
+    done = retrying(waits).run(failing(*[DatabaseUnavailableError("away")] * 7))
+
+    assert done == "done"
+    assert waits.delays == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    "error", [StatementRejectedError("Unknown column"), RowRejectedError("too long")]
+)
+def test_error_that_will_come_again_is_not_repeated(error: StoreError) -> None:
+    waits = Waits()
+
+    with pytest.raises(type(error), match=str(error)):
+        retrying(waits).run(failing(error))
+
+    assert waits.delays == []
 
 
 def test_work_that_nobody_wants_is_abandoned() -> None:
-    stop = threading.Event()
-
-    def away() -> None:
-        raise DatabaseUnavailableError("away")
-
+    waits = Waits()
     with pytest.raises(AbandonedError):
-        Patience("vc", stop, lambda: True).run(away)
-    stop.set()
+        retrying(waits, lambda: True).run(failing(DatabaseUnavailableError("away")))
+    waits.set()
     with pytest.raises(AbandonedError):
-        Patience("vc", stop, lambda: False).run(away)
+        retrying(waits).run(failing(DatabaseUnavailableError("away")))
