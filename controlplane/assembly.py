@@ -95,7 +95,7 @@ class ControlPlane:
             self._adoption,
             brake,
             self._clock,
-            ThreadMonitor(),
+            self._threads,
         )
         queries = InventoryQueries(database, inventory)
         socket = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
