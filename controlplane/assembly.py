@@ -12,10 +12,10 @@ from certs.errors import CertificateError
 from certs.identity import Role
 from common.background import ThreadMonitor
 from common.clock import Clock
+from common.log_fields import fields
 from controlplane import backend as backends
 from controlplane.backend import Backend
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
-from controlplane.config.log import keyed
 from controlplane.config.settings import Settings
 from controlplane.config.standalone import standalone_settings
 from controlplane.config.state_directory import StateDirectory
@@ -37,9 +37,9 @@ from controlplane.inventory.queries import InventoryQueries
 from controlplane.inventory.rules.adoption import Adoption
 from controlplane.inventory.rules.mass_removal_guard import Limits
 from controlplane.inventory.service import Inventory
-from controlplane.operations.deferred_deletes import PostponedDeletes
-from controlplane.operations.history import OperationHistory
+from controlplane.operations.deferred_deletes import DeferredDeletes
 from controlplane.operations.ledger import Ledger
+from controlplane.operations.records import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import migration
@@ -72,7 +72,7 @@ class ControlPlane:
         self._clock = Clock()
         self._refusals = Refusals()
         self._health = Health()
-        self._threads = ThreadMonitor()
+        self._monitor = ThreadMonitor(lambda: self._health.threads_changed(self._monitor))
         self._ending = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -95,7 +95,7 @@ class ControlPlane:
             self._adoption,
             brake,
             self._clock,
-            self._threads,
+            self._monitor,
         )
         queries = InventoryQueries(database, inventory)
         socket = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
@@ -104,14 +104,17 @@ class ControlPlane:
             database,
             backend.compute_hosts,
             queries,
+            self._monitor,
         )
         relay.add(supervisor)
         registry = self._registry(database, supervisor)
-        patience = self._settings.compute.remember_deletes
-        postponed = PostponedDeletes(database, backend.nova_api, registry, queries, patience)
-        relay.add(postponed)
-        remember = postponed.noticed if backend.nova_api and patience else None
-        ledger = Ledger(database, registry, inventory, postponed=remember)
+        age_limit = self._settings.compute.remember_deletes
+        deferred = DeferredDeletes(
+            database, backend.nova_api, registry, queries, age_limit, self._monitor
+        )
+        relay.add(deferred)
+        defer = deferred.noticed if backend.nova_api and age_limit else None
+        ledger = Ledger(database, registry, inventory, self._monitor, deferred=defer)
         audits = Audits(registry, lambda: str(uuid.uuid4()))
         gateway = Gateway(
             self._settings.gateway,
@@ -123,6 +126,7 @@ class ControlPlane:
             supervisor,
             self._refusals,
             self._clock,
+            self._monitor,
         )
 
         # What begins first ends last; what answers Nova ends before what answers edges.
@@ -140,8 +144,8 @@ class ControlPlane:
         self._ending.callback(gateway.stop)
         ledger.start()
         self._ending.callback(ledger.stop)
-        postponed.start()
-        self._ending.callback(postponed.stop)
+        deferred.start()
+        self._ending.callback(deferred.stop)
         servicer = ComputeBridgeServicer(ledger, queries, registry, supervisor.worker_started)
         self._start_bridge(servicer, socket)
         self._ending.callback(gateway.drain, "the control plane stops")
@@ -171,7 +175,7 @@ class ControlPlane:
         backend = (
             backends.alone(state.path)
             if self._standalone
-            else backends.beside_openstack(self._settings, database, self._threads)
+            else backends.beside_openstack(self._settings, database, self._monitor)
         )
         self._ending.callback(backend.close)
         return backend
@@ -222,8 +226,10 @@ class ControlPlane:
         server.start()
         self._ending.callback(lambda: server.stop(STOP_SECONDS).wait())
         self._health.set(health.DIAGNOSTICS, True)
+        self._health.threads_changed(self._monitor)
         LOG.info(
-            "listening for operators %s", keyed(address=admin.bind_address, port=admin.bind_port)
+            "listening for operators",
+            extra=fields(address=admin.bind_address, port=admin.bind_port),
         )
 
     def _start_bridge(self, servicer: ComputeBridgeServicer, socket: Path) -> None:

@@ -7,11 +7,11 @@ import socket
 import threading
 from types import FrameType
 
+from common.log_fields import fields
 from common.process_memory import freeze_gc
 from common.version import SOFTWARE_VERSION
 from controlplane.assembly import ControlPlane
 from controlplane.config import log
-from controlplane.config.log import keyed
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import StartError
 from controlplane.store.errors import StoreError
@@ -30,7 +30,7 @@ def serve(settings: Settings, *, standalone: bool) -> int:
     os.umask(0o077)
     assert settings.conf is not None
     log.setup(settings.conf)
-    LOG.info("starting %s", keyed(version=SOFTWARE_VERSION, standalone=standalone))
+    LOG.info("starting", extra=fields(version=SOFTWARE_VERSION, standalone=standalone))
     stopping = threading.Event()
     _stop_on_signals(stopping)
     control_plane = ControlPlane(settings, standalone=standalone)

@@ -1,7 +1,6 @@
 """The listener that edges dial, from its start to its ordered end."""
 
 import logging
-import threading
 import uuid
 from collections.abc import Iterator
 
@@ -9,9 +8,10 @@ import grpc
 
 from certs.credentials import TlsMaterial
 from certs.identity import Role
+from common.background import BackgroundThread, ThreadMonitor
 from common.clock import Clock
+from common.log_fields import fields
 from common.version import SOFTWARE_VERSION
-from controlplane.config.log import keyed
 from controlplane.config.settings import GatewaySettings
 from controlplane.domain.ports import EdgeEvents, InventoryPipeline, OperationEvents
 from controlplane.gateway.authorization import RoleInterceptor
@@ -76,6 +76,7 @@ class Gateway:
         edges: EdgeEvents,
         refusals: Refusals,
         clock: Clock,
+        monitor: ThreadMonitor,
     ) -> None:
         self._settings = settings
         self._tls = tls
@@ -91,8 +92,8 @@ class Gateway:
         link_pb2_grpc.add_EdgeLinkServicer_to_server(
             EdgeLinkServicer(control, inventory, audits), self._server
         )
-        self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="edge-watch", daemon=True)
+        self._watcher = BackgroundThread("edge-watch", self._watch, monitor)
+        self._check_after = 0.0
         self.port = 0
 
     def start(self) -> None:
@@ -103,8 +104,8 @@ class Gateway:
         self._server.start()
         self._watcher.start()
         LOG.info(
-            "listening for edges %s",
-            keyed(address=host, port=self.port, customer=self._tls.identity.customer),
+            "listening for edges",
+            extra=fields(address=host, port=self.port, customer=self._tls.identity.customer),
         )
 
     def drain(self, reason: str) -> None:
@@ -113,23 +114,18 @@ class Gateway:
         self._registry.drain(reason, seconds)
         if not self._registry.sessions.wait_until_empty(seconds):
             names = [session.name for session in self._registry.sessions.every()]
-            LOG.warning("edges did not finish in time %s", keyed(edges=",".join(names)))
+            LOG.warning("edges did not finish in time", extra=fields(edges=",".join(names)))
 
     def stop(self) -> None:
         """End every call and stop listening."""
-        self._stopping.set()
+        self._watcher.stopping.set()
         self._server.stop(grace=STOP_GRACE).wait()
         for streams in self._streams:
             streams.join(STOP_GRACE)
-        if self._watcher.is_alive():
-            self._watcher.join()
+        self._watcher.stop()
 
     def _watch(self) -> None:
         """Do what is due when it is due: silent edges, verdicts, leases."""
-        delay = 0.0
-        while not self._stopping.wait(delay):
-            try:
-                delay = self._registry.check()
-            except Exception:
-                LOG.exception("watching over edges failed")
-                delay = self._settings.heartbeat_interval
+        if not self._watcher.stopping.wait(self._check_after):
+            self._check_after = 0.0  # also when an unexpected error ends the check
+            self._check_after = self._registry.check()

@@ -4,7 +4,7 @@ import collections
 import logging
 import threading
 
-from controlplane.config.log import keyed
+from common.log_fields import fields
 from controlplane.gateway.status import StreamEnd
 
 LOG = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ class Refusals:
                 self._counts.popitem(last=False)
         if count == 1:
             LOG.warning(
-                "call refused %s",
-                keyed(peer=who, call=call, status=end.code.name, reason=end.details),
+                "call refused",
+                extra=fields(peer=who, call=call, status=end.code.name, reason=end.details),
             )
 
     def accepted(self, who: str) -> None:
@@ -40,7 +40,9 @@ class Refusals:
             forgotten = {key: self._counts.pop(key) for key in list(self._counts) if key[0] == who}
         for (_, reason), count in forgotten.items():
             if count > 1:
-                LOG.info("calls had been refused %s", keyed(peer=who, reason=reason, times=count))
+                LOG.info(
+                    "calls had been refused", extra=fields(peer=who, reason=reason, times=count)
+                )
 
     def count(self, who: str) -> int:
         """Return how many calls of ``who`` were refused since one was last accepted."""

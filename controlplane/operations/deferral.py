@@ -1,4 +1,4 @@
-"""Whether a delete that was refused because the edge was away is carried out now. Pure.
+"""Whether a delete that was refused because the edge was offline is carried out now. Pure.
 
 A delete was asked for, so it is brought to its end; but much may have happened since. Whatever
 shows that somebody wants the server after all withdraws it, and what is not certain is not done.
@@ -18,7 +18,7 @@ DELETES = frozenset({"delete", "forceDelete"})
 
 
 class Step(Enum):
-    """What to do about a postponed delete."""
+    """What to do about a deferred delete."""
 
     ASK = "ask"
     """Ask Nova to delete the server."""
@@ -38,11 +38,11 @@ class Decision:
     reason: str = ""
 
 
-def expired(row: OperationRow, now: float, patience: float) -> Decision | None:
-    """Return the end of a delete that is older than ``patience`` seconds; None if it is not."""
-    if now - unix_seconds(row.created_at) <= patience:
+def expired(row: OperationRow, now: float, limit: float) -> Decision | None:
+    """Decide about a delete's age: None while it is at most ``limit`` seconds old."""
+    if now - unix_seconds(row.created_at) <= limit:
         return None
-    return Decision(Step.WITHDRAW, f"the edge was not back within {patience / 3600:.3g} hours")
+    return Decision(Step.WITHDRAW, f"the edge was not back within {limit / 3600:.3g} hours")
 
 
 def decide(
@@ -75,4 +75,4 @@ def _used_since(row: OperationRow, actions: Sequence[ServerAction]) -> str:
             return ""
         if action.name not in DELETES:
             return f"{action.name} was asked of the server since"
-    return "Nova does not know the request any more"
+    return "Nova no longer lists the request"

@@ -1,8 +1,8 @@
-"""Carries out deletes that were refused because the edge was away, once it is back.
+"""Carries out deletes that were refused because the edge was offline, once it is back.
 
 It is Nova that deletes, asked as a person would ask: so rows, ports, quota and allocations end as
 with any delete, and the destroy comes back here as an operation of its own. What that comes to ends
-the postponed one too (``records``).
+the deferred one too (``records``).
 """
 
 import logging
@@ -10,23 +10,26 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
 from common.timestamps import naive_utc, unix_seconds
-from controlplane.config.log import keyed
 from controlplane.domain.errors import NovaApiError
 from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
 from controlplane.domain.records import ServerFacts
 from controlplane.operations.clock import Clock, SystemClock
 from controlplane.operations.deferral import Decision, Step, decide, expired
 from controlplane.store.database import Connection, Database
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import clusters
 from controlplane.store.own import operations as store
 from controlplane.store.own.operations import OperationRow, OperationState
 
-log = logging.getLogger("controlplane.operations.deferred_deletes")
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 15.0
-"""Until the next look while something is postponed: at a worker that starts, or one's age."""
+"""Until the next look while a delete is deferred: at a worker that starts, or the delete's age."""
+IDLE_SECONDS = 3600.0
+"""Until the next look while none is known of."""
 
 
 class NovaServers(Protocol):
@@ -42,8 +45,8 @@ class NovaServers(Protocol):
         """Return the id of the user that asks. Raises ``NovaApiError``."""
 
 
-class PostponedDeletes:
-    """A ``ClusterEvents`` with a thread that sleeps while nothing is postponed."""
+class DeferredDeletes:
+    """A ``ClusterEvents`` with a thread that sleeps while no delete is deferred."""
 
     def __init__(
         self,
@@ -51,10 +54,11 @@ class PostponedDeletes:
         nova: NovaServers | None,
         dispatcher: EdgeDispatcher,
         inventory: ComputeInventory,
-        patience: float,
+        age_limit: float,
+        monitor: ThreadMonitor,
         clock: Clock | None = None,
     ) -> None:
-        """``patience`` is the age in seconds at which a delete is given up.
+        """``age_limit`` is the age in seconds at which a delete is withdrawn.
 
         ``nova`` is None where no Nova runs: nothing is ever deleted there.
         """
@@ -62,14 +66,14 @@ class PostponedDeletes:
         self._nova = nova
         self._dispatcher = dispatcher
         self._inventory = inventory
-        self._patience = patience
+        self._age_limit = age_limit
         self._clock = clock or SystemClock()
         self._changed = threading.Condition()
         self._complete: dict[str, float] = {}
         self._asked: dict[str, float] = {}
         self._due = True
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="postponed-deletes", daemon=True)
+        self._left = False
+        self._thread = BackgroundThread("deferred-deletes", self._step, monitor, wake=self.noticed)
 
     def start(self) -> None:
         """Begin, with what an earlier process left."""
@@ -77,14 +81,10 @@ class PostponedDeletes:
 
     def stop(self) -> None:
         """End after the request at hand."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.stop()
 
     def noticed(self) -> None:
-        """A delete was postponed."""
+        """Look at once: a delete was deferred."""
         with self._changed:
             self._due = True
             self._changed.notify_all()
@@ -106,25 +106,22 @@ class PostponedDeletes:
         with self._changed:
             self._complete.pop(cluster_uuid, None)
 
-    def _run(self) -> None:
-        left = False
-        while True:
-            with self._changed:
-                seconds = RETRY_SECONDS if left else None
-                self._changed.wait_for(lambda: self._due or self._stopping, seconds)
-                if self._stopping:
-                    return
-                self._due = False
-            try:
-                left = self._look()
-            except (NovaApiError, StoreError) as error:
-                left = True
-                log.warning("postponed deletes not looked after %s", keyed(error=error))
+    def _step(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._due, RETRY_SECONDS if self._left else IDLE_SECONDS)
+            self._due = False
+        if self._thread.stopping.is_set():
+            return
+        self._left = True  # also when an unexpected error ends the look
+        try:
+            self._left = self._look()
+        except (NovaApiError, DatabaseUnavailableError) as error:
+            log.warning("deferred deletes not looked at, trying again", extra=fields(error=error))
 
     def _look(self) -> bool:
-        """Look at everything that is postponed; tell whether something is left."""
+        """Look at every deferred delete; tell whether something is left to do."""
         with self._database.read() as connection:
-            rows = store.postponed(connection)
+            rows = store.deferred(connection)
         if not rows or self._nova is None:
             return False
         servers = {row.instance_uuid for row in rows}
@@ -139,7 +136,7 @@ class PostponedDeletes:
         complete = self._completed(row)
         decision = (
             _nobodys(row, own)
-            or expired(row, self._clock.time(), self._patience)
+            or expired(row, self._clock.time(), self._age_limit)
             or self._decision(nova, row, complete)
         )
         if decision.step is Step.ASK:
@@ -169,22 +166,32 @@ class PostponedDeletes:
     def _ask(self, nova: NovaServers, row: OperationRow) -> None:
         self._asked[row.instance_uuid] = self._clock.time()
         problem = nova.delete(row.instance_uuid)
-        context = keyed(server=row.instance_uuid, request=row.request_id, user=row.user_id)
+        facts = fields(
+            server=row.instance_uuid,
+            request=row.request_id,
+            user=row.user_id,
+            error=problem or None,
+        )
         if problem:
-            log.warning("postponed delete refused by Nova %s why=%s", context, problem)
+            log.warning("deferred delete refused by Nova", extra=facts)
             self._settle(row, OperationState.FAILED, f"asked again: {problem}")
         else:
-            log.info("postponed delete asked of Nova again %s", context)
+            log.info("deferred delete asked of Nova again", extra=facts)
 
     def _settle(self, row: OperationRow, state: OperationState, error: str) -> None:
         now = naive_utc(self._clock.time())
 
         def write(connection: Connection) -> None:
-            store.settle_postponed(connection, row.instance_uuid, state, now, error)
+            store.settle_deferred(connection, row.instance_uuid, state, now, error)
 
         self._database.run(write)
-        context = keyed(server=row.instance_uuid, request=row.request_id, state=state.value)
-        log.info("postponed delete is over %s why=%s", context, error or "-")
+        facts = fields(
+            server=row.instance_uuid,
+            request=row.request_id,
+            state=state.value,
+            reason=error or None,
+        )
+        log.info("deferred delete is settled", extra=facts)
 
 
 def _latest(rows: Iterable[OperationRow], own: str) -> list[OperationRow]:

@@ -56,12 +56,12 @@ def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.Operation
 
 
 def edge_offline(
-    operation: operations_pb2.Operation, who: str, *, postponed: bool = False
+    operation: operations_pb2.Operation, who: str, *, deferred: bool = False
 ) -> operations_pb2.OperationResult:
     """No edge could take the operation; ``who`` says which and since when."""
     advice = (
         "the delete is carried out when the edge is back, unless the server is used before"
-        if postponed
+        if deferred
         else "see `vsg-controlplane edges`; try again when the edge is back"
     )
     return failure(

@@ -10,6 +10,8 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
 
+from common.background import ThreadMonitor
+from common.log_fields import fields
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.domain.ports import EdgeDispatcher, InventoryPipeline
 from controlplane.operations import faults
@@ -23,7 +25,7 @@ from controlplane.store.errors import StoreError
 from controlplane.store.own.operations import Mark, OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
 
-log = logging.getLogger("controlplane.operations.ledger")
+log = logging.getLogger(__name__)
 
 RESULT_GRACE = 5.0
 """Seconds after the deadline for the edge, which keeps the same one, to say how it ended."""
@@ -37,20 +39,21 @@ class Ledger:
         database: Database,
         dispatcher: EdgeDispatcher,
         pipeline: InventoryPipeline,
+        monitor: ThreadMonitor,
         clock: Clock | None = None,
-        postponed: Callable[[], None] | None = None,
+        deferred: Callable[[], None] | None = None,
     ) -> None:
-        """``postponed`` is told of every delete to be asked for again when the edge is back.
+        """``deferred`` is told of every delete that waits for the edge's return.
 
-        Without it a delete that finds the edge away has failed for good.
+        Without it a delete that finds the edge away has failed.
         """
         self._dispatcher = dispatcher
-        self._postpones = postponed is not None
+        self._defers = deferred is not None
         self._pipeline = pipeline
         self._clock = clock or SystemClock()
-        self._records = OperationRecords(database, self._clock, postponed)
-        self._journal = Journal(database, self._clock)
-        self._settler = Settler(self, database, self._clock)
+        self._records = OperationRecords(database, self._clock, deferred)
+        self._journal = Journal(database, monitor, self._clock)
+        self._settler = Settler(self, database, monitor, self._clock)
         self._lock = threading.Lock()
         self._by_key: dict[str, PendingOperation] = {}
         self._by_id: dict[str, PendingOperation] = {}
@@ -129,7 +132,7 @@ class Ledger:
                 self._take_up(pending, earlier)
                 return
         except StoreError as error:
-            log.error("operation not recorded %s error=%s", pending.description(), error)
+            log.error("operation not recorded", extra=pending.log_fields(error=error))
             self._leave(pending, faults.no_ledger(pending.operation, str(error)))
             return
         self._dispatch(pending)
@@ -178,7 +181,7 @@ class Ledger:
         stored = self._records.stored_result(row.operation_id)
         if stored is not None:
             self._leave(pending, stored)
-        log.info("operation taken up again state=%s %s", row.state.value, pending.description())
+        log.info("operation taken up again", extra=pending.log_fields(state=row.state.value))
 
     def _await(self, pending: PendingOperation, until: float) -> bool:
         """Wait for the end; False when the time is up."""
@@ -208,7 +211,7 @@ class Ledger:
             pending.result = result
             pending.state = OperationState.UNKNOWN
             pending.ended.notify_all()
-        log.warning("operation not settled in time %s", pending.description())
+        log.warning("operation not settled in time", extra=pending.log_fields())
         if pending.durable:
             self._records.unknown(result, pending.edge)
         self._forget(pending)
@@ -259,8 +262,8 @@ class Ledger:
             return not self._stopping and self._connections.get(vcenter_uuid, 0) == number
 
     def _offline(self, pending: PendingOperation, error: EdgeOfflineError) -> None:
-        again = self._postpones and pending.recorded_delete
-        result = faults.edge_offline(pending.operation, str(error), postponed=again)
+        again = self._defers and pending.recorded_delete
+        result = faults.edge_offline(pending.operation, str(error), deferred=again)
         if pending.cleanup:
             self._leave(pending, result)
         else:
@@ -287,11 +290,13 @@ class Ledger:
         """How far it is."""
         self._advance(edge_name, progress.operation_id)
         log.debug(
-            "operation under way operation=%s percent=%d edge=%s task=%s",
-            progress.operation_id,
-            progress.percent,
-            edge_name,
-            progress.task.value or "-",
+            "operation under way",
+            extra=fields(
+                operation=progress.operation_id,
+                percent=progress.percent,
+                edge=edge_name,
+                task=progress.task.value or None,
+            ),
         )
 
     def _advance(self, edge_name: str, operation_id: str) -> None:
@@ -320,12 +325,14 @@ class Ledger:
         pending: PendingOperation | None,
     ) -> None:
         log.info(
-            "operation ended operation=%s code=%d edge=%s vcenter_ms=%d message=%s",
-            result.operation_id,
-            result.status.code,
-            edge_name,
-            result.vcenter_time_us // 1000,
-            result.status.message or "-",
+            "operation ended",
+            extra=fields(
+                operation=result.operation_id,
+                code=result.status.code,
+                edge=edge_name,
+                vcenter_ms=result.vcenter_time_us // 1000,
+                error=result.status.message or None,
+            ),
         )
         if pending is None or pending.durable:
             self._records.end(result, edge_name)

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 
+from common.log_fields import fields
 from common.timestamps import naive_utc
 from controlplane.store.own.operations import OperationRow, OperationState
 from vsphere_gateway.v1 import operations_pb2
@@ -72,12 +73,16 @@ class PendingOperation:
         """Tell whether it was sent on an earlier connection."""
         return self.connection is not None and self.connection < connection
 
-    def description(self) -> str:
-        """The operation's fields for a log line."""
-        return (
-            f"operation={self.operation.operation_id} action={self.action} "
-            f"instance={self.instance_uuid} cluster={self.operation.cluster.value} "
-            f"edge={self.edge or '-'} request={self.operation.request_id or '-'}"
+    def log_fields(self, **more: object) -> dict[str, object]:
+        """Name the operation in a log line."""
+        return fields(
+            operation=self.operation.operation_id,
+            action=self.action,
+            instance=self.instance_uuid,
+            cluster=self.operation.cluster.value,
+            edge=self.edge or None,
+            request=self.operation.request_id or None,
+            **more,
         )
 
 

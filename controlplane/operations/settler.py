@@ -4,9 +4,11 @@ import dataclasses
 import logging
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
 from common.timestamps import naive_utc
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.operations import faults, settlement
@@ -14,12 +16,12 @@ from controlplane.operations.clock import Clock
 from controlplane.operations.pending import PendingOperation, Request
 from controlplane.operations.settlement import Step
 from controlplane.store.database import Database
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import operations as store
 from controlplane.store.own.operations import OperationRow
 from vsphere_gateway.v1 import operations_pb2
 
-log = logging.getLogger("controlplane.operations.settler")
+log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 15.0
 """How long a question about a virtual machine's state may take."""
@@ -72,14 +74,19 @@ class _Return:
 class Settler:
     """A thread with a queue of edges that came back."""
 
-    def __init__(self, ledger: OperationsUnderWay, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: OperationsUnderWay,
+        database: Database,
+        monitor: ThreadMonitor,
+        clock: Clock,
+    ) -> None:
         self._ledger = ledger
         self._database = database
         self._clock = clock
         self._changed = threading.Condition()
         self._returns: list[_Return] = []
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="ledger-settler", daemon=True)
+        self._thread = BackgroundThread("ledger-settler", self._step, monitor, wake=self._wake)
 
     def start(self) -> None:
         """Begin to settle."""
@@ -87,11 +94,7 @@ class Settler:
 
     def stop(self) -> None:
         """End; what is not settled by then is settled when the edge comes back the next time."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.stop()
 
     def edge_connected(
         self, edge: str, vcenter_uuid: str, number: int, named: frozenset[str]
@@ -112,14 +115,19 @@ class Settler:
             self._returns.append(returned)
             self._changed.notify_all()
 
-    def _run(self) -> None:
-        while (returned := self._next()) is not None:
-            if self._ledger.current(returned.vcenter_uuid, returned.number):
-                self._settle(returned)
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _step(self) -> None:
+        returned = self._next()
+        if returned is not None and self._ledger.current(returned.vcenter_uuid, returned.number):
+            self._settle(returned)
 
     def _next(self) -> _Return | None:
+        """Wait for a settlement that is due; None when the thread is to end."""
         with self._changed:
-            while not self._stopping:
+            while not self._thread.stopping.is_set():
                 now = self._clock.time()
                 due = [one for one in self._returns if one.due <= now]
                 if due:
@@ -130,17 +138,35 @@ class Settler:
         return None
 
     def _settle(self, returned: _Return) -> None:
+        """Settle what can be; the rest is queued again, also when an error is unexpected."""
+        complete = False
         try:
             unowned = self._unowned(returned)
-        except StoreError as error:
-            log.warning("operations not settled yet edge=%s error=%s", returned.edge, error)
-            self._again(returned)
-            return
-        lost = self._ledger.lost(returned.vcenter_uuid, returned.number, returned.named)
-        lost.extend(unowned)
-        left = [pending for pending in lost if not self._settled(pending, returned)]
-        if left:
-            self._again(returned)
+            lost = self._ledger.lost(returned.vcenter_uuid, returned.number, returned.named)
+            complete = self._settle_each([*lost, *unowned], returned)
+        except DatabaseUnavailableError as error:
+            log.warning(
+                "operations not settled, trying again",
+                extra=fields(edge=returned.edge, error=error),
+            )
+        finally:
+            if not complete:
+                returned.due = self._clock.time() + RETRY
+                self._queue(returned)
+
+    def _settle_each(self, lost: Sequence[PendingOperation], returned: _Return) -> bool:
+        """Tell whether all are settled. An unexpected error of one is raised after the others."""
+        complete, unexpected = True, None
+        for pending in lost:
+            try:
+                complete &= self._settled(pending, returned)
+            except DatabaseUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below, for the thread's boundary
+                unexpected = error
+        if unexpected is not None:
+            raise unexpected
+        return complete
 
     def _unowned(self, returned: _Return) -> list[PendingOperation]:
         """Return the open rows of earlier processes and of callers who gave up."""
@@ -155,17 +181,13 @@ class Settler:
             if row.operation_id not in aside and row.created_at <= before
         ]
 
-    def _again(self, returned: _Return) -> None:
-        returned.due = self._clock.time() + RETRY
-        self._queue(returned)
-
     def _settled(self, pending: PendingOperation, returned: _Return) -> bool:
         """Settle one operation; False when it has to be tried again."""
         operation_id = pending.operation.operation_id
         if operation_id in returned.handled or pending.orphaned:
             return True
         step = settlement.step(pending, self._clock.time(), returned.edge)
-        log.info("operation lost with the link, step=%r %s", step.value, pending.description())
+        log.info("operation lost with the link", extra=pending.log_fields(step=step.value))
         try:
             settled = self._take(step, pending)
         except EdgeOfflineError:

@@ -100,7 +100,7 @@ def deleted(company: Company, running: str) -> Iterator[Deleted]:
         # Nova writes the fault after the state and before it ends the task.
         eventually(lambda: company.server(running).task_state, None)
         assert "carried out when the edge is back" in company.server(running).fault["message"]
-        assert deleted.states() == ["postponed"]
+        assert deleted.states() == ["deferred"]
         assert company.power(running) == "poweredOn"
         yield deleted
     finally:
@@ -114,7 +114,7 @@ def test_delete_issued_while_the_edge_is_away_is_carried_out_when_it_is_back(
     company.deployment.edge.start()
     eventually(lambda: company.server(running), None, BACK_SECONDS)
     assert company.power(running) is None
-    assert deleted.states() == ["done", "done"], "the one that was postponed, and the one of Nova"
+    assert deleted.states() == ["done", "done"], "the one that was deferred, and the one of Nova"
     answer = company.openstack.placement.get(f"/allocations/{deleted.server_id}").json()
     assert answer["allocations"] == {}
 

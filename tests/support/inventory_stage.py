@@ -29,7 +29,7 @@ from controlplane.inventory.rules.adoption import Adoption, ProjectRule
 from controlplane.inventory.rules.mass_removal_guard import Limits
 from controlplane.inventory.service import Inventory
 from controlplane.openstack.compute_hosts import ComputeHosts
-from controlplane.operations.history import OperationHistory
+from controlplane.operations.records import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.glance.images import GlanceImages

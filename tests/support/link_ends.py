@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from certs.credentials import TlsMaterial
+from common.background import ThreadMonitor
 from common.backoff import Backoff
 from common.clock import Clock
 from controlplane.config.settings import GatewaySettings
@@ -158,6 +159,7 @@ class ControlPlaneEnd:
             self.edges,
             self.refusals,
             Clock(),
+            ThreadMonitor(),
         )
         self.registry.load()
         self.gateway.start()

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from controlplane.config.log import keyed
+from common.log_fields import fields
 
-log = logging.getLogger("controlplane.compute.workers.process")
+log = logging.getLogger(__name__)
 
 RECORD = "worker.json"
 OUTPUT = "worker.out"
@@ -65,7 +65,7 @@ class WorkerProcess:
             try:
                 signal.pidfd_send_signal(self._descriptor, number)
             except ProcessLookupError:
-                log.debug("process is over %s", keyed(pid=self.pid))
+                log.debug("process is over", extra=fields(pid=self.pid))
 
 
 def start(command: Sequence[str], directory: Path, fingerprint: str) -> WorkerProcess:
@@ -98,11 +98,11 @@ def find(directory: Path) -> tuple[WorkerProcess, str] | None:
         if record["started"] == _started(process.pid):
             return process, str(record["fingerprint"])
     except (OSError, ValueError, KeyError) as error:
-        log.debug("no worker left %s", keyed(directory=directory, error=error))
+        log.debug("no worker left", extra=fields(directory=directory, error=error))
     return None
 
 
-def last_words(directory: Path) -> str:
+def last_output(directory: Path) -> str:
     """Return the last line that a worker printed, for a person; empty when there is none."""
     try:
         lines = (directory / OUTPUT).read_text(encoding="utf-8", errors="replace").split("\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from common.timestamps import naive_utc
 from controlplane.compute.workers.worker import Worker
@@ -16,6 +17,17 @@ from vsphere_gateway.v1 import compute_pb2
 CLOSED = (ClusterState.UNMANAGED, ClusterState.ALARM)
 FIRST_SYNC = "AUTO: first sync"
 _KNOWN = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFLINE)
+
+
+class Fact(Enum):
+    """What is told about a cluster."""
+
+    FOUND = "found"
+    """It came under management, or its hosts changed."""
+    SYNCHRONISED = "synchronised"
+    """Every server of it is in the cell database."""
+    ALLOCATED = "allocated"
+    """Placement holds the allocations of every server of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +57,16 @@ class ComputeHost:
     """It was said that it cannot go while it has servers."""
     removed: bool = False
     """Nova knows it no longer."""
+
+    def learn(self, fact: Fact) -> None:
+        """Take in what was told."""
+        match fact:
+            case Fact.FOUND:
+                self.provision = True
+            case Fact.SYNCHRONISED:
+                self.synchronised = True
+            case Fact.ALLOCATED:
+                self.allocated = True
 
 
 def compute_host(row: ClusterRow, worker: Worker) -> ComputeHost:

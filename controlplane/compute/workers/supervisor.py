@@ -1,4 +1,4 @@
-"""Watches over the compute hosts: has them provisioned, enabled and disabled, runs their workers.
+"""Keeps compute hosts as they should be: provisioned, enabled or disabled, their workers running.
 
 Events only note facts; one thread then does what they call for. What fails because a database,
 placement or a process is in the way is tried again.
@@ -16,11 +16,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.log_fields import fields
 from controlplane.compute.workers.process import WorkerProcess
-from controlplane.compute.workers.service import CLOSED, ComputeHost, ComputeServices, compute_host
+from controlplane.compute.workers.service import (
+    CLOSED,
+    ComputeHost,
+    ComputeServices,
+    Fact,
+    compute_host,
+)
 from controlplane.compute.workers.worker import Worker
 from controlplane.compute.workers.worker_config import WorkerSettings
-from controlplane.config.log import keyed
 from controlplane.domain.ports import ComputeInventory, WorkerStatus
 from controlplane.domain.writers import ComputeHostWriter
 from controlplane.openstack.placement.errors import PlacementError
@@ -28,7 +35,7 @@ from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError, StoreError
 from controlplane.store.own.clusters import ClusterRow
 
-log = logging.getLogger("controlplane.compute.workers.supervisor")
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
@@ -58,8 +65,8 @@ class SupervisorSettings:
 class Supervisor:
     """Implements ``EdgeEvents``, ``ClusterEvents`` and ``Workers``.
 
-    One control plane runs all workers; with several, each would run those of the clusters whose
-    lease (`cluster:<uuid>` in `controlplane.store.own.leases`) it holds: `_wanted` is the place.
+    The process that holds the lease of the control plane (``controlplane.active_lease``) runs all
+    workers.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Supervisor:
         database: Database,
         hosts: ComputeHostWriter,
         inventory: ComputeInventory,
+        monitor: ThreadMonitor,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -75,13 +83,15 @@ class Supervisor:
         self._settings = settings
         self._services = ComputeServices(database, hosts, inventory, wall)
         self._monotonic = monotonic
+        self._monitor = monitor
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._hosts: dict[str, ComputeHost] = {}
-        self._unread: dict[str, set[str]] = defaultdict(set)
+        self._unread: dict[str, set[Fact]] = defaultdict(set)
         self._unread_retry = 0.0
         self._edges: dict[str, str] = {}
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._over = threading.Event()
+        self._thread = BackgroundThread("supervisor", self._step, monitor)
 
     def start(self) -> None:
         """Load the clusters, take over what runs, begin. Raises ``StoreError``."""
@@ -91,9 +101,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every worker, giving Nova time to finish what runs, and then the thread."""
-        self._post(self._begin_to_stop)
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._thread.alive:
+            self._post(self._begin_to_stop)
+            self._over.wait()
+        self._thread.stop()
 
     # EdgeEvents
 
@@ -110,15 +121,15 @@ class Supervisor:
 
     def cluster_found(self, cluster_uuid: str) -> None:
         """A cluster came under management, or its hosts changed."""
-        self._post(self._note, cluster_uuid, "provision")
+        self._post(self._note, cluster_uuid, Fact.FOUND)
 
     def cluster_synchronised(self, cluster_uuid: str) -> None:
         """Every server of the cluster is in the cell database."""
-        self._post(self._note, cluster_uuid, "synchronised")
+        self._post(self._note, cluster_uuid, Fact.SYNCHRONISED)
 
     def allocations_written(self, cluster_uuid: str) -> None:
         """Placement holds the allocations of every server of the cluster."""
-        self._post(self._note, cluster_uuid, "allocated")
+        self._post(self._note, cluster_uuid, Fact.ALLOCATED)
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
         """A cluster left management, or the last server of one that did has ended."""
@@ -139,12 +150,12 @@ class Supervisor:
 
     # Events, in the supervisor's thread
 
-    def _note(self, cluster_uuid: str, fact: str) -> None:
+    def _note(self, cluster_uuid: str, fact: Fact) -> None:
         host = self._hosts.get(cluster_uuid)
-        if fact == "provision" or host is None:
+        if fact is Fact.FOUND or host is None:
             self._unread[cluster_uuid].add(fact)
         else:
-            setattr(host, fact, True)
+            host.learn(fact)
 
     def _gone(self, cluster_uuid: str, reason: str) -> None:
         self._unread.pop(cluster_uuid, None)
@@ -174,13 +185,12 @@ class Supervisor:
         starting = sum(host.worker.starting for host in self._hosts.values())
         return starting < self._settings.starts_at_once
 
-    def _step(self) -> None:
+    def _act(self) -> None:
         now = self._monotonic()
         if not self._stopping:
             self._read_clusters(now)
-            for host in list(self._hosts.values()):
-                if now >= host.retry:
-                    self._apply(host)
+            for host in [one for one in self._hosts.values() if now >= one.retry]:
+                self._apply(host)
         for host in self._hosts.values():
             host.worker.wanted = self._wanted(host)
             host.worker.drive(now, self)
@@ -193,14 +203,14 @@ class Supervisor:
             rows = {uuid: self._services.read(uuid) for uuid in self._unread}
         except StoreError as error:
             self._unread_retry = now + RETRY_SECONDS
-            log.warning("clusters not read, trying again %s", keyed(error=error))
+            log.warning("clusters not read, trying again", extra=fields(error=error))
             return
         for uuid, row in rows.items():
             facts = self._unread.pop(uuid)
             if row is not None:
                 self._learn(row, facts)
 
-    def _learn(self, row: ClusterRow, facts: set[str]) -> None:
+    def _learn(self, row: ClusterRow, facts: set[Fact]) -> None:
         host = self._hosts.get(row.uuid)
         if host is None:
             host = self._hosts[row.uuid] = self._host(row)
@@ -208,7 +218,7 @@ class Supervisor:
         host.gone, host.occupied = "", False
         host.retry = host.delay = 0.0
         for fact in facts:
-            setattr(host, fact, True)
+            host.learn(fact)
 
     def _apply(self, host: ComputeHost) -> None:
         try:
@@ -216,18 +226,29 @@ class Supervisor:
             host.retry = host.delay = 0.0
         except ServersLeftError as error:
             if not host.occupied:
-                log.info("kept %s", keyed(host=host.row.compute_host, reason=error))
+                log.info("kept", extra=fields(host=host.row.compute_host, reason=error))
             host.occupied = True
             host.retry = self._monotonic() + LONGEST_RETRY
         except EXPECTED as error:
-            host.delay = min(max(host.delay * 2, RETRY_SECONDS), LONGEST_RETRY)
-            host.retry = self._monotonic() + host.delay
-            log.warning(
-                "compute host not as it should be, trying again %s",
-                keyed(host=host.row.compute_host, error=error),
-            )
+            self._failed(host, logging.WARNING, error)
+        except Exception as error:  # noqa: BLE001 - the boundary of one host: the others go on
+            self._failed(host, logging.ERROR, error)
+            self._monitor.failed(_thread_of(host), error)
+        else:
+            self._monitor.recovered(_thread_of(host))
         if host.removed:
             del self._hosts[host.row.uuid]
+
+    def _failed(self, host: ComputeHost, level: int, error: Exception) -> None:
+        """Try a host again later, each time after a longer delay."""
+        host.delay = min(max(host.delay * 2, RETRY_SECONDS), LONGEST_RETRY)
+        host.retry = self._monotonic() + host.delay
+        log.log(
+            level,
+            "compute host not brought up to date, trying again",
+            extra=fields(host=host.row.compute_host, error=error, wait_seconds=host.delay),
+            exc_info=error if level >= logging.ERROR else None,
+        )
 
     def _wanted(self, host: ComputeHost) -> bool:
         """Tell whether the host's worker should run."""
@@ -237,16 +258,15 @@ class Supervisor:
 
     # The thread
 
-    def _run(self) -> None:
-        while not (self._stopping and all(host.worker.over for host in self._hosts.values())):
-            try:
-                self._step()
-                self._take_events()
-            except Exception:
-                log.exception("supervision failed, going on")
-                time.sleep(RETRY_SECONDS)
+    def _step(self) -> None:
+        self._act()
+        if not (self._stopping and all(host.worker.over for host in self._hosts.values())):
+            self._take_events()
+            return
         for host in [one for one in self._hosts.values() if one.gone]:
             self._apply(host)  # its worker has just ended; what fails is done by the next process
+        self._thread.stop()
+        self._over.set()
 
     def _take_events(self) -> None:
         """Wait for an event or until something is due, then note all that has come."""
@@ -288,3 +308,8 @@ class Supervisor:
         if offline is not None:
             host.edge_online, host.offline = not offline, offline
         return host
+
+
+def _thread_of(host: ComputeHost) -> str:
+    """Name a host's part of the supervisor's work for the monitor."""
+    return f"supervisor/{host.row.compute_host}"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from common.log_fields import fields
 from controlplane.compute.workers import process, worker_config
 from controlplane.compute.workers.process import WorkerProcess
 from controlplane.compute.workers.worker_config import SHUTDOWN_SECONDS, WorkerSettings
-from controlplane.config.log import keyed
 from controlplane.domain.ports import WorkerStatus
 
-log = logging.getLogger("controlplane.compute.workers.worker")
+log = logging.getLogger(__name__)
 
 FIRST_DELAY = 2.0
 LONGEST_DELAY = 120.0
@@ -88,7 +88,7 @@ class Worker:
         self._state = "running"
         self._watch(self._process)
         self._stale = fingerprint != self._fingerprint()
-        log.info("worker taken over %s", self._context(stale=self._stale))
+        log.info("worker taken over", extra=self._log_fields(stale=self._stale))
 
     def drive(self, now: float, queue: StartQueue) -> None:
         """Bring the process nearer to what is wanted."""
@@ -120,7 +120,7 @@ class Worker:
         """The worker has taken up its servers."""
         if self.starting:
             self._state, self._message = "running", ""
-            log.info("worker runs %s", self._context())
+            log.info("worker runs", extra=self._log_fields())
 
     def ended(self, ended: WorkerProcess, status: int | None, now: float) -> None:
         """A process is over."""
@@ -132,18 +132,18 @@ class Worker:
         self._stale = False
         if asked:
             self._state, self._message = "stopped", ""
-            log.info("worker stopped %s", self._context(pid=ended.pid))
+            log.info("worker stopped", extra=self._log_fields(pid=ended.pid))
             return
         if now - self._times.started > PROVEN_SECONDS:
             self._failures = 0
-        self._failed(now, self._epitaph(status))
+        self._failed(now, self._exit_message(status))
 
     def _failed(self, now: float, message: str) -> None:
         delay = min(FIRST_DELAY * 2**self._failures, LONGEST_DELAY)
         self._failures += 1
         self._times.retry = now + delay
         self._state, self._message = "failed", message
-        log.error("worker failed %s", self._context(retry=delay, why=message))
+        log.error("worker failed", extra=self._log_fields(wait_seconds=delay, reason=message))
 
     def _start(self, now: float) -> None:
         arguments = worker_config.write(self.settings)
@@ -152,7 +152,7 @@ class Worker:
         self._state, self._message = "starting", ""
         self._times = Times(started=now)
         self._watch(self._process)
-        log.info("worker started %s", self._context())
+        log.info("worker started", extra=self._log_fields())
 
     def _end(self, now: float) -> None:
         assert self._process is not None
@@ -160,7 +160,7 @@ class Worker:
             self._times.kill = now + KILL_SECONDS
             self._process.terminate()
         elif now >= self._times.kill:
-            log.warning("worker does not end and is killed %s", self._context())
+            log.warning("worker does not end and is killed", extra=self._log_fields())
             self._times.kill = now + KILL_SECONDS
             self._process.kill()
 
@@ -170,11 +170,11 @@ class Worker:
     def _fingerprint(self) -> str:
         return worker_config.fingerprint(self.settings)
 
-    def _epitaph(self, status: int | None) -> str:
+    def _exit_message(self, status: int | None) -> str:
         how = "ended" if status is None else f"ended with status {status}"
-        words = process.last_words(self.settings.directory)
-        return f"{how}; see {self.settings.directory}/worker.log{f': {words}' if words else ''}"
+        output = process.last_output(self.settings.directory)
+        return f"{how}; see {self.settings.directory}/worker.log{f': {output}' if output else ''}"
 
-    def _context(self, **more: object) -> str:
+    def _log_fields(self, **more: object) -> dict[str, object]:
         pid = self._process.pid if self._process else None
-        return keyed(**{"host": self.settings.compute_host, "pid": pid} | more)
+        return fields(**{"host": self.settings.compute_host, "pid": pid} | more)

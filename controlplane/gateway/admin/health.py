@@ -5,7 +5,8 @@ import threading
 
 from grpc_health.v1 import health, health_pb2
 
-from controlplane.config.log import keyed
+from common.background import ThreadMonitor
+from common.log_fields import fields
 
 LOG = logging.getLogger(__name__)
 
@@ -14,6 +15,8 @@ EDGE_LINK = "vsphere_gateway.v1.EdgeLink"
 COMPUTE_BRIDGE = "vsphere_gateway.v1.ComputeBridge"
 DIAGNOSTICS = "vsphere_gateway.v1.Diagnostics"
 DATABASE = "database"
+BACKGROUND = "vsphere_gateway.background"
+"""The background threads of this process, and before a slash of each that has ever failed."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -27,6 +30,7 @@ class Health:
         self.servicer = health.HealthServicer(experimental_non_blocking=False)
         self._lock = threading.Lock()
         self._known: dict[str, bool] = {}
+        self._threads = threading.Lock()
         self.servicer.set(OVERALL, NOT_SERVING)
 
     def set(self, service: str, serving: bool) -> None:
@@ -41,8 +45,16 @@ class Health:
             self.servicer.set(OVERALL, SERVING if overall else NOT_SERVING)
         if before is not None or not serving:
             log = LOG.info if serving else LOG.warning
-            log("health %s", keyed(service=service, serving=serving))
+            log("health", extra=fields(service=service, serving=serving))
+
+    def threads_changed(self, monitor: ThreadMonitor) -> None:
+        """Say whether the background threads work, together and each that has ever failed."""
+        with self._threads:  # what was read first must not be said last
+            down = {failure.thread for failure in monitor.down()}
+            for thread in monitor.failures():
+                self.set(f"{BACKGROUND}/{thread}", thread not in down)
+            self.set(BACKGROUND, not down)
 
     def stop(self) -> None:
-        """Say NOT_SERVING of everything, for good."""
+        """Say NOT_SERVING of everything from now on."""
         self.servicer.enter_graceful_shutdown()

@@ -4,8 +4,8 @@ import logging
 
 import grpc
 
+from common.log_fields import fields
 from common.timestamps import naive_utc_now
-from controlplane.config.log import keyed
 from controlplane.gateway.authorization import peer_identity
 from controlplane.gateway.status import abort
 from controlplane.store.database import Database
@@ -37,5 +37,5 @@ class ManagementServicer(management_pb2_grpc.ManagementServicer):
             abort(context, error)
         if not released:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no open alarm {alarm_id!r}")
-        LOG.warning("alarm released %s", keyed(alarm=alarm_id, operator=operator))
+        LOG.warning("alarm released", extra=fields(alarm=alarm_id, operator=operator))
         return management_pb2.ReleaseAlarmResponse()

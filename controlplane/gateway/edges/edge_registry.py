@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection
 import grpc
 
 from common.clock import Clock
+from common.log_fields import fields
 from common.timestamps import naive_utc, unix_seconds
-from controlplane.config.log import keyed
 from controlplane.domain.errors import EdgeOfflineError
 from controlplane.domain.ports import EdgeEvents
 from controlplane.gateway.edges.lease_keeper import LeaseKeeper
@@ -117,8 +117,8 @@ class EdgeRegistry:
             end = StreamEnd(grpc.StatusCode.ABORTED, f"replaced by a stream from {session.peer}")
             old.end(end)
         LOG.info(
-            "edge connected %s",
-            keyed(
+            "edge connected",
+            extra=fields(
                 edge=session.name,
                 peer=session.peer,
                 session=session.session_id,
@@ -152,8 +152,8 @@ class EdgeRegistry:
                     session.vcenter_uuid, session.name, now, session.deadline, RETURN_SECONDS
                 )
         LOG.info(
-            "edge disconnected %s",
-            keyed(edge=session.name, session=session.session_id, reason=reason),
+            "edge disconnected",
+            extra=fields(edge=session.name, session=session.session_id, reason=reason),
         )
         self._try(functools.partial(self._write, [row]))
 
@@ -187,8 +187,8 @@ class EdgeRegistry:
         if not session.outgoing.put(link_pb2.ControlResponse(operation=operation)):
             raise EdgeOfflineError(vcenter_uuid, session.name)
         LOG.info(
-            "operation sent %s",
-            keyed(
+            "operation sent",
+            extra=fields(
                 operation=operation.operation_id,
                 action=operation.WhichOneof("action"),
                 request=operation.request_id or None,
@@ -295,8 +295,8 @@ class EdgeRegistry:
             return
         since = naive_utc(absence.since).isoformat(timespec="seconds")
         LOG.warning(
-            "edge offline %s",
-            keyed(edge=absence.edge_name, vcenter=absence.vcenter_uuid, since=since),
+            "edge offline",
+            extra=fields(edge=absence.edge_name, vcenter=absence.vcenter_uuid, since=since),
         )
         self._events.edge_offline(absence.vcenter_uuid, absence.edge_name, absence.since)
 
@@ -342,7 +342,7 @@ class EdgeRegistry:
         try:
             work()
         except StoreError as error:
-            LOG.error("own database not usable %s", keyed(error=error))
+            LOG.error("own database not usable", extra=fields(error=error))
             self._database_health(False)
             return False
         self._database_health(True)

@@ -9,8 +9,8 @@ import logging
 import threading
 
 from common.clock import Clock
+from common.log_fields import fields
 from common.timestamps import naive_utc
-from controlplane.config.log import keyed
 from controlplane.gateway.edges.sessions import (
     EdgeSession,
     SessionEvent,
@@ -99,8 +99,10 @@ class LeaseKeeper:
             told = [s for s in self._sessions.of(vcenter_uuid) if s.tell(row)]
         for session in [s for s in told if s.name == row.holder]:
             LOG.info(
-                "lease held %s",
-                keyed(vcenter=vcenter_uuid, edge=row.holder, fencing_epoch=row.fencing_epoch),
+                "lease held",
+                extra=fields(
+                    vcenter=vcenter_uuid, edge=row.holder, fencing_epoch=row.fencing_epoch
+                ),
             )
             session.events.put(SessionEvent.LEASE_GAINED)
         return row

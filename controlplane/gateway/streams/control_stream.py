@@ -14,7 +14,7 @@ from google.protobuf import timestamp_pb2
 
 from certs.identity import PeerIdentity
 from common.clock import Clock
-from controlplane.config.log import keyed
+from common.log_fields import fields
 from controlplane.domain.errors import InvalidMessageError
 from controlplane.domain.ports import EdgeEvents, OperationEvents
 from controlplane.gateway.authorization import peer_address, peer_identity
@@ -110,7 +110,7 @@ class _SessionWorker:
             while (event := self._session.events.get()) is not SessionEvent.ENDED:
                 self._do(self._lease_gained if event is SessionEvent.LEASE_GAINED else event)
         except Exception:  # the boundary of this thread
-            LOG.exception("operations of an edge failed %s", keyed(edge=self._session.name))
+            LOG.exception("operations of an edge failed", extra=fields(edge=self._session.name))
             problem = "an error of the control plane, see its log"
             self._session.end(StreamEnd(grpc.StatusCode.INTERNAL, problem))
 
@@ -122,16 +122,16 @@ class _SessionWorker:
                 return job()
             except DatabaseUnavailableError as error:
                 LOG.warning(
-                    "report of an edge waits for the database %s",
-                    keyed(edge=self._session.name, error=error),
+                    "report of an edge waits for the database",
+                    extra=fields(edge=self._session.name, error=error),
                 )
                 over.wait(RETRY_SECONDS)
             except StoreError as error:
                 # Would fail again. It is not acknowledged: the edge reports it once more when it
                 # dials again, and the operation is settled then.
                 LOG.error(
-                    "report of an edge cannot be stored %s",
-                    keyed(edge=self._session.name, error=error),
+                    "report of an edge cannot be stored",
+                    extra=fields(edge=self._session.name, error=error),
                 )
                 return None
         return None

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import grpc
 
-from controlplane.config.log import keyed
+from common.log_fields import fields
 from controlplane.gateway.authorization import peer_text
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import FINISHED, KNOWN_ERRORS, StreamEnd, end_of
@@ -160,11 +160,11 @@ class Streams:
         except KNOWN_ERRORS as error:
             end = end_of(error)
             if isinstance(error, StoreError):
-                LOG.error("call ended %s", keyed(peer=who, call=self._call, error=error))
+                LOG.error("call ended", extra=fields(peer=who, call=self._call, error=error))
         except grpc.RpcError:
             pass  # gRPC's way to say that the peer is gone.
         except Exception as error:  # the boundary of this thread
-            LOG.exception("call failed %s", keyed(peer=who, call=self._call))
+            LOG.exception("call failed", extra=fields(peer=who, call=self._call))
             end = end_of(error)
         finally:
             outgoing.end(end)

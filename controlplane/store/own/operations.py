@@ -65,8 +65,8 @@ class OperationState(Enum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     """The caller has been told that the outcome is unknown; it is settled when the edge is back."""
-    POSTPONED = "postponed"
-    """A delete that was refused because the edge was away; Nova is asked again when it is back."""
+    DEFERRED = "deferred"
+    """A delete refused because the edge was offline; Nova is asked again when it is back."""
 
 
 OPEN = (
@@ -75,7 +75,7 @@ OPEN = (
     OperationState.ACCEPTED,
     OperationState.UNKNOWN,
 )
-_REFUSED = (OperationState.FAILED, OperationState.POSTPONED)
+_REFUSED = (OperationState.FAILED, OperationState.DEFERRED)
 
 
 _INSERT = sqlalchemy.insert(operations)
@@ -184,34 +184,34 @@ def finish(
     return outcome.rowcount > 0
 
 
-def postponed(connection: Connection) -> list[OperationRow]:
-    """Return the deletes that were postponed, oldest first."""
+def deferred(connection: Connection) -> list[OperationRow]:
+    """Return the deferred deletes, oldest first."""
     query = (
         select(operations)
         .where(
             # That of every row, but it is what the index begins with.
             operations.c.vcenter_uuid.in_(select(vcenters.c.uuid)),
-            operations.c.state == OperationState.POSTPONED.value,
+            operations.c.state == OperationState.DEFERRED.value,
         )
         .order_by(operations.c.created_at)
     )
     return [_row(row._mapping) for row in connection.execute(query)]
 
 
-def settle_postponed(
+def settle_deferred(
     connection: Connection,
     instance_uuid: str,
     state: OperationState,
     now: datetime,
     error: str,
 ) -> int:
-    """End what was postponed of a server's deletes; return how many there were."""
+    """End the deferred deletes of a server; return how many there were."""
     outcome = connection.execute(
         update(operations)
         .where(
             operations.c.instance_uuid == instance_uuid,
             operations.c.action == "destroy",
-            operations.c.state == OperationState.POSTPONED.value,
+            operations.c.state == OperationState.DEFERRED.value,
         )
         .values(state=state.value, finished_at=now, error=error)
     )
@@ -240,7 +240,7 @@ def recent(connection: Connection, limit: int) -> list[OperationRow]:
 def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[OperationRow]:
     """Return the recorded deletes of some servers that were not refused, oldest first.
 
-    A postponed one was refused: nothing has been destroyed on its account.
+    A deferred one was refused: nothing has been destroyed on its account.
     """
     if not instance_uuids:
         return []

@@ -542,7 +542,7 @@ class OperationStatus(_message.Message):
     compute_host: _builtins.str
     """Compute host."""
     state: _builtins.str
-    """`pending`, `sent`, `accepted`, `done`, `failed`, `unknown` or `postponed`."""
+    """`pending`, `sent`, `accepted`, `done`, `failed`, `unknown` or `deferred`."""
     error: _builtins.str
     """What went wrong."""
     request_id: _builtins.str

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from common.background import ThreadMonitor
 from common.timestamps import naive_utc
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
 from controlplane.config.nova_config import NovaConfig
@@ -21,8 +22,8 @@ from controlplane.gateway.servers import bridge_server, listen_on_socket
 from controlplane.openstack.compute_hosts import ComputeHosts
 from controlplane.openstack.placement import client as placement
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
+from controlplane.operations.records import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.nova import cells
 from controlplane.store.nova.compute_hosts import ComputeHostRows
@@ -85,13 +86,15 @@ class Site:
             config_files=(self._config_file,),
             transport_url=self._nova.transport_url,
         )
-        self.supervisor = Supervisor(settings, self._database, self._hosts, self.inventory)
+        self.supervisor = Supervisor(
+            settings, self._database, self._hosts, self.inventory, ThreadMonitor()
+        )
         self.restart_bridge()
         self.supervisor.start()
 
     def restart_bridge(self) -> None:
         """Start the part that workers talk to."""
-        ledger = Ledger(self._database, self.edge, RecordingPipeline())
+        ledger = Ledger(self._database, self.edge, RecordingPipeline(), ThreadMonitor())
         self.edge.events = ledger
         ledger.start()
         server = bridge_server(16)

@@ -11,6 +11,7 @@ from certs.authority import Authority
 from certs.bundle import EdgeBundle
 from certs.credentials import TlsMaterial, load_tls_material
 from certs.identity import Role
+from common.background import ThreadMonitor
 from controlplane.config.settings import GatewaySettings
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
@@ -82,6 +83,7 @@ class Running:
         self.edges = RecordedEdges()
         self.pipeline = RecordedPipeline()
         self.refusals = Refusals()
+        self.monitor = ThreadMonitor()
         self.database = database
         self.registry = EdgeRegistry(
             database, self.edges, hands.clock, Timing(INTERVAL, 3), jitter=lambda: 0.5
@@ -92,7 +94,7 @@ class Running:
         )
         self.gateway = Gateway(
             settings, tls, self.registry, self.audits, self.pipeline, self.operations, self.edges,
-            self.refusals, hands.clock,
+            self.refusals, hands.clock, self.monitor,
         )  # fmt: skip
         self.registry.load()
         self.gateway.start()

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from certs.identity import Role
+from common.background import BackgroundThread, ThreadMonitor
 from common.timestamps import naive_utc_now
 from controlplane.__main__ import main
 from controlplane.gateway.admin import health
@@ -26,6 +27,7 @@ from controlplane.store.own import edges, quarantine
 from controlplane.store.own.edges import VCenterRow
 from tests.integration.controlplane.gateway.conftest import Customer, Running
 from tests.support.dialled_edge import VCENTER, DialledEdge, heartbeat
+from tests.support.link_ends import eventually
 from tools.servers import golang
 from tools.servers.state import BIN
 from vsphere_gateway.v1 import diagnostics_pb2, inventory_pb2, link_pb2
@@ -200,6 +202,32 @@ def test_health_is_overall_what_everything_known_is(admin: Admin) -> None:
     assert status(health.DATABASE) == "NOT_SERVING"
     admin.health.set(health.DATABASE, True)
     assert status("") == "SERVING"
+
+
+def test_health_is_red_while_a_background_thread_is_down_and_green_again_afterwards(
+    admin: Admin,
+) -> None:
+    broken = threading.Event()
+    broken.set()
+
+    def step() -> None:
+        if broken.is_set():
+            raise TypeError("a mistake of ours")
+        thread.stopping.wait(0.01)
+
+    def status(service: str) -> str:
+        request = json.dumps({"service": service})
+        return str(json.loads(admin.grpcurl("grpc.health.v1.Health/Check", data=request))["status"])
+
+    monitor = ThreadMonitor(lambda: admin.health.threads_changed(monitor))
+    thread = BackgroundThread("settler", step, monitor)
+    thread.start()
+    services = ["", health.BACKGROUND, f"{health.BACKGROUND}/settler"]
+    eventually(monitor.down)
+    eventually(lambda: [status(service) for service in services] == ["NOT_SERVING"] * 3)
+    broken.clear()
+    eventually(lambda: [status(service) for service in services] == ["SERVING"] * 3)
+    thread.stop()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from controlplane.domain.errors import EdgeOfflineError
-from controlplane.gateway.edges.edge_registry import RESTART_SECONDS, RETURN_SECONDS
+from controlplane.gateway.edges.edge_registry import RESTART_SECONDS, RETURN_SECONDS, EdgeRegistry
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import edges
@@ -250,3 +250,16 @@ def test_what_is_known_of_an_edge_outlives_the_control_plane(
     assert (row.name, row.epoch, row.vcenter_uuid, row.online) == ("site-1", 77, VCENTER, False)
     assert row.certificate_not_after is not None
     assert vcenter.full_name == "vcsim"
+
+
+def test_an_unexpected_error_ends_no_watch_over_edges_and_is_reported_until_it_is_over(
+    start_gateway: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(registry: EdgeRegistry) -> float:
+        raise TypeError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EdgeRegistry, "check", broken)
+        gateway = start_gateway()
+        eventually(lambda: [failure.thread for failure in gateway.monitor.down()] == ["edge-watch"])
+    eventually(lambda: gateway.monitor.down() == [])

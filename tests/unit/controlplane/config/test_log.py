@@ -1,4 +1,4 @@
-"""Log lines: one event a line, its fields where a program finds them, no password in any of them."""
+"""Log lines: one event a line, fields where a program finds them, and no password in any."""
 
 import json
 import logging

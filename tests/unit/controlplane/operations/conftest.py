@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.operations.history import OperationHistory
+from common.background import ThreadMonitor
 from controlplane.operations.ledger import Ledger
 from controlplane.operations.pending import Request
+from controlplane.operations.records import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.own import migration
 from controlplane.store.own import operations as store
@@ -60,10 +61,11 @@ class Life:
         self._pipeline = pipeline
         self._clock = clock
         self.history = OperationHistory(database)
+        self.monitor = ThreadMonitor()
         self.ledger = self._begin()
 
     def _begin(self) -> Ledger:
-        ledger = Ledger(self._database, self._edge, self._pipeline, self._clock)
+        ledger = Ledger(self._database, self._edge, self._pipeline, self.monitor, self._clock)
         self._edge.events = ledger
         ledger.start()
         return ledger

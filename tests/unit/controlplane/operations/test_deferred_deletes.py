@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from common.background import ThreadMonitor
 from common.timestamps import naive_utc
 from controlplane.domain.errors import NovaApiError
 from controlplane.domain.records import ServerAction, ServerFacts
-from controlplane.operations.deferred_deletes import PostponedDeletes
+from controlplane.operations.deferred_deletes import DeferredDeletes
 from controlplane.operations.ledger import Ledger
 from controlplane.store.database import Database
 from controlplane.store.own import clusters, edges
@@ -81,6 +82,7 @@ class Scene:
         self, database: Database, edge: ScriptedEdge, clock: SteppedClock, nova: ScriptedNova
     ) -> None:
         self.edge, self.clock, self.nova = edge, clock, nova
+        self.monitor = ThreadMonitor()
         self.inventory = ScriptedInventory(edge.power)
         self._database = database
         database.run(lambda connection: edges.write_vcenter(connection, _vcenter(clock.time())))
@@ -88,26 +90,28 @@ class Scene:
         self.start()
 
     def start(self, patience: float = DAY) -> None:
-        self.postponed = PostponedDeletes(
-            self._database, self.nova, self.edge, self.inventory, patience, self.clock
+        self.deferred = DeferredDeletes(
+            self._database, self.nova, self.edge, self.inventory, patience, self.monitor, self.clock
         )
         pipeline = RecordingPipeline()
-        remember = self.postponed.noticed
-        self.ledger = Ledger(self._database, self.edge, pipeline, self.clock, remember)
+        remember = self.deferred.noticed
+        self.ledger = Ledger(
+            self._database, self.edge, pipeline, self.monitor, self.clock, remember
+        )
         self.nova.ledger = self.ledger
         self.edge.events = self.ledger
         self.ledger.start()
-        self.postponed.start()
+        self.deferred.start()
 
     def stop(self) -> None:
-        self.postponed.stop()
+        self.deferred.stop()
         self.ledger.stop()
 
     def back(self) -> None:
         """The edge comes back, and its inventory is complete."""
         self.clock.advance(60)
         self.edge.reconnect()
-        self.postponed.cluster_synchronised(CLUSTER)
+        self.deferred.cluster_synchronised(CLUSTER)
 
     def rows(self) -> list[OperationRow]:
         with self._database.read() as connection:
@@ -161,7 +165,7 @@ def scene(
     edge.break_link()
     result = scene.ledger.execute(request_for("destroy", recorded_delete=True))
     assert result.status.code, "the person is told that it did not happen"
-    assert scene.states() == ["postponed"]
+    assert scene.states() == ["deferred"]
     yield scene
     scene.stop()
 
@@ -169,20 +173,20 @@ def scene(
 def test_it_is_asked_of_nova_once_when_the_edge_is_back(scene: Scene) -> None:
     scene.back()
     eventually(scene.states, ["done", "done"])
-    scene.postponed.cluster_synchronised(CLUSTER)
+    scene.deferred.cluster_synchronised(CLUSTER)
     assert scene.nova.asked == 1
     assert scene.edge.executed == ["destroy"]
     assert scene.rows()[0].finished_at is not None
 
 
 def test_nothing_is_asked_before_the_inventory_is_complete(scene: Scene) -> None:
-    scene.postponed.cluster_synchronised(CLUSTER)  # before the edge is back
+    scene.deferred.cluster_synchronised(CLUSTER)  # before the edge is back
     scene.clock.advance(60)
     scene.edge.reconnect()
-    scene.postponed.noticed()
+    scene.deferred.noticed()
     threading.Event().wait(0.2)
     assert scene.nova.asked == 0
-    scene.postponed.cluster_synchronised(CLUSTER)
+    scene.deferred.cluster_synchronised(CLUSTER)
     eventually(lambda: scene.nova.asked, 1)
 
 
@@ -236,7 +240,7 @@ def test_it_waits_until_nova_can_carry_it_out(scene: Scene, facts: dict[str, obj
     scene.nova.change(**facts)
     scene.back()
     threading.Event().wait(0.2)
-    assert (scene.nova.asked, scene.states()) == (0, ["postponed"])
+    assert (scene.nova.asked, scene.states()) == (0, ["deferred"])
     scene.nova.facts = before
     eventually(scene.states, ["done", "done"])
 
@@ -276,7 +280,7 @@ def test_refusal_of_nova_counts(scene: Scene) -> None:
 def test_edge_that_leaves_again_is_waited_for_from_the_first_asking(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE
     scene.back()
-    eventually(scene.states, ["postponed", "postponed"])
+    eventually(scene.states, ["deferred", "deferred"])
     scene.edge.faults.clear()
     scene.clock.advance(DAY - 60)
     scene.back()
@@ -300,7 +304,7 @@ def test_delete_that_grows_too_old_while_it_is_looked_at_is_not_carried_out(
 def test_edge_that_leaves_again_and_comes_back_in_time_destroys_once(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE
     scene.back()
-    eventually(scene.states, ["postponed", "postponed"])
+    eventually(scene.states, ["deferred", "deferred"])
     scene.edge.faults.clear()
     scene.back()
     eventually(scene.states, ["done", "done", "done"])
@@ -322,18 +326,18 @@ def test_next_process_carries_it_out(scene: Scene) -> None:
     eventually(scene.states, ["done", "done"])
 
 
-def test_no_delete_counts_as_recorded_while_it_is_postponed(
+def test_no_delete_counts_as_recorded_while_it_is_deferred(
     scene: Scene, database: Database
 ) -> None:
     with database.read() as connection:
         assert store.deletes(connection, [SERVER]) == []
 
 
-def test_only_deletes_that_a_person_asked_for_are_postponed(
+def test_only_deletes_that_a_person_asked_for_are_deferred(
     scene: Scene, request_for: MakeRequest
 ) -> None:
     scene.ledger.execute(request_for("power_off"))
-    assert scene.states() == ["postponed", "failed"]
+    assert scene.states() == ["deferred", "failed"]
 
 
 def test_delete_whose_link_broke_and_that_vcenter_has_not_done_is_brought_to_its_end(
@@ -355,3 +359,14 @@ def test_delete_whose_link_broke_and_that_vcenter_has_not_done_is_brought_to_its
     scene.back()
     eventually(scene.states, ["failed", "done", "done"])
     assert edge.executed == ["get_state", "destroy"]
+
+
+def test_an_unexpected_error_ends_no_delete_and_is_reported_until_it_is_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.nova, "server", lambda uuid: {}["OS-EXT-STS:vm_state"])
+        scene.back()
+        eventually(lambda: [one.thread for one in scene.monitor.down()], ["deferred-deletes"])
+    eventually(scene.states, ["done", "done"])
+    eventually(scene.monitor.down, [])

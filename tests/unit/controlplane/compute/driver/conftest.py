@@ -10,11 +10,12 @@ import pytest
 from nova.compute import vm_states
 from oslo_context import context as oslo_context
 
+from common.background import ThreadMonitor
 from controlplane.compute.driver.driver import GatewayDriver
 from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.servers import bridge_server, listen_on_socket
-from controlplane.operations.history import OperationHistory
 from controlplane.operations.ledger import Ledger
+from controlplane.operations.records import OperationHistory
 from controlplane.store.database import Database
 from controlplane.store.own import migration
 from controlplane.store.own import operations as store
@@ -55,7 +56,7 @@ class ControlPlane:
 
     def start(self) -> None:
         """Begin to serve."""
-        self.ledger = Ledger(self._database, self._edge, RecordingPipeline())
+        self.ledger = Ledger(self._database, self._edge, RecordingPipeline(), ThreadMonitor())
         self._edge.events = self.ledger
         self.ledger.start()
         self._server = bridge_server(8)

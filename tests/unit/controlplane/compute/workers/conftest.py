@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from common.background import ThreadMonitor
 from common.timestamps import naive_utc
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
 from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
@@ -128,6 +129,7 @@ class Stage:
         self.database = database
         self.folder = folder
         self.hosts = NotedHosts()
+        self.monitor = ThreadMonitor()
         self.worker = [sys.executable, "-c", "import time; time.sleep(60)"]
         self.starts_at_once = 8
         self.supervisor: Supervisor
@@ -143,7 +145,7 @@ class Stage:
             config_files=(conf,),
             starts_at_once=self.starts_at_once,
         )
-        self.supervisor = Supervisor(settings, self.database, self.hosts, Totals())
+        self.supervisor = Supervisor(settings, self.database, self.hosts, Totals(), self.monitor)
         self.supervisor.start()
         return self.supervisor
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from common.log_fields import fields_of
 from controlplane.compute.workers import supervisor as supervisor_module
 from controlplane.compute.workers import worker as worker_module
+from controlplane.domain.records import ComputeHostRecord
 from controlplane.store.own.clusters import ClusterState
 from tests.unit.controlplane.compute.workers.conftest import (
     NOW,
@@ -202,7 +204,7 @@ def crash(stage: Stage) -> None:
     for host in stage.supervisor._hosts.values():
         host.worker._process = None
     stage.supervisor._post(lambda: None)
-    stage.supervisor._thread.join(10)
+    assert stage.supervisor._over.wait(10)
 
 
 def test_worker_of_a_crashed_control_plane_is_taken_over(stage: Stage) -> None:
@@ -279,7 +281,7 @@ def test_host_of_a_cluster_that_left_is_kept_while_it_has_servers_and_nobody_is_
         stage.supervisor.cluster_gone(row.uuid, "the site no longer lists it")
         eventually(partial(has_tried, times))
     eventually(lambda: stage.supervisor._hosts == {})
-    said = [record for record in caplog.records if "servers are left" in record.getMessage()]
+    said = [record for record in caplog.records if "servers are left" in str(fields_of(record))]
     assert [record.levelname for record in said] == ["INFO"]
 
 
@@ -354,3 +356,25 @@ def test_cluster_in_alarm_is_disabled_and_its_worker_stopped(stage: Stage) -> No
     stage.supervisor.cluster_found(row.uuid)
     eventually(lambda: stage.hosts.disabled["c1-1a2b3c4d"] == "AUTO: why")
     eventually(lambda: pid_of(stage) == 0)
+
+
+def test_an_unexpected_error_about_one_host_stops_no_other_and_is_reported_until_it_is_over(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, other = stage.write(cluster(1)), stage.write(cluster(2))
+    provision = stage.hosts.provision
+
+    def broken(record: ComputeHostRecord) -> None:
+        if record.host == row.compute_host:
+            raise TypeError("a mistake of ours")
+        provision(record)
+
+    broken_host = f"supervisor/{row.compute_host}"
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.hosts, "provision", broken)
+        stage.complete(row)
+        stage.complete(other)
+        eventually(lambda: [one.thread for one in stage.monitor.down()] == [broken_host])
+        eventually(lambda: stage.row(other).state is ClusterState.ACTIVE)
+    eventually(lambda: stage.row(row).state is ClusterState.ACTIVE)
+    eventually(lambda: stage.monitor.down() == [])

@@ -1,0 +1,71 @@
+"""A mistake of ours stops no background thread for good, and is reported while it lasts."""
+
+from collections.abc import Callable
+
+import pytest
+
+from controlplane.operations import settlement
+from controlplane.operations.pending import PendingOperation
+from controlplane.operations.settlement import Step
+from controlplane.store.own import operations as store
+from controlplane.store.own.operations import OperationState
+from tests.support.edge_side import ScriptedEdge, SteppedClock, in_thread
+from tests.unit.controlplane.operations.conftest import Life, MakeRequest
+from tests.unit.controlplane.operations.test_deferred_deletes import eventually
+from tests.unit.controlplane.operations.test_ledger import await_state, reason
+
+
+def down(life: Life) -> Callable[[], list[str]]:
+    """The background threads that are down."""
+    return lambda: [failure.thread for failure in life.monitor.down()]
+
+
+def test_an_operation_that_cannot_be_settled_keeps_no_other_from_being_settled(
+    life: Life,
+    edge: ScriptedEdge,
+    clock: SteppedClock,
+    request_for: MakeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decide = settlement.step
+
+    def broken(pending: PendingOperation, now: float, name: str) -> Step:
+        if pending.action == "reboot":
+            raise TypeError("a mistake of ours")
+        return decide(pending, now, name)
+
+    edge.hold = {"reboot", "power_off"}
+    reboot = in_thread(lambda: life.ledger.execute(request_for("reboot", seconds=3600)))
+    edge.lose(edge.await_arrival("reboot"))
+    power_off = in_thread(lambda: life.ledger.execute(request_for("power_off", seconds=3600)))
+    edge.lose(edge.await_arrival("power_off"))
+    edge.break_link()
+    edge.hold = set()
+    with monkeypatch.context() as patch:
+        patch.setattr("controlplane.operations.settlement.step", broken)
+        edge.reconnect()
+        assert reason(power_off()) == -1
+        eventually(down(life), ["ledger-settler"])
+    clock.advance(60)
+    assert reason(reboot()) == -1
+    eventually(down(life), [])
+
+
+def test_a_mark_that_could_not_be_noted_is_noted_later(
+    life: Life, edge: ScriptedEdge, request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("a mistake of ours")
+
+    edge.hold = {"power_off"}
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "mark", broken)
+        call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
+        operation = edge.await_arrival("power_off")
+        edge.accept(operation)
+        eventually(down(life), ["ledger-journal"])
+        assert life.row().state is OperationState.PENDING
+    await_state(life, OperationState.ACCEPTED)
+    eventually(down(life), [])
+    edge.run(operation)
+    assert reason(call()) == -1
