@@ -14,6 +14,7 @@ from common.version import SOFTWARE_VERSION
 from edge.appliance.machine import machine_uuid
 from edge.appliance.systemd import Notifier
 from edge.config import EdgeConfig
+from edge.control_messages import ControlMessages
 from edge.errors import ConfigError
 from edge.health import Health
 from edge.link.link import Dialer, EdgeFacts, Link
@@ -69,7 +70,7 @@ class Edge:
         trim_memory()
         with Tasks(stop.set) as tasks:
             try:
-                tasks.start("link", self.link.run)
+                self.link.start()
                 tasks.start("vcenter", self.supervisor.run)
                 self.notifier.ready()
                 self._watch(stop, tasks)
@@ -81,7 +82,7 @@ class Edge:
         """Give systemd signs of life for as long as every part lives and answers."""
         interval = min((self.notifier.watchdog_seconds or 60.0) / 3, STATUS_SECONDS)
         while not stop.wait(interval):
-            if tasks.all_alive():
+            if tasks.all_alive() and all(thread.alive for thread in self.link.threads):
                 self.notifier.alive(self.status())
 
     def reload(self, read: Callable[[], EdgeConfig]) -> None:
@@ -105,10 +106,13 @@ class Edge:
         state = link_pb2.VCenterState.Name(self.health.vcenter().state)
         vcenter = state.removeprefix("VCENTER_STATE_").replace("_", " ").lower()
         link = "open" if self.link.is_open else "down"
-        return (
-            f"vCenter {vcenter}; link {link}; {counts.objects} objects, "
-            f"{counts.outbox_objects} to be acknowledged"
-        )
+        facts = [
+            f"vCenter {vcenter}",
+            f"link {link}",
+            f"{counts.objects} objects, {counts.outbox_objects} to be acknowledged",
+            *self.health.failing_threads(),
+        ]
+        return "; ".join(facts)
 
     def _finish(self) -> None:
         """Finish work while heartbeats continue, then let link and collector end."""
@@ -146,7 +150,8 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     inventory = Inventory(limits)
     health = Health(inventory)
     operations = VCenterOperations(session, collector, scope)
-    executor = OperationExecutor(operations, inventory)
+    messages = ControlMessages()
+    executor = OperationExecutor(operations, inventory, messages, health.threads)
     audit = OnDemandReads(lambda: VCenterCollector(session, scope, own_uuid))
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
@@ -169,6 +174,6 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
         ),
         operations=operations,
         executor=executor,
-        link=Link(dialer, facts, inventory, limits, executor, audit, health, Backoff()),
+        link=Link(dialer, facts, inventory, limits, executor, messages, audit, health, Backoff()),
         notifier=Notifier(environment),
     )

@@ -4,10 +4,10 @@ import dataclasses
 import os
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from common.background import ThreadMonitor
 from edge.scrub import scrub
-from edge.sync.inventory import Inventory
 from vsphere_gateway.v1 import link_pb2
 
 _STATM = Path("/proc/self/statm")
@@ -24,10 +24,28 @@ class VCenterHealth:
     """Grows with every change."""
 
 
+class Counts(Protocol):
+    """How much there is (``edge.sync.inventory.InventoryCounts``)."""
+
+    @property
+    def outbox_objects(self) -> int:
+        """Objects that the control plane has not acknowledged."""
+
+
+class CountedInventory(Protocol):
+    """What heartbeats say of the inventory (``edge.sync.inventory.Inventory``)."""
+
+    def counts(self) -> Counts:
+        """Count what is there."""
+
+    def unreadable(self) -> list[link_pb2.UnreadableObject]:
+        """List objects that could not be read, with reasons; bounded."""
+
+
 class Health:
     """The state of the site. Safe for threads."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: CountedInventory) -> None:
         self._inventory = inventory
         self._changed = threading.Condition()
         self._vcenter = VCenterHealth()
@@ -59,6 +77,12 @@ class Health:
             self._vcenter = dataclasses.replace(self._vcenter, version=self._vcenter.version + 1)
             self._changed.notify_all()
 
+    def failing_threads(self) -> list[str]:
+        """Name the background threads that are down, each with what it failed of."""
+        return [
+            scrub(f"thread {each.thread} is down: {each.reason}") for each in self.threads.down()
+        ]
+
     def heartbeat(self) -> link_pb2.Heartbeat:
         """Return a heartbeat without sequence, time and round trip."""
         vcenter = self.vcenter()
@@ -69,6 +93,7 @@ class Health:
             outbox_objects=self._inventory.counts().outbox_objects,
             resident_bytes=resident_bytes(),
             unreadable_objects=self._inventory.unreadable(),
+            failing_threads=self.failing_threads(),
         )
 
 

@@ -128,11 +128,8 @@ class OperationRunner(Protocol):
     def unsettled(self) -> list[operations_pb2.OperationProgress]:
         """Return what is running or not yet acknowledged."""
 
-    def next_message(self, timeout: float) -> link_pb2.ControlRequest | None:
-        """Return the next accepted, progress or result message; None after ``timeout``."""
-
     def replay(self) -> None:
-        """After a reconnect: queue every unacknowledged result again."""
+        """A new call is welcome: send every unacknowledged result again."""
 
     def drain(self, timeout: float) -> bool:
         """Take on nothing new and wait for what runs; False when ``timeout`` seconds passed."""

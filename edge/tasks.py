@@ -1,20 +1,19 @@
-"""Threads that belong together: the first failure stops all, then all are waited for."""
+"""Threads that belong together: the first failure stops all, then all are waited for.
 
-import logging
+For the threads of one call, whose failure ends the call. A loop that lives as long as the process
+is a ``common.background.BackgroundThread``: its failure is reported and it goes on.
+"""
+
 import threading
 from collections.abc import Callable
 from types import TracebackType
-
-from common.log_fields import fields
-from edge.errors import EdgeError
-
-log = logging.getLogger(__name__)
 
 
 class Tasks:
     """A group of threads. Use it as a context manager: leaving it stops and waits.
 
-    A failure of one calls ``stop``, and is raised again when the group is left.
+    A failure of one calls ``stop``, and is raised again when the group is left: also in the place
+    of the error that the stop caused in the ``with`` block.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -35,12 +34,12 @@ class Tasks:
         self._stop()
         for thread in self._threads:
             thread.join()
-        if self._failure is not None and error is None:
-            raise self._failure
+        if self._failure is not None:
+            raise self._failure from error
 
     def start(self, name: str, target: Callable[[], None]) -> None:
         """Run ``target`` in a thread of its own."""
-        thread = threading.Thread(target=self._run, args=(name, target), name=name, daemon=True)
+        thread = threading.Thread(target=self._run, args=(target,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -48,13 +47,10 @@ class Tasks:
         """Tell whether every task runs."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def _run(self, name: str, target: Callable[[], None]) -> None:
+    def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
-        except Exception as error:  # the one boundary of the thread
+        except Exception as error:  # noqa: BLE001 - raised again where the group is left
             if self._failure is None:
                 self._failure = error
-            told = isinstance(error, EdgeError)
-            facts = fields(thread=name, reason=error)
-            log.error("task failed", extra=facts, exc_info=None if told else error)
             self._stop()

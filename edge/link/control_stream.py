@@ -8,12 +8,12 @@ from collections.abc import Callable
 import grpc
 
 from common.log_fields import fields
+from edge.control_messages import ControlMessages
 from edge.errors import LinkError, LinkLostError, LinkSilentError
 from edge.health import Health
 from edge.interfaces import InventorySource, OperationRunner
 from edge.link.faults import translate
 from edge.link.heartbeats import Heartbeats
-from edge.link.outgoing import Outgoing
 from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
@@ -33,24 +33,25 @@ class ControlStream:
         stub: link_pb2_grpc.EdgeLinkStub,
         source: InventorySource,
         runner: OperationRunner,
+        messages: ControlMessages,
         health: Health,
         on_welcome: Callable[[], None],
         on_lease: Callable[[link_pb2.Lease], None],
-        on_audit: Callable[[link_pb2.StartAudit], None],
+        on_read_request: Callable[[link_pb2.StartAudit], None],
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """The thread that runs the call calls ``on_welcome``, ``on_lease`` and ``on_audit``."""
+        """The thread that runs the call calls what begins with ``on_``."""
         self._stub = stub
         self._source = source
         self._runner = runner
+        self._messages = messages
         self._health = health
         self._on_welcome = on_welcome
         self._on_lease = on_lease
-        self._on_audit = on_audit
+        self._on_read_request = on_read_request
         self._monotonic = monotonic
         self._now = now
-        self._outgoing: Outgoing[link_pb2.ControlRequest] = Outgoing()
         self._welcomed = threading.Event()
         self._over = threading.Event()
         self._finished = threading.Event()
@@ -65,15 +66,10 @@ class ControlStream:
         """The control plane has answered the hello, and the call has not ended."""
         return self._welcomed.is_set() and not self._over.is_set()
 
-    def send(self, message: link_pb2.ControlRequest) -> None:
-        """Queue what the executor has to say. What a broken call loses is replayed in the next."""
-        if self.is_welcome:
-            self._outgoing.put(message)
-
     def finish(self) -> None:
         """Close this side; the control plane then ends the call. Any thread may call it."""
         self._finished.set()
-        self._outgoing.close()
+        self._messages.close()
         self._health.wake()
         if not self.is_welcome:
             self._cancel()
@@ -84,8 +80,7 @@ class ControlStream:
         Raises ``LinkError`` when it ends otherwise.
         """
         self._hello_had_vcenter = hello.HasField("vcenter")
-        self._outgoing.put(link_pb2.ControlRequest(hello=hello))
-        call = self._stub.Control(self._outgoing)
+        call = self._stub.Control(self._messages.open(hello))
         self._call = call
         if self._finished.is_set():
             self._cancel()  # it was too early for ``finish`` to do so
@@ -104,7 +99,7 @@ class ControlStream:
     def _end(self) -> None:
         self._over.set()
         self._welcomed.set()
-        self._outgoing.close()
+        self._messages.close()
         self._health.wake()
         self._cancel()
 
@@ -134,7 +129,7 @@ class ControlStream:
             case "drain":
                 self._drain(response.drain)
             case "start_audit":
-                self._on_audit(response.start_audit)
+                self._on_read_request(response.start_audit)
             case unknown:
                 log.warning("unknown message ignored", extra=fields(kind=unknown))
 
@@ -184,8 +179,7 @@ class ControlStream:
                 return
 
     def _beat(self) -> None:
-        heartbeat = self._heartbeats.stamp(self._health.heartbeat())
-        self._outgoing.put(link_pb2.ControlRequest(heartbeat=heartbeat))
+        self._messages.heartbeat(self._heartbeats.stamp(self._health.heartbeat()))
 
     def _wait(self, version: int) -> None:
         """Wait for the next heartbeat's time, or for anything that needs attention sooner."""

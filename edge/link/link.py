@@ -1,17 +1,18 @@
-"""The link as a whole: dial, keep both calls open, say what is wrong, dial again."""
+"""The link as a whole: dial, keep the calls open, say what is wrong, dial again."""
 
 import dataclasses
 import datetime
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from common.background import BackgroundThread
 from common.backoff import Backoff
 from common.log_fields import fields
 from edge.config import ControlPlaneSettings
+from edge.control_messages import ControlMessages
 from edge.errors import ControlPlaneUnreachableError, EdgeError
 from edge.health import Health
 from edge.interfaces import InventorySource, OnDemandReadSource, OperationRunner
@@ -20,16 +21,13 @@ from edge.link.control_stream import ControlStream
 from edge.link.diagnosis import diagnose
 from edge.link.identity import Identity, load_identity
 from edge.link.inventory_calls import InventoryCalls
-from edge.link.on_demand_read_calls import AuditCalls
+from edge.link.on_demand_read_calls import OnDemandReadCalls
 from edge.link.proxy import Proxy, choose_proxy
 from edge.sync.outbox import OutboxLimits
-from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 PROTOCOL_MINIMUM = 1
 PROTOCOL_MAXIMUM = 1
-RUNNER_WAIT_SECONDS = 1.0
-"""How soon the thread that forwards the executor's messages sees that the process stops."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class Dialer:
 
 
 class Link:
-    """Keeps the link to the control plane for as long as the process lives."""
+    """Keeps the edge connected with its control plane for as long as the process lives."""
 
     def __init__(
         self,
@@ -78,21 +76,25 @@ class Link:
         source: InventorySource,
         limits: OutboxLimits,
         runner: OperationRunner,
-        audits: OnDemandReadSource,
+        messages: ControlMessages,
+        reads: OnDemandReadSource,
         health: Health,
         backoff: Backoff,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``messages`` is what ``runner`` sends by."""
         self._dialer = dialer
         self._facts = facts
         self._source = source
         self._limits = limits
         self._runner = runner
-        self._audits = audits
+        self._messages = messages
         self._health = health
         self._backoff = backoff
         self._monotonic = monotonic
-        self._stopping = threading.Event()
+        self._inventory = InventoryCalls(source, self._open, backoff.reset, health.threads)
+        self._reads = OnDemandReadCalls(reads, health.threads)
+        self._thread = BackgroundThread("link", self._step, health.threads, wake=self._hang_up)
         self._control: ControlStream | None = None
         self._reported = ""
 
@@ -102,19 +104,30 @@ class Link:
         control = self._control
         return control is not None and control.is_welcome
 
-    def run(self) -> None:
-        """Dial, serve, and dial again until ``stop``."""
-        with Tasks(self.stop) as tasks:
-            tasks.start("results", self._forward_results)
-            while not self._stopping.is_set():
-                self._dial()
-                self._stopping.wait(self._backoff.next_delay())
+    @property
+    def threads(self) -> tuple[BackgroundThread, ...]:
+        """What keeps the link."""
+        return self._thread, self._inventory.thread, self._reads.thread
+
+    def start(self) -> None:
+        """Begin to dial."""
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Close the link in order; ``run`` returns soon after."""
-        self._stopping.set()
-        if self._control is not None:
-            self._control.finish()
+        """Close the link in order; returns when it is closed."""
+        for thread in self.threads:
+            thread.stop()
+
+    def _hang_up(self) -> None:
+        control = self._control
+        if control is not None:
+            control.finish()
+
+    def _step(self) -> None:
+        """Serve one connection from the dial to its end, and wait until the next may be tried."""
+        self._dial()
+        self._thread.stopping.wait(self._backoff.next_delay())
 
     def _dial(self) -> None:
         """Serve one connection. Whatever breaks it is reported in one line."""
@@ -124,7 +137,7 @@ class Link:
             try:
                 self._serve(identity, proxy)
             except ControlPlaneUnreachableError as error:
-                if self._stopping.is_set():
+                if self._thread.stopping.is_set():
                     return
                 raise diagnose(identity, proxy) or error from error
         except EdgeError as error:
@@ -139,7 +152,7 @@ class Link:
         try:
             stub = link_pb2_grpc.EdgeLinkStub(channel)
             knew_vcenter = self._call(stub, identity)
-            if not knew_vcenter and not self._stopping.is_set():
+            if not knew_vcenter and not self._thread.stopping.is_set():
                 self._call(stub, identity)
         finally:
             channel.close()
@@ -150,32 +163,27 @@ class Link:
         Returns whether the hello named the vCenter. Raises ``LinkError``.
         """
         hello = self._hello(identity)
-        inventory = InventoryCalls(stub, self._source, self._open, self._backoff.reset)
-        audits = AuditCalls(stub, self._audits)
         control = ControlStream(
             stub,
             self._source,
             self._runner,
+            self._messages,
             self._health,
             self._welcomed,
-            inventory.lease_changed,
-            audits.requested,
+            self._inventory.lease_changed,
+            self._reads.requested,
         )
         self._control = control
-        if self._stopping.is_set():
+        if self._thread.stopping.is_set():
             return True
-
-        def stop() -> None:
-            inventory.stop()
-            audits.stop()
-
-        with Tasks(stop) as tasks:
-            tasks.start("inventory", inventory.run)
-            tasks.start("audits", audits.run)
-            try:
-                control.run(hello)
-            finally:
-                self._control = None
+        self._inventory.open(stub)
+        self._reads.open(stub)
+        try:
+            control.run(hello)
+        finally:
+            self._control = None
+            self._inventory.close()
+            self._reads.close()
         return hello.HasField("vcenter")
 
     def _hello(self, identity: Identity) -> link_pb2.Hello:
@@ -200,6 +208,8 @@ class Link:
         )
 
     def _welcomed(self) -> None:
+        # A step lasts as long as its connection, so it says here that it works.
+        self._health.threads.recovered(self._thread.name)
         self._reported = ""
 
     def _report(self, error: EdgeError) -> None:
@@ -208,14 +218,6 @@ class Link:
         level = logging.DEBUG if kind == self._reported else logging.WARNING
         self._reported = kind
         log.log(level, "no link to the control plane", extra=fields(reason=error))
-
-    def _forward_results(self) -> None:
-        """Hand the executor's messages to the call that is open; a later one replays results."""
-        while not self._stopping.is_set():
-            message = self._runner.next_message(RUNNER_WAIT_SECONDS)
-            control = self._control
-            if message is not None and control is not None:
-                control.send(message)
 
 
 def _way(identity: Identity, proxy: Proxy | None) -> dict[str, object]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import grpc
 
+from edge.control_messages import ControlMessages
 from edge.errors import ControlPlaneUnreachableError, LinkLostError
 from edge.link.channel import open_channel
 from edge.link.diagnosis import diagnose
 from edge.link.faults import translate
 from edge.link.heartbeats import clock_skew, to_timestamp
 from edge.link.identity import Identity
-from edge.link.outgoing import Outgoing
 from edge.link.proxy import Proxy
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
@@ -41,17 +41,16 @@ def try_link(identity: Identity, proxy: Proxy | None, hello: link_pb2.Hello) -> 
     """
     hello.epoch = _OLDEST_EPOCH
     channel = open_channel(identity, proxy)
-    outgoing: Outgoing[link_pb2.ControlRequest] = Outgoing()
-    outgoing.put(link_pb2.ControlRequest(hello=hello))
+    messages = ControlMessages()
     try:
-        call = link_pb2_grpc.EdgeLinkStub(channel).Control(outgoing, timeout=TIMEOUT)
-        return _converse(call, outgoing)
+        stub = link_pb2_grpc.EdgeLinkStub(channel)
+        return _converse(stub.Control(messages.open(hello), timeout=TIMEOUT), messages)
     except grpc.RpcError as error:
         raise translate(error, opened=False) from error
     except LinkLostError as error:
         raise ControlPlaneUnreachableError(str(error)) from error
     finally:
-        outgoing.close()
+        messages.close()
         channel.close()
 
 
@@ -62,16 +61,13 @@ def explain(identity: Identity, proxy: Proxy | None, error: Exception) -> Except
     return error
 
 
-def _converse(
-    call: Iterator[link_pb2.ControlResponse],
-    outgoing: Outgoing[link_pb2.ControlRequest],
-) -> Trial:
+def _converse(call: Iterator[link_pb2.ControlResponse], messages: ControlMessages) -> Trial:
     version, sent = "", 0.0
     for response in call:
         if response.HasField("welcome"):
             version, sent = response.welcome.control_plane_version, time.monotonic()
-            heartbeat = link_pb2.Heartbeat(sequence=1, sent_at=to_timestamp(time.time()))
-            outgoing.put(link_pb2.ControlRequest(heartbeat=heartbeat))
+            sent_at = to_timestamp(time.time())
+            messages.heartbeat(link_pb2.Heartbeat(sequence=1, sent_at=sent_at))
         elif response.HasField("heartbeat_echo"):
             round_trip = time.monotonic() - sent
             return Trial(version, round_trip, clock_skew(response.heartbeat_echo, round_trip))

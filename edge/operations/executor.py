@@ -11,9 +11,10 @@ from typing import Final, Protocol
 
 from google.rpc import code_pb2, status_pb2
 
+from common.background import ThreadMonitor
 from common.log_fields import fields
+from edge.control_messages import ControlMessages
 from edge.interfaces import ObservedStates
-from edge.operations.outgoing import OutgoingMessages
 from edge.operations.pool import Workers
 from edge.operations.records import Record, Records
 from edge.operations.status import is_expected, reason_name, status_of
@@ -52,6 +53,8 @@ class OperationExecutor:
         self,
         operations: Operations,
         states: ObservedStates,
+        messages: ControlMessages,
+        monitor: ThreadMonitor,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,9 +65,9 @@ class OperationExecutor:
         self._clock = clock
         self._lock = threading.Condition()
         self._records = Records(REMEMBERED)
-        self._outgoing = OutgoingMessages()
-        self._workers = Workers("operation", PARALLEL)
-        self._readers = Workers("operation-read", PARALLEL_READS)
+        self._messages = messages
+        self._workers = Workers("operation", PARALLEL, monitor)
+        self._readers = Workers("operation-read", PARALLEL_READS, monitor)
         self._lease = link_pb2.Lease()
         self._draining = False
         self._closing = False
@@ -80,7 +83,7 @@ class OperationExecutor:
             if len(self._records) >= UNSETTLED:
                 # Not even the refusal can be kept; told once, it is up to the ledger to ask again.
                 error = NotTakenOnError(f"{UNSETTLED} operations wait for acknowledgement")
-                self._outgoing.result(self._result(record, status_of(error)))
+                self._messages.result(self._result(record, status_of(error)))
                 return
             self._records.add(record)
         try:
@@ -89,7 +92,7 @@ class OperationExecutor:
             self._finish(record, self._result(record, status_of(error)))
             return
         LOG.info("operation accepted", extra=fields(**_facts(operation)))
-        self._outgoing.accepted(operation.operation_id)
+        self._messages.accepted(operation.operation_id)
         if operation.WhichOneof("action") in READS:
             self._readers.submit("", lambda: self._run(record))
         else:
@@ -123,16 +126,12 @@ class OperationExecutor:
         with self._lock:
             return [record.progress for record in self._records.unsettled()]
 
-    def next_message(self, timeout: float) -> link_pb2.ControlRequest | None:
-        """Return the next accepted, progress or result message; None after ``timeout``."""
-        return self._outgoing.next(timeout)
-
     def replay(self) -> None:
         """After a reconnect: queue every unacknowledged result again; a drain is over."""
         with self._lock:
             self._draining = self._closing
             results = [record.result for record in self._records.unsettled() if record.result]
-            self._outgoing.restart(results)
+            self._messages.replay(results)
 
     def drain(self, timeout: float) -> bool:
         """Take on nothing new and wait until all results are acknowledged.
@@ -177,12 +176,12 @@ class OperationExecutor:
         LOG.info("operation is known, not run again", extra=fields(**_facts(operation)))
         self._records.repeat(known, operation.operation_id)
         if known.result is None:
-            self._outgoing.accepted(operation.operation_id)
+            self._messages.accepted(operation.operation_id)
             return
         result = operations_pb2.OperationResult()
         result.CopyFrom(known.result)
         result.operation_id = operation.operation_id
-        self._outgoing.result(result)
+        self._messages.result(result)
 
     def _require_permission(self, operation: operations_pb2.Operation, refused: bool) -> None:
         with self._lock:
@@ -232,7 +231,7 @@ class OperationExecutor:
         with self._lock:
             record.result = result
             record.progress.percent = 100
-            self._outgoing.result(result)
+            self._messages.result(result)
         facts = fields(
             **_facts(record.operation),
             reason=reason_name(result.status),
@@ -251,7 +250,7 @@ class OperationExecutor:
         )
         with self._lock:
             record.progress = progress
-            self._outgoing.progress(progress)
+            self._messages.progress(progress)
 
 
 def _machine_key(operation: operations_pb2.Operation) -> str:

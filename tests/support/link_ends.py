@@ -24,6 +24,7 @@ from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.streams.on_demand_reads import Audits
 from controlplane.store.database import Database
 from edge.config import ControlPlaneSettings
+from edge.control_messages import ControlMessages
 from edge.health import Health
 from edge.link.link import Dialer, EdgeFacts, Link
 from edge.operations.executor import OperationExecutor
@@ -188,27 +189,28 @@ class EdgeEnd:
         self.inventory = Inventory(limits)
         self.health = Health(self.inventory)
         self.operations = ScriptedOperations()
-        self.executor = OperationExecutor(self.operations, self.inventory)
+        messages = ControlMessages()
+        self.executor = OperationExecutor(
+            self.operations, self.inventory, messages, self.health.threads
+        )
         self.link = Link(
             Dialer(bundle, settings or ControlPlaneSettings("none"), environment or {}),
             EdgeFacts("0.1.0", epoch, capabilities, ""),
             self.inventory,
             limits,
             self.executor,
+            messages,
             OnDemandReads(lambda: self.truth),
             self.health,
             Backoff(0.05, 1.6, 0.2),
         )
-        self._threads = [
-            threading.Thread(target=self.link.run, daemon=True),
-            threading.Thread(target=self._answer, daemon=True),
-        ]
+        self._answering = threading.Thread(target=self._answer, daemon=True)
         self._stopped = False
 
     def start(self) -> "EdgeEnd":
         """Begin to dial."""
-        for thread in self._threads:
-            thread.start()
+        self.link.start()
+        self._answering.start()
         return self
 
     def read_vcenter(self, page: int = 500) -> None:
@@ -234,9 +236,9 @@ class EdgeEnd:
         self._stopped = True
         self.link.stop()
         self.inventory.close()
-        for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), f"{thread.name} does not stop"
+        if self._answering.ident is not None:
+            self._answering.join(PATIENCE)
+            assert not self._answering.is_alive()
         self.executor.close(1.0)
 
     def _answer(self) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 from pyVmomi import vim
 
+from common.background import ThreadMonitor
 from edge.config import ManagedSettings, Secret, VCenterSettings
+from edge.control_messages import ControlMessages
 from edge.operations.executor import OperationExecutor
 from edge.vcenter.client.faults import VCenterError
 from edge.vcenter.client.properties import read_properties
@@ -21,6 +23,7 @@ from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
 from edge.vcenter.operations.operations import VCenterOperations
+from tests.support.control_call import welcomed_call
 from tests.support.scripted_operations import NumberedStates
 from tools.servers.state import ServerError
 from tools.servers.vcsim import Vcsim
@@ -47,7 +50,11 @@ class Site:
         self._following = threading.Thread(target=self._follow)
         self._following.start()
         self.operations = VCenterOperations(self.session, self._collector, managed)
-        self.executor = OperationExecutor(self.operations, NumberedStates())
+        messages = ControlMessages()
+        self.sent = welcomed_call(messages)
+        self.executor = OperationExecutor(
+            self.operations, NumberedStates(), messages, ThreadMonitor()
+        )
         self.executor.lease(link_pb2.Lease(held=True, fencing_epoch=1, holder="edge-1"))
         self._unused = [each for each in self.machines() if each.name.startswith("DC0_C0_")]
 
@@ -201,7 +208,7 @@ class Site:
         """Wait for the result of an operation given to the executor."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            message = self.executor.next_message(0.1)
+            message = self.sent.take(0.1)
             if message and message.operation_result.operation_id == operation.operation_id:
                 self.executor.acknowledged(operation.operation_id)
                 return message.operation_result

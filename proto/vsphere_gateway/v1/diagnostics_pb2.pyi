@@ -85,6 +85,7 @@ class EdgeStatus(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     OUTBOX_OBJECTS_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    FAILING_THREADS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in its certificate."""
     online: _builtins.bool
@@ -129,6 +130,10 @@ class EdgeStatus(_message.Message):
     def since(self) -> _timestamp_pb2.Timestamp:
         """When the link was opened or lost."""
 
+    @_builtins.property
+    def failing_threads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in `Heartbeat.failing_threads`."""
+
     def __init__(
         self,
         *,
@@ -150,10 +155,11 @@ class EdgeStatus(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         outbox_objects: _builtins.int = ...,
         resident_bytes: _builtins.int = ...,
+        failing_threads: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_not_after", b"certificate_not_after", "certificate_not_before", b"certificate_not_before", "parity_at", b"parity_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_not_after", b"certificate_not_after", "certificate_not_before", b"certificate_not_before", "epoch", b"epoch", "lease_held", b"lease_held", "link_age_ms", b"link_age_ms", "name", b"name", "online", b"online", "outbox_objects", b"outbox_objects", "parity_at", b"parity_at", "parity_generation", b"parity_generation", "peer", b"peer", "resident_bytes", b"resident_bytes", "since", b"since", "vcenter_message", b"vcenter_message", "vcenter_name", b"vcenter_name", "vcenter_state", b"vcenter_state", "vcenter_uuid", b"vcenter_uuid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_not_after", b"certificate_not_after", "certificate_not_before", b"certificate_not_before", "epoch", b"epoch", "failing_threads", b"failing_threads", "lease_held", b"lease_held", "link_age_ms", b"link_age_ms", "name", b"name", "online", b"online", "outbox_objects", b"outbox_objects", "parity_at", b"parity_at", "parity_generation", b"parity_generation", "peer", b"peer", "resident_bytes", b"resident_bytes", "since", b"since", "vcenter_message", b"vcenter_message", "vcenter_name", b"vcenter_name", "vcenter_state", b"vcenter_state", "vcenter_uuid", b"vcenter_uuid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -358,6 +358,7 @@ class Heartbeat(_message.Message):
     OUTBOX_OBJECTS_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     UNREADABLE_OBJECTS_FIELD_NUMBER: _builtins.int
+    FAILING_THREADS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Counts from 1 in each call."""
     vcenter_state: Global___VCenterState.ValueType
@@ -378,6 +379,12 @@ class Heartbeat(_message.Message):
     def unreadable_objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreadableObject]:
         """Objects that the edge could not read, with reasons; bounded to 100."""
 
+    @_builtins.property
+    def failing_threads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Background threads of the edge that failed and have not worked since, each with its name and
+        what it failed of, for a person; empty while all is well. No secrets.
+        """
+
     def __init__(
         self,
         *,
@@ -389,10 +396,11 @@ class Heartbeat(_message.Message):
         outbox_objects: _builtins.int = ...,
         resident_bytes: _builtins.int = ...,
         unreadable_objects: _abc.Iterable[Global___UnreadableObject] | None = ...,
+        failing_threads: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outbox_objects", b"outbox_objects", "resident_bytes", b"resident_bytes", "round_trip_us", b"round_trip_us", "sent_at", b"sent_at", "sequence", b"sequence", "unreadable_objects", b"unreadable_objects", "vcenter_message", b"vcenter_message", "vcenter_state", b"vcenter_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failing_threads", b"failing_threads", "outbox_objects", b"outbox_objects", "resident_bytes", b"resident_bytes", "round_trip_us", b"round_trip_us", "sent_at", b"sent_at", "sequence", b"sequence", "unreadable_objects", b"unreadable_objects", "vcenter_message", b"vcenter_message", "vcenter_state", b"vcenter_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

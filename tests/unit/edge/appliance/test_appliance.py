@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from edge.config import (
     ManagedSettings,
     load_config,
 )
-from edge.tasks import Tasks
 
 CHECKOUT = Path(__file__).parents[4]
 UNIT = CHECKOUT / "edge/appliance/vsg-edge.service"
@@ -71,22 +69,6 @@ def test_machine_uuid_from_the_credential(tmp_path: Path) -> None:
     (tmp_path / "machine-uuid").write_text("4C4C4544-0000-2010-8020-80C04F202020\n")
     environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert machine_uuid(environment) == "4c4c4544-0000-2010-8020-80c04f202020"
-
-
-def test_first_failure_stops_all_tasks_and_is_raised() -> None:
-    stop = threading.Event()
-
-    def fail() -> None:
-        raise RuntimeError("first")
-
-    def run() -> None:
-        with Tasks(stop.set) as tasks:
-            tasks.start("waits", stop.wait)
-            tasks.start("fails", fail)
-            assert stop.wait(5)
-
-    with pytest.raises(RuntimeError, match="first"):
-        run()
 
 
 def test_example_configuration_is_a_good_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from common.backoff import Backoff
 from edge.config import ControlPlaneSettings
+from edge.control_messages import ControlMessages
 from edge.errors import (
     BundleError,
     ConnectedAlreadyError,
@@ -185,7 +186,8 @@ class NowhereDialer:
 @pytest.mark.parametrize(("lived", "next_bound"), [(59.0, 1.6), (60.0, 1.0)])
 def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: float) -> None:
     hands = Hands()
-    inventory = Inventory(OutboxLimits())
+    inventory, messages = Inventory(OutboxLimits()), ControlMessages()
+    health = Health(inventory)
     backoff = Backoff(uniform=lambda low, high: high)
     backoff.next_delay()
     link = Link(
@@ -193,9 +195,10 @@ def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: f
         EdgeFacts("0", 1, (), ""),
         inventory,
         OutboxLimits(),
-        OperationExecutor(ScriptedOperations(), inventory),
+        OperationExecutor(ScriptedOperations(), inventory, messages, health.threads),
+        messages,
         OnDemandReads(VCenterTruth),
-        Health(inventory),
+        health,
         backoff,
         monotonic=hands,
     )
