@@ -86,10 +86,9 @@ class Health:
     def heartbeat(self) -> link_pb2.Heartbeat:
         """Return a heartbeat without sequence, time and round trip."""
         vcenter = self.vcenter()
-        down = [f"thread {each.thread} is down: {each.reason}" for each in self.threads.down()]
         return link_pb2.Heartbeat(
             vcenter_state=vcenter.state,
-            vcenter_message="; ".join([*filter(None, [vcenter.message]), *map(scrub, down)]),
+            vcenter_message=vcenter.message,
             outbox_objects=self._inventory.counts().outbox_objects,
             resident_bytes=resident_bytes(),
             unreadable_objects=self._inventory.unreadable(),

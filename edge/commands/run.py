@@ -1,16 +1,20 @@
 """`vsg-edge run`: connects vCenter and control plane for as long as the process lives."""
 
+import logging
 import signal
 import sys
 import threading
 from pathlib import Path
 
+from common.log_fields import fields
 from edge.assembly import assemble
 from edge.commands.exit_code import ExitCode
 from edge.config import EdgeConfig, load_config
 from edge.errors import EdgeError
 from edge.log import set_up_logging
 from edge.vcenter.client.faults import VCenterError
+
+log = logging.getLogger(__name__)
 
 
 def run(config: EdgeConfig, config_file: Path) -> ExitCode:
@@ -27,6 +31,7 @@ def run(config: EdgeConfig, config_file: Path) -> ExitCode:
     signal.signal(signal.SIGHUP, lambda *_: edge.reload(lambda: load_config(config_file)))
     try:
         edge.run(stop)
-    except EdgeError:  # it is in the log
+    except EdgeError as error:
+        log.error("edge ends", extra=fields(reason=error))
         return ExitCode.FAILED
     return ExitCode.OK

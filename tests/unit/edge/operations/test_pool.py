@@ -34,7 +34,7 @@ def test_a_job_that_raises_turns_health_red_until_the_thread_has_run_another(
 
 
 def test_stop_runs_what_waits_and_ends_the_threads() -> None:
-    workers = Workers("operation", 2, ThreadMonitor())
+    workers = Workers("pool-test", 2, ThreadMonitor())
     hold, ran = threading.Event(), []
     workers.submit("vm", lambda: ran.append(hold.wait(PATIENCE)))
     workers.submit("vm", lambda: ran.append(True))
@@ -42,4 +42,4 @@ def test_stop_runs_what_waits_and_ends_the_threads() -> None:
     hold.set()
     assert workers.stop(PATIENCE)
     assert ran == [True, True]
-    assert not [each for each in threading.enumerate() if each.name.startswith("operation-")]
+    assert not [each for each in threading.enumerate() if each.name.startswith("pool-test-")]

@@ -109,7 +109,7 @@ class Site:
         while not any(each.thread == thread for each in self.health.threads.down()):
             version = self.health.vcenter().version
             assert self.health.wait_for_change(version, PATIENCE) or self.health.threads.down()
-        return self.health.heartbeat().vcenter_message
+        return "\n".join(self.health.heartbeat().failing_threads)
 
     def confirm(self, identifier: str) -> list[link_pb2.ObjectRemoval]:
         """Have the control plane ask about an object that does not exist; return the answer."""
