@@ -1,6 +1,7 @@
 """Blots secrets out of everything that is logged or reported."""
 
 import re
+import threading
 from typing import Final
 
 _BLOT: Final = "***"
@@ -16,13 +17,17 @@ _SECRET_PATTERNS = (
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|$)", re.DOTALL
 )
-_known_secrets: set[str] = set()
+_known_secrets: tuple[str, ...] = ()
+"""Replaced, never changed: other threads go through it meanwhile."""
+_adding = threading.Lock()
 
 
 def remember_secret(secret: str) -> None:
     """Blot ``secret`` out of every text from now on."""
-    if len(secret) >= _SHORTEST:
-        _known_secrets.add(secret)
+    global _known_secrets  # noqa: PLW0603
+    with _adding:
+        if len(secret) >= _SHORTEST and secret not in _known_secrets:
+            _known_secrets = (*_known_secrets, secret)
 
 
 def scrub(text: str) -> str:
