@@ -19,6 +19,7 @@ from controlplane.openstack.notifications.announcer import BusAnnouncer, NoAnnou
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.openstack.nova import api as nova_api
 from controlplane.openstack.nova.api import NovaApi
+from controlplane.openstack.nova.delete_queue import NovaDeleteQueue
 from controlplane.openstack.nova.quota import Quotas
 from controlplane.openstack.nova.quota_keeper import NoQuota, QuotaKeeper
 from controlplane.openstack.placement import client as placement_client
@@ -93,8 +94,10 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
         monitor,
         lift=settings.adoption.lift_quota,
     )
+    deletes = NovaDeleteQueue(api.delete, monitor)
 
     def start() -> None:
+        deletes.start()
         announcer.start()
         quota.start()
 
@@ -102,6 +105,7 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
         quota.stop()
         allocations.stop()
         announcer.stop()
+        deletes.stop()
 
     def close() -> None:
         nova.close()
@@ -111,7 +115,7 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
     images = GlanceImages(glance.database, with_locations=not glance.encrypts_locations)
     return Backend(
         writers=Writers(
-            servers=NovaServers(nova, api, zone),
+            servers=NovaServers(nova, deletes, zone),
             images=images,
             allocations=allocations,
             announcer=announcer,

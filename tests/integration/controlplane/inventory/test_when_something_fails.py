@@ -1,10 +1,12 @@
 """What fails is told and done again, takes no sound object down, and holds up no other vCenter."""
 
 import functools
+import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy
@@ -12,8 +14,11 @@ from sqlalchemy.engine import Connection
 
 from controlplane.domain.records import ServerOutcome, ServerRecord
 from controlplane.inventory import service
+from controlplane.openstack.nova.delete_queue import NovaDeleteQueue
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
+from controlplane.store.nova.tables import INFO_CACHES
+from controlplane.store.nova.writer import NovaServers
 from tests.support.inventory_edge import FeedEdge
 from tests.support.inventory_stage import Stage
 from tests.support.site import Site
@@ -132,6 +137,38 @@ def test_unexpected_error_turns_health_red_until_the_work_is_done(stage: Stage, 
     stage.eventually(lambda: not stage.monitor.down(), "green health")
     assert list(stage.monitor.failures()) == [f"inventory-{site.vcenter_uuid[:8]}"]
     assert edge.synchronise() == 0
+
+
+def test_changes_do_not_wait_for_novas_api_to_delete_servers(stage: Stage, site: Site) -> None:
+    answer = threading.Event()
+    asked: list[str] = []
+
+    def delete(uuid: str) -> str:
+        asked.append(uuid)
+        assert answer.wait(60)
+        return ""
+
+    deletes = NovaDeleteQueue(delete, stage.monitor)
+    deletes.start()
+    stage.servers = NovaServers(stage.nova, deletes)
+    stage.restart()
+    edge = stage.edge(site)
+    edge.synchronise()
+    server = site.instance_uuid("vm-1")
+    port = json.dumps([{"id": str(uuid4())}])
+    of_server = INFO_CACHES.c.instance_uuid == server
+    row = INFO_CACHES.update().where(of_server).values(network_info=port)
+    stage.nova.cell.run(lambda connection: connection.execute(row))
+    try:
+        edge.changes(site.remove("VirtualMachine:vm-1"))
+        edge.changes(site.change_machine("vm-2", lambda machine: setattr(machine, "cpus", 7)))
+
+        assert stage.row(site.instance_uuid("vm-2"))["vcpus"] == 7
+        stage.eventually(lambda: asked == [server], "request")
+        assert server in stage.servers_of(site)
+    finally:
+        answer.set()
+        deletes.stop()
 
 
 def test_stream_of_one_vcenter_does_not_wait_while_another_is_read(
