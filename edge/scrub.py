@@ -24,7 +24,7 @@ _adding = threading.Lock()
 
 def remember_secret(secret: str) -> None:
     """Blot ``secret`` out of every text from now on."""
-    global _known_secrets  # noqa: PLW0603
+    global _known_secrets
     with _adding:
         if len(secret) >= _SHORTEST and secret not in _known_secrets:
             _known_secrets = (*_known_secrets, secret)
