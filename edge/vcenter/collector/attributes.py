@@ -1,6 +1,6 @@
-"""What people write on virtual machines: names of custom attributes, and tags.
+"""Names of custom attributes, and tags of virtual machines.
 
-Neither makes the PropertyCollector announce a change, so the audit pass reads them.
+The PropertyCollector announces a change of neither, so the polling pass reads them.
 """
 
 import dataclasses
@@ -8,8 +8,8 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from common.log_fields import fields
 from common.references import Key
-from edge.log import ERROR, NAME, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.client.tagging import TaggingService
@@ -22,7 +22,7 @@ _READS_PER_NAME: Final = 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attributes:
-    """What was read last; what could not be read is what was read before."""
+    """What was read last; what could not be read is as it was read before."""
 
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Names of custom attributes by the number of their definition."""
@@ -75,10 +75,10 @@ class AttributeReader:
     def _note(self, what: str, error: faults.VCenterError | None) -> None:
         if error is None:
             if what in self._failing:
-                log.info("can be read again", extra=fields({NAME: what}))
+                log.info("can be read again", extra=fields(name=what))
             self._failing.discard(what)
         elif what not in self._failing:
             log.warning(
-                "cannot be read, what is known stays", extra=fields({NAME: what, ERROR: error})
+                "cannot be read, what was read last is kept", extra=fields(name=what, error=error)
             )
             self._failing.add(what)

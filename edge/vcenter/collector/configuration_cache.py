@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from common.log_fields import fields
 from common.references import Key
 from common.version import SOFTWARE_VERSION
-from edge.log import COUNT, ERROR, NAME, fields
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
 from vsphere_gateway.v1 import inventory_pb2
 
@@ -106,7 +106,7 @@ class ConfigurationCache:
         with contextlib.closing(self._open()) as connection, connection:
             connection.executemany(_REPLACE, changed)
             connection.executemany(_DELETE, [(key,) for key in gone])
-        log.debug("configurations kept", extra=fields({COUNT: len(changed)}))
+        log.debug("configurations kept", extra=fields(count=len(changed)))
 
     def _open(self) -> sqlite3.Connection:
         if not self._file.exists():
@@ -124,7 +124,7 @@ class ConfigurationCache:
         """Go on without a cache; a damaged file must not be met again."""
         log.warning(
             "cache of configurations not usable, all is read from vCenter",
-            extra=fields({NAME: self._file, ERROR: error}),
+            extra=fields(name=self._file, error=error),
         )
         self._directory, self._stored = None, {}
         # A full disk or a locked file is an OperationalError.

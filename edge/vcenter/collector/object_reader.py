@@ -1,32 +1,41 @@
-"""Reads objects by reference, and finds out about those that vCenter does not return.
+"""Reads objects by reference: in batches, fetched ahead of use, and into the inventory cache.
 
-Only the answer ManagedObjectNotFound about that very reference, in a session that is alive
-afterwards, counts as a deletion. Everything else keeps the object.
+``ask_presence`` is the proof of a deletion: nothing else is believed about an object that vCenter
+does not mention.
 """
 
+import collections
+import concurrent.futures
 import enum
 import functools
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from common.references import Key, type_name_of
+from edge.interfaces import CollectorUpdate
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import ObjectProperties, parse_objects
 from edge.vcenter.client.property_collector import PropertyReader
-from edge.vcenter.client.property_specs import TypeSpec, spec_of
+from edge.vcenter.client.property_specs import VIRTUAL_MACHINE, TypeSpec, spec_of
 from edge.vcenter.client.session import VCenterSession
-from edge.vcenter.collector.fetching import fetch_ahead
+from edge.vcenter.collector.inventory_cache import ChangeSet, InventoryCache
 from vsphere_gateway.v1 import link_pb2
 
 OBJECTS_AT_ONCE: Final = 100
 """A virtual machine is some 6 to 15 KB of XML: some such pages are held, and the tree of one."""
+_REPORTED_AT_ONCE: Final = 500
+_REQUESTS_AT_ONCE: Final = 2
+"""vCenter answers several requests at a time, and this process parses one at a time: with two
+under way neither waits for the other."""
+_FETCHED_AHEAD: Final = 3
+"""Most answers that are held or under way besides the one that is parsed."""
 
 
 class Presence(enum.Enum):
     """What vCenter says about one object when it is asked."""
 
-    THERE = link_pb2.REMOVAL_REASON_UNSPECIFIED
+    PRESENT = link_pb2.REMOVAL_REASON_UNSPECIFIED
     DELETED = link_pb2.REMOVAL_REASON_DELETED
     HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
     UNCONFIRMED = link_pb2.REMOVAL_REASON_UNCONFIRMED
@@ -44,7 +53,7 @@ class ObjectReader:
     ) -> Iterator[ObjectProperties]:
         """Yield what vCenter shows of objects of one type, fetched in batches ahead of use.
 
-        Objects that the user may not see are passed over.
+        Objects that the user may not see are left out.
         """
         fetches = [
             functools.partial(self.fetch, keys[at : at + OBJECTS_AT_ONCE], paths, type_name)
@@ -54,7 +63,7 @@ class ObjectReader:
             yield from parse_objects(body)
 
     def fetch(self, keys: Sequence[Key], paths: Sequence[str], type_name: str) -> list[bytes]:
-        """Return the pages that ``read`` yields the objects of; all at once."""
+        """Fetch, all at once, the pages that ``read`` yields the objects of."""
         try:
             return list(self._properties.read(keys, paths, type_name))
         except faults.PermissionDeniedError:
@@ -70,9 +79,9 @@ class ObjectReader:
     def read_whole(self, keys: Iterable[Key]) -> Iterator[tuple[ObjectProperties, TypeSpec]]:
         """Yield all that is ever read about objects of any type.
 
-        Objects of types that are not read, and those that the user may not see, are passed over.
+        Objects of types that are not read, and those that the user may not see, are left out.
         """
-        groups: dict[TypeSpec, list[Key]] = defaultdict(list)
+        groups: dict[TypeSpec, list[Key]] = collections.defaultdict(list)
         for key in keys:
             spec = spec_of(type_name_of(key))
             if spec is not None:
@@ -82,7 +91,7 @@ class ObjectReader:
                 yield found, spec
 
     def read_watched(self, key: Key) -> ObjectProperties | None:
-        """Return what is watched of one object; None if vCenter does not show it."""
+        """Read what is watched of one object; None if vCenter does not show it."""
         spec = spec_of(type_name_of(key))
         if spec is None:
             return None
@@ -106,7 +115,7 @@ class ObjectReader:
             ):
                 for found in parse_objects(body):
                     if found.key == key:
-                        return Presence.HIDDEN if is_hidden(found) else Presence.THERE
+                        return Presence.HIDDEN if is_hidden(found) else Presence.PRESENT
         except faults.ManagedObjectNotFoundError as error:
             return Presence.DELETED if error.managed_object == key else Presence.UNCONFIRMED
         except faults.PermissionDeniedError:
@@ -114,6 +123,80 @@ class ObjectReader:
         return Presence.UNCONFIRMED
 
 
+class ChangeLoader:
+    """Reads into the cache what a change set calls for, and yields what is to be reported.
+
+    All methods raise ``VCenterError``.
+    """
+
+    def __init__(self, cache: InventoryCache, reader: ObjectReader) -> None:
+        self._cache = cache
+        self._reader = reader
+
+    def load(self, changes: ChangeSet) -> Iterator[CollectorUpdate]:
+        """Yield what is to be reported, structure first; ``changes.unread`` is not read."""
+        yield changes.structure
+        for at in range(0, len(changes.ready), _REPORTED_AT_ONCE):
+            yield self._report(changes.ready[at : at + _REPORTED_AT_ONCE])
+        if changes.details:
+            yield from self.read_machines(changes.details, VIRTUAL_MACHINE.detail)
+
+    def read_machines(
+        self, keys: Sequence[Key], paths: Sequence[str] = VIRTUAL_MACHINE.all_paths
+    ) -> Iterator[CollectorUpdate]:
+        """Read virtual machines, and yield them in batches."""
+        found = self._reader.read(keys, paths, VIRTUAL_MACHINE.type)
+        yield from self.apply_machines(keys, found, paths)
+
+    def apply_machines(
+        self,
+        keys: Sequence[Key],
+        answered: Iterable[ObjectProperties],
+        paths: Sequence[str] = VIRTUAL_MACHINE.all_paths,
+    ) -> Iterator[CollectorUpdate]:
+        """Apply what was ``answered`` to a read of virtual machines, and yield them in batches."""
+        batch: list[Key] = []
+        missing = dict.fromkeys(keys)
+        for found in answered:
+            with self._cache.lock:
+                self._cache.apply_read(found, paths)
+            missing.pop(found.key, None)
+            batch.append(found.key)
+            if len(batch) == OBJECTS_AT_ONCE:
+                yield self._report(batch)
+                batch = []
+        with self._cache.lock:
+            self._cache.mark_not_returned(missing)
+        yield self._report([*batch, *missing])
+
+    def _report(self, keys: Iterable[Key]) -> CollectorUpdate:
+        with self._cache.lock:
+            return self._cache.report_machines(keys)
+
+
 def is_hidden(found: ObjectProperties) -> bool:
-    """Tell whether vCenter returned an object only to say that its user may not see it."""
+    """Whether vCenter returned an object only to say that its user may not see it."""
     return found.missing.get("name") == "NoPermission"
+
+
+def fetch_ahead(fetches: Sequence[Callable[[], list[bytes]]]) -> Iterator[bytes]:
+    """Yield the pages of all ``fetches``, in their order, a few of them fetched ahead.
+
+    Raises what a fetch raises, in its turn. A request that is under way when the caller takes no
+    more is not waited for.
+    """
+    if len(fetches) == 1:
+        yield from fetches[0]()
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE, "vcenter-read")
+    try:
+        pending = iter(fetches)
+        ahead = collections.deque(
+            pool.submit(fetch) for fetch in itertools.islice(pending, _FETCHED_AHEAD)
+        )
+        while ahead:
+            pages = ahead.popleft().result()
+            ahead.extend(pool.submit(fetch) for fetch in itertools.islice(pending, 1))
+            yield from pages
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,8 +1,8 @@
-"""What leaves the site: an object as the control plane gets it.
+"""Virtual machines as they leave the site.
 
-Fills what an object's own properties do not say: a virtual machine's cluster, the network behind a
-port group key, names of custom attributes, tags, and whether the site protects it. Takes out every
-reference to what no managed cluster has.
+Adds what an object's own properties do not say: a virtual machine's cluster, the network behind a
+port group key, names of custom attributes, tags, and whether the site protects it. Removes every
+reference to what no managed cluster has. Other objects leave the site as the parser made them.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from vsphere_gateway.v1 import inventory_pb2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Appliances:
-    """How this edge's own virtual machine and vCenter's are recognised."""
+    """By what this edge's own virtual machine and vCenter's are recognised."""
 
     machine_uuid: str = ""
     """SMBIOS UUID of the machine that the edge runs on, empty when it cannot be read."""
@@ -27,7 +27,7 @@ class Appliances:
     """Its addresses, loopback left out."""
 
     def include(self, machine: inventory_pb2.VirtualMachine) -> bool:
-        """Tell whether a virtual machine is one of the two."""
+        """Whether a virtual machine is one of the two."""
         if self.machine_uuid and machine.bios_uuid in _both_orders(self.machine_uuid):
             return True
         hostname = machine.guest_hostname.lower()
@@ -42,7 +42,7 @@ class Appliances:
 
 @dataclasses.dataclass(slots=True)
 class Serializer:
-    """Makes inventory objects for the control plane out of what vCenter says."""
+    """Makes inventory objects of virtual machines, for the control plane."""
 
     topology: Topology
     managed: Managed
@@ -52,14 +52,10 @@ class Serializer:
     tags: Mapping[Key, Sequence[str]] = dataclasses.field(default_factory=dict)
     """Sorted ``category:name`` by virtual machine."""
 
-    def structure(self, key: Key) -> inventory_pb2.InventoryObject | None:
-        """Return an object that is no virtual machine; None when it is not known."""
-        return self.topology.get(key)
-
     def virtual_machine(
         self, key: Key, machine: inventory_pb2.VirtualMachine, *, is_template: bool
     ) -> inventory_pb2.InventoryObject:
-        """Return a managed virtual machine or template. Changes ``machine``."""
+        """Make the object of a managed virtual machine or template. Changes ``machine``."""
         managed = self.topology.managed
         cluster = self.topology.owner_of(key_of(machine.resource_pool), key_of(machine.host))
         machine.protected_by_site = (
@@ -78,9 +74,9 @@ class Serializer:
             machine.cluster.CopyFrom(reference_of(cluster))
         if is_template:
             self._hide_unmanaged(machine)
-        presented = inventory_pb2.InventoryObject(reference=reference_of(key))
-        getattr(presented, "template" if is_template else "virtual_machine").CopyFrom(machine)
-        return presented
+        made = inventory_pb2.InventoryObject(reference=reference_of(key))
+        getattr(made, "template" if is_template else "virtual_machine").CopyFrom(machine)
+        return made
 
     def _is_in_read_only_folder(self, machine: inventory_pb2.VirtualMachine) -> bool:
         if not self.managed.read_only_folders:
@@ -98,7 +94,7 @@ class Serializer:
         machine.custom_attributes.extend(sorted(named, key=lambda each: each.name))
 
     def _hide_unmanaged(self, template: inventory_pb2.VirtualMachine) -> None:
-        """A template may lie on a managed datastore and be registered with another's host."""
+        """Remove what is not managed: a template on a managed datastore may be another host's."""
         managed = self.topology.managed
         if key_of(template.host) not in managed.hosts:
             template.ClearField("host")
@@ -113,13 +109,13 @@ class Serializer:
                 nic.ClearField("network")
 
 
-def present_vcenter(vcenter: inventory_pb2.VCenter) -> inventory_pb2.InventoryObject:
-    """Return the vCenter as an inventory object."""
+def serialize_vcenter(vcenter: inventory_pb2.VCenter) -> inventory_pb2.InventoryObject:
+    """Make the inventory object of the vCenter itself."""
     return inventory_pb2.InventoryObject(reference=reference_of(VCENTER_KEY), vcenter=vcenter)
 
 
 def _both_orders(machine_uuid: str) -> tuple[str, str]:
-    """Return an SMBIOS UUID as vCenter may write it: firmware swaps bytes of its first fields."""
+    """An SMBIOS UUID as vCenter may write it: firmware swaps bytes of its first fields."""
     try:
         parsed = uuid.UUID(machine_uuid)
     except ValueError:

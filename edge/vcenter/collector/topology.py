@@ -1,14 +1,22 @@
 """How datacenters, folders, clusters, hosts, pools, datastores and networks belong together.
 
-All of the site's structure is kept here, in the site; ``managed`` says which part of it may be
-shown. Virtual machines are not kept here.
+The whole structure of vCenter is kept here; ``managed`` says which part of it may leave the site.
+Virtual machines are not kept here.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from common.references import Key, key_of
+from edge.vcenter.client.answers import ObjectProperties
+from edge.vcenter.collector.parser import (
+    UnreadablePropertyError,
+    apply_full_read,
+    apply_properties,
+    body_of,
+    new_object,
+)
 from vsphere_gateway.v1 import inventory_pb2
 
 _CLUSTER: Final = "ClusterComputeResource:"
@@ -30,7 +38,7 @@ class ManagedPart:
     """Keys of managed distributed port groups by what a virtual NIC calls them."""
 
     def keys(self) -> Iterator[Key]:
-        """Yield all of it; the folders above are not among it."""
+        """Everything managed, without the folders above it."""
         for part in (
             self.clusters,
             self.hosts,
@@ -46,39 +54,73 @@ class Topology:
     """The structure of one vCenter's inventory, managed or not."""
 
     def __init__(self, manages_cluster: Callable[[str], bool]) -> None:
-        """``manages_cluster`` tells whether the site's configuration lists a cluster's name."""
+        """``manages_cluster`` says whether the site's configuration lists a cluster's name."""
         self._manages_cluster = manages_cluster
         self._objects: dict[Key, inventory_pb2.InventoryObject] = {}
+        self._problems: dict[Key, str] = {}
         self.managed = ManagedPart()
 
     def get(self, key: Key) -> inventory_pb2.InventoryObject | None:
-        """Return an object; the caller must not change it."""
+        """An object as vCenter last showed it; the caller must not change it."""
         return self._objects.get(key)
 
     def keys(self) -> Iterable[Key]:
-        """Return the keys of everything, managed or not."""
+        """The keys of everything, managed or not."""
         return self._objects.keys()
 
+    def problem(self, key: Key) -> str:
+        """Why an object cannot be read, for a person; empty when it can."""
+        return self._problems.get(key, "")
+
     def clusters(self) -> dict[Key, str]:
-        """Return the names of all clusters, managed or not."""
+        """The names of all clusters, managed or not."""
         return {
             key: state.cluster.name
             for key, state in self._objects.items()
             if key.startswith(_CLUSTER)
         }
 
-    def put(self, key: Key, state: inventory_pb2.InventoryObject) -> bool:
-        """Keep an object's new state; tell whether that changes what belongs to what."""
-        before = self._objects.get(key)
-        self._objects[key] = state
+    def apply(self, found: ObjectProperties, asked: Sequence[str] | None = None) -> bool:
+        """Apply what the watch, or a read of the paths ``asked``, says of an object.
+
+        Whether that changes what belongs to what. A problem stays until a read shows that it is
+        gone.
+        """
+        before = self._objects.get(found.key)
+        state = new_object(found.key)
+        if before is not None:
+            state.CopyFrom(before)
+        try:
+            if asked is None:
+                apply_properties(found.key, body_of(state), found.values)
+            else:
+                apply_full_read(found.key, body_of(state), found.values, asked, found.missing)
+                self._problems.pop(found.key, None)
+        except UnreadablePropertyError as error:
+            self._problems[found.key] = str(error)
+        self._objects[found.key] = state
         return before is None or _relations(before) != _relations(state)
 
+    def differs(self, found: ObjectProperties, asked: Sequence[str]) -> bool:
+        """Whether what a read of ``asked`` returned differs from what is remembered."""
+        known = self._objects.get(found.key)
+        if known is None:
+            return True
+        state = inventory_pb2.InventoryObject()
+        state.CopyFrom(known)
+        try:
+            apply_full_read(found.key, body_of(state), found.values, asked, found.missing)
+        except UnreadablePropertyError:
+            return True
+        return bool(state != known)
+
     def remove(self, key: Key) -> bool:
-        """Forget an object; tell whether it was known."""
+        """Forget an object; whether it was known."""
+        self._problems.pop(key, None)
         return self._objects.pop(key, None) is not None
 
     def refresh(self) -> None:
-        """Find out afresh what is managed, after relations changed."""
+        """Compute anew what is managed, after relations changed."""
         managed = ManagedPart()
         for key, state in self._objects.items():
             if key.startswith(_CLUSTER) and self._manages_cluster(state.cluster.name):
@@ -110,9 +152,9 @@ class Topology:
         )
 
     def owner_of(self, pool: Key, host: Key) -> Key:
-        """Return the compute resource of a virtual machine's resource pool, else of its host.
+        """The compute resource of a virtual machine's resource pool, else of its host.
 
-        It may be a host's own, which is no cluster. Empty when neither is known (yet).
+        It may be a stand-alone host's own, which is no cluster. Empty when neither is known (yet).
         """
         pool_state = self._objects.get(pool)
         if pool_state is not None and pool_state.resource_pool.HasField("cluster"):
@@ -121,7 +163,7 @@ class Topology:
         return key_of(host_state.host.cluster) if host_state is not None else ""
 
     def ancestors(self, keys: Iterable[Key]) -> set[Key]:
-        """Return the folders and datacenters above ``keys``, folders among them included."""
+        """The folders and datacenters above ``keys``, folders among them included."""
         found: set[Key] = set()
         for start in keys:
             key = start if _is_folder(self._objects.get(start)) else self._parent(start)
@@ -132,9 +174,9 @@ class Topology:
         return found
 
     def folder_path(self, key: Key) -> str:
-        """Return the inventory path of a folder, for example ``/dc1/vm/appliances``.
+        """The inventory path of a folder, for example ``/dc1/vm/appliances``.
 
-        The root folder's name is no part of it, as in the vSphere client and in govc.
+        Without the root folder's name, as in the vSphere client and in govc.
         """
         names: list[str] = []
         seen: set[Key] = set()
@@ -170,7 +212,7 @@ def _name(state: inventory_pb2.InventoryObject) -> str:
 
 
 def _relations(state: inventory_pb2.InventoryObject) -> bytes:
-    """Return what decides about belonging: names, and references to other objects."""
+    """What decides about belonging: names, and references to other objects."""
     relations = inventory_pb2.InventoryObject(reference=state.reference)
     kind = state.WhichOneof("body") or "folder"
     source, target = getattr(state, kind), getattr(relations, kind)

@@ -16,9 +16,7 @@ from edge.managed import ManagedScope
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
-from edge.vcenter.collector import change_follower as collection
-from edge.vcenter.collector import collector
-from edge.vcenter.collector import update_source as feed
+from edge.vcenter.collector import change_follower, collector, update_source
 from edge.vcenter.collector.object_reader import ObjectReader
 from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import Follower, VCenterSite
@@ -143,7 +141,7 @@ def test_second_full_read_tells_the_same(site: VCenterSite) -> None:
     assert first.objects == second.objects
 
 
-def test_audit_pass_over_an_unchanged_inventory_tells_nothing(site: VCenterSite) -> None:
+def test_polling_pass_over_an_unchanged_inventory_tells_nothing(site: VCenterSite) -> None:
     with site.following(polling_seconds=0.1) as follower:
         time.sleep(2)
         assert follower.told == 0
@@ -403,19 +401,19 @@ class NewCluster:
     """A cluster that the site adds to its list when the collector follows the other one."""
 
     def __init__(self, site: VCenterSite, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(collection, "_READ_AT_ONCE", 10)
-        monkeypatch.setattr(feed, "_BETWEEN_AUDITS_SECONDS", 0.1)
+        monkeypatch.setattr(change_follower, "_READ_AT_ONCE", 10)
+        monkeypatch.setattr(update_source, "_BETWEEN_POLLS_SECONDS", 0.1)
         self.announced = _arrivals("UpdatesPage", monkeypatch)
         self.fetched = _arrivals("MachinesPage", monkeypatch)
-        self.audited = _arrivals("PollingEnd", monkeypatch)
-        self.feeds: list[feed.UpdateSource] = []
-        make_feed = feed.UpdateSource
+        self.polled = _arrivals("PollingEnd", monkeypatch)
+        self.sources: list[update_source.UpdateSource] = []
+        make_source = update_source.UpdateSource
 
-        def keep_feed(*given: Any) -> feed.UpdateSource:
-            self.feeds.append(make_feed(*given))
-            return self.feeds[-1]
+        def keep_source(*given: Any) -> update_source.UpdateSource:
+            self.sources.append(make_source(*given))
+            return self.sources[-1]
 
-        monkeypatch.setattr(collector, "UpdateSource", keep_feed)
+        monkeypatch.setattr(collector, "UpdateSource", keep_source)
         self.site = site
         self.stopped = site.machine("DC0_C1_RP0_VM1")
         site.finish(self.stopped.PowerOffVM_Task())
@@ -440,7 +438,7 @@ class NewCluster:
         return told
 
     def change(self, task: Any) -> None:
-        """Finish a task of the administrator's, and wait until the feed has its news."""
+        """Finish a task of the administrator's, and wait until the source has its update."""
         self.announced.clear()
         self.site.finish(task)
         assert self.announced.wait(30)
@@ -451,22 +449,22 @@ class NewCluster:
         self.site.create(name, beside)
         assert self.announced.wait(30)
 
-    def audit(self) -> None:
-        """Wait until the feed has all of an audit pass."""
-        self.audited.clear()
-        self.feeds[-1].poll_soon()
-        assert self.audited.wait(30)
+    def poll(self) -> None:
+        """Wait until the source has all of a polling pass."""
+        self.polled.clear()
+        self.sources[-1].poll_soon()
+        assert self.polled.wait(30)
 
 
 def _arrivals(page: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return what is set whenever the feed has such an answer, taken by nobody yet."""
-    arrived, made = threading.Event(), getattr(feed, page)
+    """Return what is set whenever the source has such an answer, taken by nobody yet."""
+    arrived, made = threading.Event(), getattr(update_source, page)
 
     def arrive(*given: Any) -> Any:
         arrived.set()
         return made(*given)
 
-    monkeypatch.setattr(feed, page, arrive)
+    monkeypatch.setattr(update_source, page, arrive)
     return arrived
 
 
@@ -527,14 +525,14 @@ def test_machine_that_changed_since_it_was_fetched_is_told_as_it_is_now(
     assert states[-1] == inventory_pb2.POWER_STATE_OFF
 
 
-def test_machine_that_an_audit_pass_has_read_since_it_was_fetched_is_told_as_it_is_now(
+def test_machine_that_a_polling_pass_has_read_since_it_was_fetched_is_told_as_it_is_now(
     new_cluster: NewCluster,
 ) -> None:
     new_cluster.told_until(_shows_new_cluster)
     assert new_cluster.fetched.wait(30)
     # The simulator does not announce it.
     new_cluster.stopped.MarkAsTemplate()
-    new_cluster.audit()
+    new_cluster.poll()
     kinds = [
         each.WhichOneof("body")
         for update in new_cluster.told_until(_is_last_of_new_clusters)
@@ -561,23 +559,23 @@ def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
     assert "DC0_C1_RP0_VM0" not in names
 
 
-def test_change_overtakes_an_audit_pass(new_cluster: NewCluster) -> None:
+def test_change_overtakes_a_polling_pass(new_cluster: NewCluster) -> None:
     new_cluster.told_until(_is_last_of_new_clusters)
     # The simulator does not announce it.
     new_cluster.stopped.MarkAsTemplate()
-    new_cluster.audit()
+    new_cluster.poll()
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
     told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
     assert not any(each.HasField("template") for update in told for each in update.objects)
     new_cluster.told_until(lambda update: any(each.HasField("template") for each in update.objects))
 
 
-def test_machine_made_while_an_audit_pass_reads_is_not_forgotten(
+def test_machine_made_while_a_polling_pass_reads_is_not_forgotten(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a cluster that is not managed: nothing of it was told, so nobody asks vCenter for it."""
     cluster = NewCluster(open_site(), monkeypatch)
-    cluster.audit()
+    cluster.poll()
     cluster.create("made-meanwhile", cluster.stopped)
     # Told when the news has been taken in, and before the end of the pass is.
     cluster.change(cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
@@ -588,21 +586,21 @@ def test_machine_made_while_an_audit_pass_reads_is_not_forgotten(
     assert "made-meanwhile" in {name for update in told for name in _machines(update)}
 
 
-def test_audit_pass_lets_an_operation_look_at_its_machine_between_two_objects(
+def test_polling_pass_lets_an_operation_look_at_its_machine_between_two_objects(
     site: VCenterSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[bool] = []
     enough = threading.Event()
-    parse = collection.parse_objects
+    parse = change_follower.parse_objects
     with site.following() as follower:
 
         def parse_watched(body: bytes) -> Iterator[ObjectProperties]:
             for found in parse(body):
-                held.append(follower.collector._lock.locked())
+                held.append(follower.collector._known.lock.locked())
                 yield found
             enough.set()
 
-        monkeypatch.setattr(collection, "parse_objects", parse_watched)
+        monkeypatch.setattr(change_follower, "parse_objects", parse_watched)
         assert enough.wait(30)
     assert held
     assert not any(held)

@@ -51,7 +51,7 @@ def devices_read_of(requests: list[str], machine: Any) -> bool:
 def run_once(site: VCenterSite, tmp_path: Path, **options: Any) -> Follower:
     """Let an edge that keeps configurations start, read everything, and stop."""
     cache = ConfigurationCache(tmp_path / "cache")
-    with site.following(cache=cache, polling_seconds=60, **options) as follower:
+    with site.following(configurations=cache, polling_seconds=60, **options) as follower:
         pass
     return follower
 
@@ -148,7 +148,7 @@ def test_a_wrong_configuration_in_the_cache_heals_by_itself(
     run_once(site, tmp_path)
     alter(tmp_path, cpus=99)
     cache = ConfigurationCache(tmp_path / "cache")
-    with site.following(cache=cache, polling_seconds=0.2) as follower:
+    with site.following(configurations=cache, polling_seconds=0.2) as follower:
         follower.wait(lambda: all(follower.machine(name).cpus == 1 for name in NAMES))
     assert run_once(site, tmp_path).machine(NAMES[0]).cpus == 1
 

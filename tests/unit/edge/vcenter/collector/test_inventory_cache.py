@@ -1,4 +1,4 @@
-"""What the edge tells of vCenter's inventory: what is managed, and what has changed."""
+"""What the edge reports of vCenter's inventory: what is managed, and what has changed."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from edge.interfaces import Managed
 from edge.managed import ManagedScope
 from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_updates
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
+from edge.vcenter.collector.attributes import Attributes
 from edge.vcenter.collector.inventory_cache import ChangeSet, InventoryCache
 from edge.vcenter.collector.serializer import Appliances, Serializer
 from edge.vcenter.collector.topology import Topology
@@ -98,32 +99,32 @@ def machine(**changes: Any) -> dict[str, Any]:
     return values | {name.replace("__", "."): value for name, value in changes.items()}
 
 
-class Told:
-    """A picture with everything that it says to tell."""
+class Reported:
+    """A cache with everything that it has reported."""
 
     def __init__(self, managed: Managed, appliances: Appliances) -> None:
         topology = Topology(managed.manages_cluster)
-        self.picture = InventoryCache(Serializer(topology, managed, appliances))
+        self.cache = InventoryCache(Serializer(topology, managed, appliances))
         self.objects: dict[str, inventory_pb2.InventoryObject] = {}
         self.removals: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
 
     def announce(self, managed_object: Any, values: dict[str, Any]) -> None:
         for found in parse_objects(content(managed_object, values)):
-            self.picture.announce(found)
+            self.cache.apply_update(found)
 
     def read(self, managed_object: Any, values: dict[str, Any]) -> None:
         for found in parse_objects(content(managed_object, values)):
-            self.picture.read(found, VIRTUAL_MACHINE.all_paths)
+            self.cache.apply_read(found, VIRTUAL_MACHINE.all_paths)
 
     def update(self, *objects: str) -> None:
         for found in parse_updates(update_answer(*objects)):
-            self.picture.announce(found)
+            self.cache.apply_update(found)
 
-    def tell(self) -> ChangeSet:
-        """Take what the picture wants to tell; return the plan."""
-        plan = self.picture.plan()
-        for update in (plan.structure, self.picture.present(plan.ready)):
+    def report(self) -> ChangeSet:
+        """Keep what the cache reports; return the change set."""
+        changes = self.cache.collect_changes()
+        for update in (changes.structure, self.cache.report_machines(changes.ready)):
             for state in update.objects:
                 self.objects[key_of(state.reference)] = state
                 self.unreadable.pop(key_of(state.reference), None)
@@ -132,27 +133,27 @@ class Told:
                 self.removals[key_of(removal.reference)] = removal.reason
             for each in update.unreadable:
                 self.unreadable[key_of(each.reference)] = each.reason
-        return plan
+        return changes
 
     def machine(self) -> inventory_pb2.VirtualMachine:
         return self.objects[KEY].virtual_machine
 
 
-def told(
+def reported(
     managed: Managed = ManagedSettings(("prod",)),  # noqa: B008 - it is frozen
     appliances: Appliances = Appliances(),  # noqa: B008 - it is frozen
     **changes: Any,
-) -> Told:
-    made = Told(managed, appliances)
+) -> Reported:
+    made = Reported(managed, appliances)
     for managed_object, values in structure():
         made.announce(managed_object, values)
     made.read(VM, machine(**changes))
-    made.tell()
+    made.report()
     return made
 
 
-def test_only_the_managed_part_and_the_way_to_it_are_told() -> None:
-    assert {key.partition(":")[2] for key in told().objects} == {
+def test_only_the_managed_part_and_the_way_to_it_are_reported() -> None:
+    assert {key.partition(":")[2] for key in reported().objects} == {
         *("group-d1", "datacenter-2", "group-v3", "group-s4", "group-n5", "group-h6"),
         *("domain-c7", "resgroup-9", "host-11", "datastore-13", "dvportgroup-15", "dvs-16"),
         "vm-7",
@@ -160,77 +161,77 @@ def test_only_the_managed_part_and_the_way_to_it_are_told() -> None:
 
 
 def test_machine_has_its_cluster_and_its_network_by_reference() -> None:
-    shown = told().machine()
+    shown = reported().machine()
     assert shown.cluster.value == "domain-c7"
     assert shown.nics[0].network.value == "dvportgroup-15"
     assert shown.nics[0].portgroup_key == ""
 
 
 def test_port_group_that_is_not_visible_keeps_its_key() -> None:
-    seen = told()
-    seen.picture.forget("DistributedVirtualPortgroup:dvportgroup-15")
-    seen.tell()
+    seen = reported()
+    seen.cache.remove("DistributedVirtualPortgroup:dvportgroup-15")
+    seen.report()
     assert not seen.machine().nics[0].HasField("network")
     assert seen.machine().nics[0].portgroup_key == "dvportgroup-15"
 
 
 def test_machine_without_a_pool_is_placed_by_its_host() -> None:
-    assert told(resourcePool=None).machine().cluster.value == "domain-c7"
+    assert reported(resourcePool=None).machine().cluster.value == "domain-c7"
 
 
-def test_machine_that_nobody_can_place_is_not_told_before_somebody_can() -> None:
-    seen = told(resourcePool=vim.ResourcePool("resgroup-99"), runtime__host=None)
+def test_machine_that_nobody_can_place_is_not_reported_before_somebody_can() -> None:
+    seen = reported(resourcePool=vim.ResourcePool("resgroup-99"), runtime__host=None)
     assert KEY not in seen.objects
     seen.announce(
         vim.ResourcePool("resgroup-99"), {"name": "late", "parent": POOL, "owner": CLUSTER}
     )
-    assert seen.tell().unread == [KEY]
+    assert seen.report().unread == [KEY]
 
 
 def test_machine_that_cannot_be_placed_any_more_stays_what_it_was() -> None:
     """In the middle of a vMotion a virtual machine may be nowhere."""
-    seen = told()
+    seen = reported()
     seen.update(changed(change("resourcePool", operation="remove"), change("runtime.host")))
-    seen.tell()
+    seen.report()
     assert KEY in seen.objects
     assert seen.removals == {}
 
 
 def test_changed_configuration_is_read_again_and_nothing_else_is() -> None:
-    seen = told()
+    seen = reported()
     seen.update(changed(change("name", "renamed")))
-    plan = seen.tell()
-    assert (plan.details, plan.unread) == ([], [])
+    changes = seen.report()
+    assert (changes.details, changes.unread) == ([], [])
     assert seen.machine().name == "renamed"
     seen.update(changed(change("config.changeVersion", "2")))
-    assert seen.tell().details == [KEY]
+    assert seen.report().details == [KEY]
 
 
-def test_changed_power_is_told_at_once_and_then_what_it_connected_is_read() -> None:
-    seen = told()
+def test_changed_power_is_reported_at_once_and_then_what_it_connected_is_read() -> None:
+    seen = reported()
     seen.update(changed(change("runtime.powerState", "poweredOff")))
-    plan = seen.tell()
-    assert (plan.ready, plan.details) == ([KEY], [KEY])
+    changes = seen.report()
+    assert (changes.ready, changes.details) == ([KEY], [KEY])
     assert seen.machine().power_state == inventory_pb2.POWER_STATE_OFF
     seen.update(changed(change("name", "renamed")))
-    assert seen.tell().details == [KEY], "until it was read"
-    seen.picture.read(ObjectProperties(KEY), ())
+    assert seen.report().details == [KEY], "until it was read"
+    seen.cache.apply_read(ObjectProperties(KEY), ())
     seen.update(changed(change("name", "again")))
-    assert seen.tell().details == []
+    assert seen.report().details == []
 
 
-def test_unchanged_objects_are_not_told_again() -> None:
-    seen = told()
+def test_unchanged_objects_are_not_reported_again() -> None:
+    seen = reported()
     for managed_object, values in structure():
         seen.announce(managed_object, values)
     seen.announce(VM, machine())
-    plan = seen.picture.plan()
-    assert not plan.structure.objects
-    assert not seen.picture.present(plan.ready).objects
+    changes = seen.cache.collect_changes()
+    assert not changes.structure.objects
+    assert not seen.cache.report_machines(changes.ready).objects
 
 
 def test_machine_that_is_being_made_waits_for_its_configuration() -> None:
-    seen = told()
+    seen = reported()
     seen.update(
         changed(change("name", "clone"), kind="enter", key="VirtualMachine:vm-21").replace(
             "</objectSet>",
@@ -238,65 +239,63 @@ def test_machine_that_is_being_made_waits_for_its_configuration() -> None:
             '<val type="HostSystem">host-11</val></changeSet></objectSet>',
         )
     )
-    plan = seen.tell()
-    assert "VirtualMachine:vm-21" not in plan.details + plan.unread
+    changes = seen.report()
+    assert "VirtualMachine:vm-21" not in changes.details + changes.unread
     assert seen.unreadable == {}
     seen.update(changed(change("config.changeVersion", "1"), key="VirtualMachine:vm-21"))
-    assert seen.tell().details == ["VirtualMachine:vm-21"]
+    assert seen.report().details == ["VirtualMachine:vm-21"]
 
 
-def test_unreadable_machine_is_told_once_and_read_again_when_it_changes() -> None:
-    seen = told(config__instanceUuid=None)
+def test_unreadable_machine_is_reported_once_and_read_again_when_it_changes() -> None:
+    seen = reported(config__instanceUuid=None)
     assert "config.instanceUuid" in seen.unreadable[KEY]
     assert KEY not in seen.objects
-    assert seen.picture.has_problem(KEY)
+    assert seen.cache.has_problem(KEY)
     seen.unreadable.clear()
     seen.update(changed(change("name", "web-2")))
-    seen.tell()
+    seen.report()
     assert seen.unreadable == {}
     seen.read(VM, machine())
-    seen.tell()
+    seen.report()
     assert seen.machine().instance_uuid
 
 
 def test_unreadable_datastore_stops_nothing_else() -> None:
-    seen = told()
+    seen = reported()
     seen.announce(STORE, {"summary.capacity": "huge"})
-    seen.tell()
+    seen.report()
     assert "summary.capacity" in seen.unreadable["Datastore:datastore-13"]
     assert KEY in seen.objects
-    assert seen.picture.has_problem("Datastore:datastore-13")
+    assert seen.cache.has_problem("Datastore:datastore-13")
 
 
-def test_unreadable_object_of_another_cluster_is_not_told() -> None:
-    seen = told()
+def test_unreadable_object_of_another_cluster_is_not_reported() -> None:
+    seen = reported()
     seen.announce(OTHER_STORE, {"summary.capacity": "huge"})
-    seen.tell()
+    seen.report()
     assert seen.unreadable == {}
 
 
 def test_cluster_that_is_renamed_away_takes_everything_with_it() -> None:
-    seen = told()
+    seen = reported()
     seen.announce(CLUSTER, {"name": "secret"})
-    seen.tell()
+    seen.report()
     assert seen.objects == {}
     assert set(seen.removals.values()) == {UNMANAGED}
     seen.announce(CLUSTER, {"name": "prod"})
-    assert seen.tell().unread == [KEY]
+    assert seen.report().unread == [KEY]
 
 
 def test_machine_of_an_unlisted_cluster_leaves_nothing_but_its_place_in_memory() -> None:
-    seen = told(resourcePool=OTHER_POOL, runtime__host=OTHER_HOST)
-    remembered = seen.picture.machines.get(KEY)
-    assert remembered is not None
-    assert remembered.state == b""
+    seen = reported(resourcePool=OTHER_POOL, runtime__host=OTHER_HOST)
+    assert seen.cache._machines[KEY].state == b""
     seen.update(changed(change("runtime.powerState", "poweredOff")))
-    seen.tell()
+    seen.report()
     assert KEY not in seen.objects
 
 
 def test_template_shows_nothing_of_what_is_not_managed() -> None:
-    seen = told(
+    seen = reported(
         config__template=True,
         resourcePool=None,
         runtime__host=OTHER_HOST,
@@ -308,78 +307,80 @@ def test_template_shows_nothing_of_what_is_not_managed() -> None:
     assert not template.HasField("cluster")
 
 
-def test_template_on_a_datastore_that_is_not_managed_is_not_told() -> None:
-    seen = told(config__template=True, datastore=array("vim.Datastore", [OTHER_STORE]))
+def test_template_on_a_datastore_that_is_not_managed_is_not_reported() -> None:
+    seen = reported(config__template=True, datastore=array("vim.Datastore", [OTHER_STORE]))
     assert KEY not in seen.objects
 
 
-def test_folder_is_told_with_the_first_machine_in_it_and_taken_back_with_the_last() -> None:
-    seen = told()
+def test_folder_is_reported_with_the_first_machine_in_it_and_taken_back_with_the_last() -> None:
+    seen = reported()
     seen.announce(vim.Folder("group-v30"), {"name": "tenants", "parent": MACHINES})
-    seen.tell()
+    seen.report()
     assert "Folder:group-v30" not in seen.objects
     seen.announce(VM, {"parent": vim.Folder("group-v30")})
-    seen.tell()
+    seen.report()
     assert "Folder:group-v30" in seen.objects
     seen.announce(VM, {"parent": MACHINES})
-    seen.tell()
+    seen.report()
     assert seen.removals == {"Folder:group-v30": UNMANAGED}
 
 
 @pytest.fixture
-def tenants() -> Told:
+def tenants() -> Reported:
     """Two machines, of which the second is in a folder of its own."""
-    seen = told()
+    seen = reported()
     seen.announce(TENANTS, {"name": "tenants", "parent": MACHINES})
     seen.read(SECOND, machine(name="db", parent=TENANTS))
-    seen.tell()
+    seen.report()
     assert "Folder:group-v30" in seen.objects
     return seen
 
 
-def test_folder_stays_while_one_machine_is_left_in_it(tenants: Told) -> None:
+def test_folder_stays_while_one_machine_is_left_in_it(tenants: Reported) -> None:
     tenants.announce(VM, {"parent": TENANTS})
-    tenants.tell()
+    tenants.report()
     tenants.announce(SECOND, {"parent": MACHINES})
-    tenants.tell()
+    tenants.report()
     assert tenants.removals == {}
 
 
-def test_folder_goes_with_the_machine_that_is_deleted(tenants: Told) -> None:
-    tenants.picture.forget("VirtualMachine:vm-8")
-    tenants.tell()
+def test_folder_goes_with_the_machine_that_is_deleted(tenants: Reported) -> None:
+    tenants.cache.remove("VirtualMachine:vm-8")
+    tenants.report()
     assert tenants.removals == {"Folder:group-v30": UNMANAGED}
 
 
-def test_folder_that_only_a_read_showed_is_told_with_the_next_plan(tenants: Told) -> None:
+def test_folder_that_only_a_read_showed_is_reported_with_the_next_change_set(
+    tenants: Reported,
+) -> None:
     tenants.read(SECOND, machine(name="db", parent=MACHINES))
-    tenants.picture.present(["VirtualMachine:vm-8"])
-    tenants.tell()
+    tenants.cache.report_machines(["VirtualMachine:vm-8"])
+    tenants.report()
     assert tenants.removals == {"Folder:group-v30": UNMANAGED}
 
 
-def test_another_list_of_clusters_presents_no_machine_that_stays_managed() -> None:
+def test_another_list_of_clusters_reports_no_machine_that_stays_managed() -> None:
     scope = ManagedScope(ManagedSettings(("prod",)))
-    seen = told(scope)
+    seen = reported(scope)
     scope.replace(ManagedSettings(("prod", "private")))
-    seen.picture.rescope()
-    plan = seen.tell()
-    assert plan.has_new_clusters
-    assert plan.ready == []
+    seen.cache.rescope()
+    changes = seen.report()
+    assert changes.has_new_clusters
+    assert changes.ready == []
 
 
 def test_another_list_of_protected_names_protects_at_once() -> None:
     scope = ManagedScope(ManagedSettings(("prod",)))
-    seen = told(scope)
+    seen = reported(scope)
     assert not seen.machine().protected_by_site
     for names in (("web",), (), ("web",)):
         scope.replace(ManagedSettings(("prod",), read_only_names=names))
-    seen.picture.rescope()
-    seen.tell()
+    seen.cache.rescope()
+    seen.report()
     assert seen.machine().protected_by_site
     scope.replace(ManagedSettings(("prod",)))
-    seen.picture.rescope()
-    seen.tell()
+    seen.cache.rescope()
+    seen.report()
     assert not seen.machine().protected_by_site
 
 
@@ -393,7 +394,7 @@ def test_another_list_of_protected_names_protects_at_once() -> None:
     ],
 )
 def test_the_edges_own_machine_is_protected(machine_uuid: str) -> None:
-    assert told(appliances=Appliances(machine_uuid=machine_uuid)).machine().protected_by_site
+    assert reported(appliances=Appliances(machine_uuid=machine_uuid)).machine().protected_by_site
 
 
 @pytest.mark.parametrize(
@@ -408,7 +409,7 @@ def test_the_edges_own_machine_is_protected(machine_uuid: str) -> None:
 )
 def test_vcenters_own_machine_is_protected(appliances: Appliances, protected: bool) -> None:
     net = vim.vm.GuestInfo.NicInfo(deviceConfigId=4000, connected=True, ipAddress=["192.0.2.5"])
-    seen = told(
+    seen = reported(
         appliances=appliances,
         guest__hostName="vc.example.com",
         guest__net=array("vim.vm.GuestInfo.NicInfo", [net]),
@@ -431,22 +432,20 @@ def test_names_and_folders_of_the_sites_list_are_protected(
     names: tuple[str, ...], folders: tuple[str, ...], protected: bool
 ) -> None:
     managed = ManagedSettings(("prod",), read_only_names=names, read_only_folders=folders)
-    assert told(managed).machine().protected_by_site == protected
+    assert reported(managed).machine().protected_by_site == protected
 
 
 def test_custom_attributes_get_names_and_unknown_ones_are_left_out() -> None:
     string = vim.CustomFieldsManager.StringValue
-    seen = told(
+    seen = reported(
         customValue=array(
             "vim.CustomFieldsManager.Value",
             [string(key=3, value="z"), string(key=1, value="a"), string(key=2, value="?")],
         )
     )
     assert not seen.machine().custom_attributes
-    seen.picture.presenter.attribute_names = {"1": "zone", "3": "app"}
-    seen.picture.presenter.tags = {KEY: ("stage:prod",)}
-    seen.picture.touch_all()
-    seen.tell()
+    seen.cache.apply_attributes(Attributes({"1": "zone", "3": "app"}, {KEY: ("stage:prod",)}))
+    seen.report()
     shown = seen.machine()
     assert [(each.name, each.value) for each in shown.custom_attributes] == [
         ("app", "z"),
@@ -455,12 +454,12 @@ def test_custom_attributes_get_names_and_unknown_ones_are_left_out() -> None:
     assert list(shown.tags) == ["stage:prod"]
 
 
-def test_audit_finds_what_differs_and_nothing_else() -> None:
-    seen = told()
+def test_polling_pass_finds_what_differs_and_nothing_else() -> None:
+    seen = reported()
 
     def differs(managed_object: Any, values: dict[str, Any]) -> bool:
         (found,) = (
-            seen.picture.differs(each) for each in parse_objects(content(managed_object, values))
+            seen.cache.differs(each) for each in parse_objects(content(managed_object, values))
         )
         return found
 

@@ -17,7 +17,7 @@ from edge.vcenter.client.answers import (
     updates_header,
 )
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE, spec_of
-from edge.vcenter.collector.machines import MachineRegister
+from edge.vcenter.collector.machines import Machine
 from edge.vcenter.collector.parser import apply_full_read, apply_properties, body_of, new_object
 from tests.support.pyvmomi_reading import READINGS
 from tests.support.vsphere_answers import (
@@ -283,21 +283,21 @@ def test_host_that_is_away_keeps_what_vcenter_hides_meanwhile() -> None:
 
 def test_inaccessible_machine_keeps_its_configuration() -> None:
     """Losing ``managedBy`` would let an agent's virtual machine be adopted."""
-    register = MachineRegister()
+    machine = Machine()
     whole = machine_values()
     away = {k: v for k, v in whole.items() if not k.startswith("config.")}
     for values in (whole, away):
         for found in parse_objects(content(vim.VirtualMachine("vm-7"), values)):
-            machine = register.read(found, VIRTUAL_MACHINE.all_paths)
-    assert machine.machine().managed_by.type == "cluster-agent"
-    assert machine.machine().annotation
+            machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
+    assert machine.message().managed_by.type == "cluster-agent"
+    assert machine.message().annotation
     assert machine.problem == ""
 
 
 def test_what_may_not_be_seen_keeps_what_it_was() -> None:
-    register = MachineRegister()
+    machine = Machine()
     for found in parse_objects(content(vim.VirtualMachine("vm-7"), machine_values())):
-        register.read(found, VIRTUAL_MACHINE.all_paths)
+        machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
     missing = [
         vmodl.query.PropertyCollector.MissingProperty(
             path="config.annotation", fault=vim.fault.NoPermission(privilegeId="System.Read")
@@ -312,8 +312,8 @@ def test_what_may_not_be_seen_keeps_what_it_was() -> None:
     answer = read_answer(vmodl.query.PropertyCollector.RetrieveResult(objects=[one]))
     for found in parse_objects(answer):
         assert found.missing == {"config.annotation": "NoPermission"}
-        machine = register.read(found, VIRTUAL_MACHINE.all_paths)
-    assert machine.machine().annotation.startswith("two")
+        machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
+    assert machine.message().annotation.startswith("two")
 
 
 def test_properties_missing_for_lack_of_a_session_say_nothing() -> None:
@@ -445,22 +445,23 @@ def test_entities_are_not_expanded() -> None:
 
 
 def test_value_of_another_kind_makes_the_object_unreadable_and_keeps_the_rest() -> None:
-    register = MachineRegister()
+    machine = Machine()
     wrong = machine_values(**{"config.hardware.numCPU": "many", "config.hardware.memoryMB": -1})
     for found in parse_objects(content(vim.VirtualMachine("vm-7"), wrong)):
-        machine = register.read(found, VIRTUAL_MACHINE.all_paths)
+        machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
     assert "config.hardware.numCPU" in machine.problem
     assert "config.hardware.memoryMB" in machine.problem
-    assert machine.machine().name == "100% a/b\\c"
+    assert machine.message().name == "100% a/b\\c"
     for found in parse_objects(content(vim.VirtualMachine("vm-7"), machine_values())):
-        machine = register.read(found, VIRTUAL_MACHINE.all_paths)
+        machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
     assert machine.problem == ""
 
 
 def test_machine_without_a_configuration_is_unreadable_and_says_why() -> None:
     values = {k: v for k, v in machine_values().items() if not k.startswith("config.")}
     for found in parse_objects(content(vim.VirtualMachine("vm-8"), values)):
-        machine = MachineRegister().read(found, VIRTUAL_MACHINE.all_paths)
+        machine = Machine()
+        machine.apply_read(found, VIRTUAL_MACHINE.all_paths)
     assert "config.instanceUuid" in machine.problem
 
 
