@@ -10,7 +10,8 @@ from certs.authority import CA_CERTIFICATE_FILE, DEFAULT_LIFETIME, Authority, Cl
 from certs.bundle import EdgeBundle, format_address, parse_address
 from certs.errors import CertificateError
 from certs.files import PUBLIC_MODE, write_file
-from certs.listing import FORMATS, print_index
+from certs.listing import print_index
+from common.terminal import FORMATS
 
 SERVER_FILES = ("server.pem", "server.key")
 OPERATOR_FILES = ("operator.pem", "operator.key")

@@ -5,43 +5,40 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from certs.identity import PeerIdentity
-
-FORMATS = ("table", "plain", "json")
-COLUMNS = ("Serial", "Role", "Name", "Not before", "Not after", "State")
+from common.terminal import ESSENTIAL, Column, choose_format, print_plain, print_table
 
 
 def print_index(entries: Sequence[PeerIdentity], form: str | None, now: datetime.datetime) -> None:
     """Print issued certificates; ``form`` None means a table on a terminal, else plain."""
-    form = form or ("table" if sys.stdout.isatty() else "plain")
-    rows = [_row(entry, now) for entry in entries]
+    form = choose_format(form, sys.stdout)
+    columns = _columns(now)
     if form == "json":
-        keys = [column.lower().replace(" ", "_") for column in COLUMNS]
-        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+        print(json.dumps([_as_json(entry, columns) for entry in entries], indent=2))
     elif form == "plain":
-        for row in (COLUMNS, *rows):
-            print("\t".join(row))
+        print_plain(entries, columns, sys.stdout)
     else:
-        table = Table(*COLUMNS, box=box.SIMPLE_HEAD)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
+        print_table(entries, columns, sys.stdout)
 
 
-def _row(entry: PeerIdentity, now: datetime.datetime) -> tuple[str, ...]:
-    if now < entry.not_before:
-        state = "not yet valid"
-    else:
-        state = "expired" if now > entry.not_after else "valid"
+def _columns(now: datetime.datetime) -> tuple[Column, ...]:
     return (
-        entry.serial,
-        entry.role.value,
-        entry.name,
-        entry.not_before.isoformat(timespec="seconds"),
-        entry.not_after.isoformat(timespec="seconds"),
-        state,
+        Column("Serial", lambda entry: entry.serial),
+        Column("Role", lambda entry: entry.role.value, rank=ESSENTIAL),
+        Column("Name", lambda entry: entry.name, rank=ESSENTIAL),
+        Column("Not before", lambda entry: entry.not_before.isoformat(timespec="seconds")),
+        Column(
+            "Not after", lambda entry: entry.not_after.isoformat(timespec="seconds"), rank=ESSENTIAL
+        ),
+        Column("State", lambda entry: _state(entry, now), rank=ESSENTIAL),
     )
+
+
+def _as_json(entry: PeerIdentity, columns: Sequence[Column]) -> dict[str, str]:
+    return {column.title.lower().replace(" ", "_"): column.text(entry) for column in columns}
+
+
+def _state(entry: PeerIdentity, now: datetime.datetime) -> str:
+    if now < entry.not_before:
+        return "not yet valid"
+    return "expired" if now > entry.not_after else "valid"

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.terminal import FORMATS
 from common.version import SOFTWARE_VERSION
 from controlplane.commands.listings import LISTINGS
-from controlplane.commands.output import FORMATS
 from controlplane.config.file import DEFAULT_CONFIG_FILE, load
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import ConfigurationError, ControlPlaneError

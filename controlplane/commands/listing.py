@@ -5,9 +5,10 @@ import sys
 
 from google.protobuf.message import Message
 
+from common.terminal import choose_format
 from controlplane.commands.admin_client import admin_channel
 from controlplane.commands.listings import CALL_SECONDS, QUARANTINE, Listing
-from controlplane.commands.output import choose, show
+from controlplane.commands.output import show
 from controlplane.config.settings import Settings
 from vsphere_gateway.v1 import diagnostics_pb2, management_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
@@ -26,7 +27,7 @@ def list_it(listing: Listing, options: argparse.Namespace, settings: Settings) -
     """Fetch and print. Raises ``ControlPlaneError`` with what to do about it."""
     with admin_channel(settings) as channel:
         messages = listing.fetch(DiagnosticsStub(channel), options)
-    form = choose(options.format, sys.stdout)
+    form = choose_format(options.format, sys.stdout)
     show(messages, listing.columns, form)
     if form == "table" and listing is QUARANTINE and any(map(_is_alarm, messages)):
         print("An alarm waits for a person: vsg-controlplane quarantine --release alarm:...")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from controlplane.commands.output import Column
+from common.terminal import ESSENTIAL, Column
 from controlplane.commands.text import duration, moment, size, vcenter_state, yes_no
 from vsphere_gateway.v1 import diagnostics_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
@@ -78,15 +78,15 @@ EDGES = Listing(
     "edges, their link, certificate and parity",
     _edges,
     (
-        Column("Edge", lambda edge: edge.name),
-        Column("Link", lambda edge: "online" if edge.online else "offline"),
+        Column("Edge", lambda edge: edge.name, rank=ESSENTIAL),
+        Column("Link", lambda edge: "online" if edge.online else "offline", rank=ESSENTIAL),
         Column("Since", lambda edge: moment(edge.since)),
         Column("Last heard", lambda edge: duration(edge.link_age_ms / 1000) + " ago", right=True),
         Column("Lease", lambda edge: yes_no(edge.lease_held)),
-        Column("vCenter", lambda edge: _or_dash(edge.vcenter_name)),
-        Column("vCenter state", _state, prose=True),
+        Column("vCenter", lambda edge: _or_dash(edge.vcenter_name), prose=True),
+        Column("vCenter state", _state, prose=True, rank=ESSENTIAL),
         Column("Parity", lambda edge: moment(edge.parity_at) if edge.HasField("parity_at")
-               else "partial"),
+               else "partial", rank=1),
         Column("Certificate", _certificate),
         Column("Version", lambda edge: _or_dash(edge.version)),
         Column("Peer", lambda edge: _or_dash(edge.peer)),
@@ -97,15 +97,17 @@ CLUSTERS = Listing(
     "clusters, their compute host and worker",
     _clusters,
     (
-        Column("Cluster", lambda cluster: cluster.name),
-        Column("State", lambda cluster: cluster.state),
+        Column("Cluster", lambda cluster: cluster.name, rank=ESSENTIAL),
+        Column("State", lambda cluster: cluster.state, rank=ESSENTIAL),
         Column("Compute host", lambda cluster: cluster.compute_host),
         Column("Policy", lambda cluster: cluster.policy),
         Column("Hosts", lambda cluster: str(cluster.hosts), right=True),
         Column("Servers", lambda cluster: str(cluster.servers), right=True),
-        Column("Worker", lambda cluster: _or_dash(cluster.worker_state)),
+        Column("Worker", lambda cluster: _or_dash(cluster.worker_state), rank=1),
         Column("Pid", lambda cluster: _or_dash(str(cluster.worker_pid or "")), right=True),
-        Column("Reason", lambda cluster: _or_dash(cluster.state_reason), prose=True),
+        Column(
+            "Reason", lambda cluster: _or_dash(cluster.state_reason), prose=True, rank=ESSENTIAL
+        ),
     ),
 )
 
@@ -113,13 +115,13 @@ SERVERS = Listing(
     "servers that stand for virtual machines",
     _servers,
     (
-        Column("Server", lambda server: server.name),
-        Column("Status", lambda server: server.status),
+        Column("Server", lambda server: server.name, rank=ESSENTIAL),
+        Column("Status", lambda server: server.status, rank=ESSENTIAL),
         Column("Compute host", lambda server: server.compute_host),
         Column("CPUs", lambda server: str(server.cpus), right=True),
         Column("Memory", lambda server: size(server.memory_mb * 1024**2), right=True),
         Column("Disk", lambda server: size(server.disk_gb * 1024**3), right=True),
-        Column("Addresses", lambda server: _or_dash(", ".join(server.addresses))),
+        Column("Addresses", lambda server: _or_dash(", ".join(server.addresses)), prose=True),
         Column("Project", lambda server: _or_dash(server.project_id)),
         Column("Origin", lambda server: server.origin),
         Column("In vCenter", lambda server: server.moref),
@@ -131,8 +133,8 @@ IMAGES = Listing(
     "images that stand for templates",
     _images,
     (
-        Column("Image", lambda image: image.name),
-        Column("Status", lambda image: image.status),
+        Column("Image", lambda image: image.name, rank=ESSENTIAL),
+        Column("Status", lambda image: image.status, rank=ESSENTIAL),
         Column("Size", lambda image: size(image.size_bytes), right=True),
         Column("Visibility", lambda image: image.visibility),
         Column("Owner", lambda image: _or_dash(image.owner)),
@@ -146,14 +148,14 @@ OPERATIONS = Listing(
     _operations,
     (
         Column("Asked", lambda operation: moment(operation.created_at)),
-        Column("Action", lambda operation: operation.action),
-        Column("State", lambda operation: operation.state),
+        Column("Action", lambda operation: operation.action, rank=ESSENTIAL),
+        Column("State", lambda operation: operation.state, rank=ESSENTIAL),
         Column("Took", _took, right=True),
-        Column("Server", lambda operation: operation.instance_uuid),
+        Column("Server", lambda operation: operation.instance_uuid, rank=1),
         Column("Compute host", lambda operation: _or_dash(operation.compute_host)),
         Column("Edge", lambda operation: _or_dash(operation.edge)),
         Column("Request", lambda operation: _or_dash(operation.request_id)),
-        Column("Error", lambda operation: _or_dash(operation.error), prose=True),
+        Column("Error", lambda operation: _or_dash(operation.error), prose=True, rank=ESSENTIAL),
     ),
 )
 
@@ -162,11 +164,11 @@ QUARANTINE = Listing(
     _quarantine,
     (
         Column("Since", lambda entry: moment(entry.since)),
-        Column("Object", lambda entry: entry.object),
+        Column("Object", lambda entry: entry.object, rank=ESSENTIAL),
         Column("Name", lambda entry: _or_dash(entry.name)),
         Column("Reason", lambda entry: entry.reason),
         Column("Tried", lambda entry: _or_dash(str(entry.attempts or "")), right=True),
-        Column("What to know", lambda entry: entry.message, prose=True),
+        Column("What to know", lambda entry: entry.message, prose=True, rank=ESSENTIAL),
     ),
 )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from common.terminal import ESSENTIAL, Column, choose_format
 from controlplane.commands.admin_client import admin_channel
-from controlplane.commands.output import Column, as_json, choose, show
+from controlplane.commands.output import as_json, show
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import ConfigurationError, ControlPlaneError
 from vsphere_gateway.v1 import diagnostics_pb2
@@ -27,18 +28,18 @@ def _or_nothing(text: str) -> str:
 
 
 DIFFERENCES = (
-    Column("Object", lambda one: one.object),
+    Column("Object", lambda one: one.object, rank=ESSENTIAL),
     Column("Name", lambda one: one.name or "-"),
     Column("Where", lambda one: one.place),
-    Column("Field", lambda one: one.field),
-    Column("Expected", lambda one: _or_nothing(one.expected), prose=True),
-    Column("Found", lambda one: _or_nothing(one.found), prose=True),
+    Column("Field", lambda one: one.field, rank=ESSENTIAL),
+    Column("Expected", lambda one: _or_nothing(one.expected), prose=True, rank=ESSENTIAL),
+    Column("Found", lambda one: _or_nothing(one.found), prose=True, rank=ESSENTIAL),
     Column("vCenter", lambda one: one.vcenter_uuid),
 )
 EXCUSED = (
-    Column("Excused", lambda one: one.object),
+    Column("Excused", lambda one: one.object, rank=ESSENTIAL),
     Column("Name", lambda one: one.name or "-"),
-    Column("Why", lambda one: one.reason, prose=True),
+    Column("Why", lambda one: one.reason, prose=True, rank=ESSENTIAL),
     Column("vCenter", lambda one: one.vcenter_uuid),
 )
 
@@ -56,7 +57,7 @@ def verify(form: str | None, settings: Settings) -> int:
     except ControlPlaneError as error:
         print(f"vsg-controlplane: {error}", file=sys.stderr)
         return EXIT_NOT_VERIFIED
-    form = choose(form, sys.stdout)
+    form = choose_format(form, sys.stdout)
     if form == "json":
         print(json.dumps(_document(differences, excused, summary), indent=2))
     else:

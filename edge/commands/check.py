@@ -5,23 +5,28 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from common.terminal import ESSENTIAL, Column, console_for, print_table
 from edge.commands.exit_code import ExitCode
 from edge.commands.preflight import Item, Outcome, preflight
 from edge.config import EdgeConfig
 from edge.scrub import scrub
 
-_STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIP: "yellow"}
+_STYLES = {
+    Outcome.PASS.value: "green",
+    Outcome.FAIL.value: "bold red",
+    Outcome.SKIP.value: "yellow",
+}
+_COLUMNS = (
+    Column("Check", lambda item: item.name, rank=ESSENTIAL),
+    Column("Result", lambda item: item.outcome.value, rank=ESSENTIAL),
+    Column("Detail", lambda item: scrub(item.detail), prose=True, rank=ESSENTIAL),
+)
 
 
 def run_check(config: EdgeConfig, output_format: str, stream: TextIO | None = None) -> ExitCode:
     """Look at everything and print it to ``stream`` (standard output); OK when all passed."""
     stream = stream or sys.stdout
-    with Console(stderr=True).status("checking") as status:
+    with console_for(sys.stderr).status("checking") as status:
         items = []
         for item in preflight(config):
             items.append(item)
@@ -29,7 +34,7 @@ def run_check(config: EdgeConfig, output_format: str, stream: TextIO | None = No
     if output_format == "json":
         _print_json(items, stream)
     elif stream.isatty():
-        _print_table(items, stream)
+        print_table(items, _COLUMNS, stream, lambda cell: _STYLES.get(cell, ""))
     else:
         _print_plain(items, stream)
     passed = all(item.outcome is Outcome.PASS for item in items)
@@ -43,17 +48,6 @@ def _print_json(items: Iterable[Item], stream: TextIO) -> None:
     ]
     json.dump(rows, stream, indent=2)
     stream.write("\n")
-
-
-def _print_table(items: Iterable[Item], stream: TextIO) -> None:
-    table = Table("check", "result", "detail", box=box.SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
-    table.columns[2].overflow = "fold"
-    for item in items:
-        style = _STYLES[item.outcome]
-        result = f"[{style}]{item.outcome.value}[/{style}]"
-        table.add_row(item.name, result, escape(scrub(item.detail)))
-    Console(file=stream, highlight=False, emoji=False).print(table)
 
 
 def _print_plain(items: Iterable[Item], stream: TextIO) -> None:

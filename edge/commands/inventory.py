@@ -4,10 +4,7 @@ import json
 import sys
 from typing import Any, Final, Literal, TextIO
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from common.terminal import ESSENTIAL, Column, console_for, print_table
 from edge.appliance.machine import machine_uuid
 from edge.commands.exit_code import ExitCode
 from edge.commands.inventory_report import InventoryReport, Section, read_report
@@ -16,9 +13,12 @@ from edge.errors import SecretUnreadableError
 from edge.vcenter.client.faults import VCenterError
 from edge.vcenter.client.session import VCenterSession
 
-_WIDE: Final = 160
-"""Characters of a terminal on which identifiers have room too."""
-_ONLY_WIDE: Final = frozenset(("instance_uuid", "reference"))
+_PROSE: Final = frozenset(("reason",))
+"""Columns of sentences."""
+_SPELLED: Final = {
+    "cpus": "CPUs", "drs": "DRS", "gib": "GiB", "ha": "HA", "mib": "MiB", "uuid": "UUID",
+    "vlan": "VLAN",
+}  # fmt: skip
 
 OutputFormat = Literal["table", "json"]
 
@@ -68,7 +68,7 @@ def as_json(report: InventoryReport) -> dict[str, Any]:
 
 def _read(config: EdgeConfig) -> InventoryReport:
     session = VCenterSession(config.vcenter)
-    with Console(stderr=True).status(f"reading {config.vcenter.host}"):
+    with console_for(sys.stderr).status(f"reading {config.vcenter.host}"):
         try:
             session.connect()
             return read_report(session, config.managed, machine_uuid())
@@ -92,30 +92,27 @@ def _print_tables(report: InventoryReport, stream: TextIO) -> None:
         if section.rows:
             stream.write(f"\n{section.name.replace('_', ' ')}: {len(section.rows)}\n")
             if stream.isatty():
-                _print_aligned(section, stream)
+                columns = [_column(section, index) for index in range(len(section.columns))]
+                print_table(section.rows, columns, stream)
             else:
                 _print_plain(section, stream)
 
 
-def _print_aligned(section: Section, stream: TextIO) -> None:
-    console = Console(file=stream, markup=False, highlight=False, emoji=False)
-    shown = [
-        index
-        for index, title in enumerate(section.columns)
-        if console.width >= _WIDE or title not in _ONLY_WIDE
-    ]
-    table = Table(box=box.SIMPLE_HEAD)
-    for index in shown:
-        numeric = all(type(row[index]) is int for row in section.rows)
-        table.add_column(
-            section.columns[index].replace("_", " "),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=index == 0,
-        )
-    for row in section.rows:
-        table.add_row(*(_text(row[index]) for index in shown))
-    console.print(table)
+def _column(section: Section, index: int) -> Column:
+    title = section.columns[index]
+    cells = [row[index] for row in section.rows]
+    return Column(
+        _heading(title),
+        lambda row: _text(row[index]),
+        right=all(type(cell) is int for cell in cells),
+        prose=title in _PROSE or any(isinstance(cell, list) for cell in cells),
+        rank=ESSENTIAL if index == 0 or title in _PROSE else 0,
+    )
+
+
+def _heading(title: str) -> str:
+    first, *others = [_SPELLED.get(word, word) for word in title.split("_")]
+    return " ".join([first[:1].upper() + first[1:], *others])
 
 
 def _print_plain(section: Section, stream: TextIO) -> None:

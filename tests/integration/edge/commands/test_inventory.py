@@ -16,6 +16,11 @@ from tools.servers.vcsim import Vcsim
 MakeConfig = Callable[..., EdgeConfig]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def simulator(shared_vcsim: StartVcsim) -> Vcsim:
     return shared_vcsim(cluster=2, host=2, vm=3)
@@ -74,14 +79,22 @@ def test_piped_tables_have_one_line_for_each_object(make_config: MakeConfig) -> 
 
 
 def test_terminal_gets_aligned_tables(make_config: MakeConfig) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     stream = Terminal()
     assert run_inventory(make_config(), "table", stream) == 0
     assert "DC0_C0_H0" in stream.getvalue()
     assert "\t" not in stream.getvalue()
+
+
+def test_narrow_terminal_is_told_which_columns_it_has_no_room_for(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    assert run_inventory(make_config(), "table", stream) == 0
+    text = " ".join(stream.getvalue().split())
+    assert "Name Cluster Power CPUs Memory MiB Disk GiB" in text
+    assert "Protected, Instance UUID, Reference. --format json has them" in text
 
 
 def test_pattern_that_matches_nothing_names_the_clusters_there_are(
