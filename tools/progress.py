@@ -11,6 +11,9 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from common.terminal import console_for
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,17 @@ class Steps:
     """Shows steps while they run; several may run at once."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stderr, highlight=False)
+        self._console = console or console_for(sys.stderr)
         self._live: Progress | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(finished_text=""),
-                TextColumn("{task.fields[mark]}{task.description}"),
+                # Rich's own column would cut a long name.
+                TextColumn(
+                    "{task.fields[mark]}{task.description}", table_column=Column(overflow="fold")
+                ),
                 TimeElapsedColumn(),
                 console=self._console,
             )
@@ -63,7 +69,7 @@ class Steps:
     def _begin(self, name: str) -> TaskID | None:
         if self._live is not None:
             return self._live.add_task(name, total=1, mark="")
-        self._console.print(f"{name} ...", markup=False)
+        self._console.print(f"{name} ...")
         return None
 
     def _end(self, task: TaskID | None, name: str, verdict: str, started: float) -> None:
@@ -72,7 +78,7 @@ class Steps:
             self._live.update(task, completed=1, mark=mark)
             return
         seconds = time.monotonic() - started
-        self._console.print(f"{name}: {verdict} {seconds:.1f} s", markup=False)
+        self._console.print(f"{name}: {verdict} {seconds:.1f} s")
 
     def run(self, steps: Mapping[str, Step], workers: int = 8) -> None:
         """Run steps side by side, each after those that it needs.

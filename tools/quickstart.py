@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.terminal import console_for
 from tools.demo import authority, controlplane, edge, vcenter
 from tools.demo.shell import Shell, TourError
 from tools.progress import Steps
@@ -22,7 +23,6 @@ from tools.servers.state import CHECKOUT, Port, ServerError, folder
 
 PLACE = "quickstart"
 PARITY_SECONDS = 60
-WIDTH = "160"
 
 STANDALONE = """\
 [standalone]
@@ -36,13 +36,13 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     parser.add_argument("--down", action="store_true", help="stop what --keep left running")
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = console_for(sys.stdout)
     try:
         if not options.down:
             _up(console)
             _show(console)
     except (ServerError, TourError) as error:
-        console.print(f"quickstart: {error}", markup=False, style="red")
+        console.print(f"quickstart: {error}", style="red", soft_wrap=True)
         _down()
         return 1
     if options.keep:
@@ -92,12 +92,18 @@ def _configure_control_plane(certificates: Path) -> None:
 
 
 def _show(console: Console) -> None:
-    shell = Shell(console, {"PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}", "COLUMNS": WIDTH})
-    config = shlex.quote(str(folder(PLACE) / "controlplane.conf"))
+    shell = Shell(console, {"PATH": f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}"})
     for what in ("edges", "clusters", "servers", "images"):
         shell.heading(what)
-        shell.show(f"vsg-controlplane {what} --format table --config-file {config}")
+        shell.show(listing(what, on_terminal=console.is_terminal))
     shell.say("\nNext: `make demo` shows the same with a whole OpenStack, and operations.")
+
+
+def listing(what: str, on_terminal: bool) -> str:
+    """Return the command that lists something, as a table only where somebody looks at it."""
+    form = "table" if on_terminal else "plain"
+    config = shlex.quote(str(folder(PLACE) / "controlplane.conf"))
+    return f"vsg-controlplane {what} --format {form} --config-file {config}"
 
 
 def _down() -> None:

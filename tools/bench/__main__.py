@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from common.terminal import console_for
 from tools.bench import figures, scenario
 from tools.bench.figures import Figure
 from tools.bench.scenario import CLUSTERS
@@ -30,7 +31,7 @@ def main() -> int:
         "--storm", type=float, default=60.0, metavar="SECONDS", help="0 leaves the storm out"
     )
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = console_for(sys.stdout)
     measured: list[Figure] = []
     try:
         for figures_of_one in _all(options, console):

@@ -4,8 +4,7 @@ import argparse
 import sys
 import time
 
-from rich.console import Console
-
+from common.terminal import console_for
 from tools.cloud.cloud import Cloud
 from tools.progress import Steps
 from tools.servers import lease
@@ -18,7 +17,7 @@ KEEPER = "hand"
 def up() -> None:
     """Start the cloud, to stay, and say how to use it."""
     cloud = Cloud()
-    console = Console(highlight=False)
+    console = console_for(sys.stdout)
     started = time.monotonic()
 
     def start() -> None:

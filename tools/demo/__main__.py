@@ -6,6 +6,7 @@ import sys
 
 from rich.console import Console
 
+from common.terminal import console_for
 from tools.demo import tour
 from tools.demo.shell import Shell, TourError
 from tools.demo.stage import Stage
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--no-tour", action="store_true", help="start everything, show nothing")
     options = parser.parse_args()
     stage = Stage()
-    console = Console(highlight=False)
+    console = console_for(sys.stdout)
     try:
         if options.command == "env":
             _print_environment(stage)
@@ -42,7 +43,7 @@ def main() -> int:
         else:
             _up(stage, console, not options.no_tour)
     except (ServerError, TourError) as error:
-        Console(stderr=True).print(f"demo: {error}", markup=False, style="red", highlight=False)
+        console_for(sys.stderr).print(f"demo: {error}", style="red", soft_wrap=True)
         return 1
     return 0
 
@@ -51,7 +52,7 @@ def _up(stage: Stage, console: Console, with_tour: bool) -> None:
     stage.up(console)
     if with_tour:
         tour.take(Shell(console, stage.environment(), stage.servers))
-    console.print(NEXT, markup=False)
+    console.print(NEXT)
 
 
 def _print_environment(stage: Stage) -> None:

@@ -48,7 +48,7 @@ class Shell:
         """Run ``command`` silently and return its output. Raises ``TourError`` when it fails."""
         done = subprocess.run(
             shlex.split(command),
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **self._width()},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -58,6 +58,16 @@ class Shell:
         if done.returncode:
             raise TourError(f"{command}\nended with {done.returncode}:\n{done.stderr}{done.stdout}")
         return done.stdout
+
+    def _width(self) -> dict[str, str]:
+        """Return how our commands and `openstack` learn the terminal's width in spite of the pipe.
+
+        Elsewhere nothing has to fit.
+        """
+        if not self.console.is_terminal:
+            return {}
+        width = str(self.console.width)
+        return {"COLUMNS": width, "CLIFF_MAX_TERM_WIDTH": width}
 
     def wait(self, promise: str, kept: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until ``kept`` says so, and print how long it took.

@@ -70,6 +70,8 @@ class Stage:
         return {
             **self._layout.environment(ADMIN, DEMO),
             **self.vcenter.govc_environment(),
+            # Tables of `openstack` are wrapped to the terminal's width.
+            "CLIFF_FIT_WIDTH": "1",
             "PATH": f"{CHECKOUT}/.venv/bin:{BIN}:{os.environ['PATH']}",
             "VSG_CONFIG_FILE": str(folder(PLACE) / "controlplane.conf"),
             "VSG_ADMIN": f"{LOOPBACK}:{Port.DEMO_ADMIN.number}",

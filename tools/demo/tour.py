@@ -11,6 +11,10 @@ NEWCOMER = "tour-newcomer"
 STOPPED = "web-1"
 CLUSTER = "production"
 FLAVOR = "m1.small"
+FIELDS = ("id", "name", "status", "OS-EXT-SRV-ATTR:host", "flavor", "image", "addresses")
+"""What `server show` shows: of some 50 fields, those that come from vCenter."""
+SERVERS = "-c Name -c Status -c Networks -c Flavor"
+"""Columns of `server list` with room on a terminal."""
 
 
 def take(shell: Shell) -> None:
@@ -40,11 +44,13 @@ def _power(shell: Shell, name: str) -> str:
 def _overview(shell: Shell) -> None:
     shell.heading("Everything that runs in vCenter is in OpenStack")
     shell.show("govc find / -type m")
-    shell.show("openstack compute service list --service nova-compute --long")
-    shell.show("openstack hypervisor list")
-    shell.show("openstack server list")
+    shell.show(
+        "openstack compute service list --service nova-compute -c Host -c Zone -c Status -c State"
+    )
+    shell.show("openstack hypervisor list -c 'Hypervisor Hostname' -c 'Hypervisor Type' -c State")
+    shell.show(f"openstack server list {SERVERS}")
     shell.show("openstack image list")
-    shell.show(f"openstack server show {STOPPED}")
+    shell.show(f"openstack server show {STOPPED} {_chosen(*FIELDS)}")
 
 
 def _new_virtual_machine(shell: Shell) -> None:
@@ -54,14 +60,14 @@ def _new_virtual_machine(shell: Shell) -> None:
         f" -cluster {CLUSTER} {NEWCOMER}"
     )
     shell.wait(f"{NEWCOMER} is ACTIVE in OpenStack", _is_status(shell, NEWCOMER, "ACTIVE"))
-    shell.show(f"openstack server show {NEWCOMER} -c name -c status -c flavor -c addresses")
+    shell.show(f"openstack server show {NEWCOMER} {_chosen(*FIELDS)}")
 
 
 def _create(shell: Shell) -> None:
     shell.heading("openstack server create clones a template that was discovered")
     shell.show(
         "openstack --os-compute-api-version 2.79 server create --wait --nic none"
-        f" --image {TEMPLATE} --flavor {FLAVOR} {CLONE} -c id -c name -c status -c image"
+        f" --image {TEMPLATE} --flavor {FLAVOR} {CLONE} {_chosen('id', 'name', 'status', 'image')}"
     )
     shell.show(f"govc vm.info {CLONE}")
 
@@ -89,7 +95,11 @@ def _destroy(shell: Shell) -> None:
     shell.heading("Destroy it in vCenter: it disappears from OpenStack")
     shell.show(f"govc vm.destroy {NEWCOMER}")
     shell.wait(f"{NEWCOMER} is gone from OpenStack", lambda: NEWCOMER not in shell.servers())
-    shell.show("openstack server list")
+    shell.show(f"openstack server list {SERVERS}")
+
+
+def _chosen(*fields: str) -> str:
+    return " ".join(f"-c {field}" for field in fields)
 
 
 def _is_status(shell: Shell, name: str, status: str) -> Callable[[], bool]:
