@@ -9,7 +9,7 @@ EDGE_TESTS := tests/integration/edge
 # More arguments for pytest: make test-unit ARGS="-k outbox"
 ARGS ?=
 
-.PHONY: help env lock proto lint format test test-unit test-edge test-placement \
+.PHONY: help env lock proto wheel lint format test test-unit test-edge test-placement \
         test-integration test-end-to-end test-faults bench faults quickstart demo demo-env demo-down cloud-up cloud-down servers-down
 
 help: ## Show what can be made
@@ -23,6 +23,9 @@ lock: env ## Pin the dependencies of pyproject.toml again (ARGS=--upgrade for ne
 
 proto: env ## Generate the Python code of proto/
 	$(PYTHON) tools/generate_proto.py
+
+wheel: env ## Build the wheel of this checkout into dist/
+	$(PYTHON) -m hatchling build --target wheel --directory dist
 
 lint: env ## Run every static check: style, types, import rules, protocol
 	$(PYTHON) -m tools.lint
