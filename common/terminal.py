@@ -19,7 +19,7 @@ FORMATS = ("table", "plain", "json")
 
 GAP = 2
 """Spaces between two columns."""
-PROSE_WIDTH = 24
+PROSE_WIDTH = 20
 """Sentences are not wrapped into less than this as long as a column can be left out."""
 LONGEST_WORD = 40
 """A longer word than this (a UUID has 36 characters) may be broken rather than cost a column."""
@@ -40,7 +40,7 @@ class Column:
     prose: bool = False
     """A sentence or a list, which may be broken into lines."""
     rank: int = 0
-    """The lowest are left out first; of equal ones, those on the right."""
+    """The highest have room first; of equal ones, those on the left."""
 
 
 def choose_format(form: str | None, file: TextIO) -> str:
@@ -166,14 +166,13 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _that_fit(measured: Sequence[_Measured], width: int) -> list[_Measured]:
-    """Leave out columns until the others have room, or all are essential."""
-    shown = list(measured)
-    order = sorted(range(len(measured)), key=lambda n: (measured[n].column.rank, -n))
-    for one in (measured[n] for n in order):
-        if one.column.rank == ESSENTIAL or _total([each.least for each in shown]) <= width:
-            break
-        shown.remove(one)
-    return shown
+    """Return the essential columns, and of the others those that have room beside them."""
+    shown: set[int] = set()
+    for number in sorted(range(len(measured)), key=lambda n: (-measured[n].column.rank, n)):
+        room = _total([measured[n].least for n in [*shown, number]]) <= width
+        if room or measured[number].column.rank == ESSENTIAL:
+            shown.add(number)
+    return [measured[n] for n in sorted(shown)]
 
 
 def _widths(shown: Sequence[_Measured], width: int) -> list[int]:

@@ -166,7 +166,7 @@ QUARANTINE = Listing(
         Column("Since", lambda entry: moment(entry.since)),
         Column("Object", lambda entry: entry.object, rank=ESSENTIAL),
         Column("Name", lambda entry: _or_dash(entry.name)),
-        Column("Reason", lambda entry: entry.reason),
+        Column("Reason", lambda entry: entry.reason, rank=1),
         Column("Tried", lambda entry: _or_dash(str(entry.attempts or "")), right=True),
         Column("What to know", lambda entry: entry.message, prose=True, rank=ESSENTIAL),
     ),

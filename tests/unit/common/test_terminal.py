@@ -97,15 +97,15 @@ def test_columns_without_room_are_left_out_and_named(terminal: Callable[[int], P
     assert heading.split() == ["Server", "Status", "Why", "Asked"]
     assert web.split() == ["web-1", "ACTIVE", "-", "2026-11-28", "12:44:50Z"]
     assert f"{note} {more}" == (
-        "No room for: Peer, UUID. --format json has them, as has a terminal of 117 columns."
+        "No room for: Peer, UUID. --format json has them, as has a terminal of 113 columns."
     )
 
 
 def test_the_terminal_that_is_named_has_room_for_all(terminal: Callable[[int], Pty]) -> None:
-    heading, *_, last = table(terminal, 117)
+    heading, *_, last = table(terminal, 113)
     assert heading.split()[-1] == "UUID"
     assert "No room" not in last
-    assert table(terminal, 116)[0].split()[-1] == "Peer"
+    assert table(terminal, 112)[0].split()[-1] == "Peer"
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])

@@ -109,5 +109,5 @@ def test_80_columns_are_enough_for_a_table(name: str, monkeypatch: pytest.Monkey
 def test_an_operation_is_shown_with_its_server_before_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    titles = printed("operations", 100, monkeypatch)[0].split()
+    titles = printed("operations", 80, monkeypatch)[0].split()
     assert titles == ["Action", "State", "Server", "Error"]
