@@ -139,6 +139,12 @@ def _print_records(
     out.print(table)
 
 
+def print_sentence(text: str, file: TextIO) -> None:
+    """Print a sentence: wrapped between words on a terminal, one line elsewhere."""
+    width = width_of(file)
+    console_for(file, width).print(text, soft_wrap=width is None)
+
+
 class _Measured:
     """A column with its cells and the widths it can do with."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from common.terminal import ESSENTIAL, Column, choose_format
+from common.terminal import ESSENTIAL, Column, choose_format, print_sentence
 from controlplane.commands.admin_client import admin_channel
 from controlplane.commands.output import as_json, show
 from controlplane.config.settings import Settings
@@ -116,10 +116,14 @@ def _show(
     if excused:
         show(excused, EXCUSED, form)
     counts = ", ".join(f"{one.count} {one.kind} in {one.place}" for one in summary.compared)
-    print(f"Compared in {summary.seconds:.1f} s: {counts or 'nothing'}.")
-    print(f"Differences: {len(differences)}. Excused: {len(excused)}.")
+    _say(f"Compared in {summary.seconds:.1f} s: {counts or 'nothing'}.")
+    _say(f"Differences: {len(differences)}. Excused: {len(excused)}.")
     for vcenter in summary.vcenters:
         if not vcenter.verified:
-            print(f"vCenter {vcenter.uuid} could not be verified: {vcenter.reason}.")
+            _say(f"vCenter {vcenter.uuid} could not be verified: {vcenter.reason}.")
     if not summary.vcenters:
-        print("No vCenter is known: nothing was verified.")
+        _say("No vCenter is known: nothing was verified.")
+
+
+def _say(sentence: str) -> None:
+    print_sentence(sentence, sys.stdout)

@@ -19,6 +19,7 @@ from common.terminal import (
     choose_format,
     console_for,
     print_plain,
+    print_sentence,
     print_table,
     width_of,
 )
@@ -187,3 +188,16 @@ def test_the_default_is_a_table_on_a_terminal_and_plain_elsewhere(
     assert choose_format(None, terminal(80).slave) == "table"
     assert choose_format(None, piped) == "plain"
     assert choose_format("json", piped) == "json"
+
+
+def test_a_sentence_is_wrapped_on_a_terminal_and_one_line_elsewhere(
+    terminal: Callable[[int], Pty], piped: io.StringIO
+) -> None:
+    sentence = "Compared in 0.1 s: " + ", ".join(["16 host in own"] * 10) + "."
+    screen = terminal(60)
+    print_sentence(sentence, screen.slave)
+    lines = screen.read()
+    assert max(map(cell_len, lines)) <= 60
+    assert " ".join(lines) == sentence
+    print_sentence(sentence, piped)
+    assert piped.getvalue() == sentence + "\n"
