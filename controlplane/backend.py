@@ -20,12 +20,11 @@ from controlplane.openstack.notifications.bus import Bus
 from controlplane.openstack.nova import api as nova_api
 from controlplane.openstack.nova.api import NovaApi
 from controlplane.openstack.nova.delete_queue import NovaDeleteQueue
-from controlplane.openstack.nova.quota import Quotas
-from controlplane.openstack.nova.quota_keeper import NoQuota, QuotaKeeper
+from controlplane.openstack.nova.quota import NoQuota, QuotaKeeper, Quotas
 from controlplane.openstack.placement import client as placement_client
 from controlplane.openstack.placement.allocations import AllocationQueue, NoPlacement
+from controlplane.openstack.placement.client import PlacementClient
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.openstack.placement.readers import PlacementReader
 from controlplane.store import standalone
 from controlplane.store.database import Database
 from controlplane.store.glance import connection as glance_connection
@@ -33,10 +32,9 @@ from controlplane.store.glance.images import GlanceImages
 from controlplane.store.glance.readers import GlanceReader
 from controlplane.store.nova import cells
 from controlplane.store.nova.compute_hosts import ComputeHostRows
-from controlplane.store.nova.listed import ListedServers
 from controlplane.store.nova.notification_data import NotificationDataReader
-from controlplane.store.nova.readers import NovaReader
-from controlplane.store.nova.writer import NovaServers
+from controlplane.store.nova.readers import ListedServers, NovaReader
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.own import servers
 
 Step = Callable[[], None]
@@ -53,7 +51,7 @@ class Backend:
     nova: NovaReader
     """All of Nova's rows, to be judged."""
     glance: GlanceReader
-    placement: PlacementReader | None
+    placement: PlacementClient | None
     """None where no placement runs."""
     nova_api: NovaApi | None
     """None where no Nova runs."""
@@ -125,7 +123,7 @@ def beside_openstack(settings: Settings, own: Database, monitor: ThreadMonitor) 
         servers=ListedServers(nova.cell),
         nova=NovaReader(nova),
         glance=GlanceReader(glance.database, with_locations=not glance.encrypts_locations),
-        placement=PlacementReader(placement),
+        placement=placement,
         nova_api=api,
         transport_url=nova.transport_url,
         start=start,

@@ -76,8 +76,8 @@ class ComputeHostWriter(Protocol):
         """Make service (disabled as ``AUTO: first sync`` if new), node, mapping and provider.
 
         Idempotent. On a host that exists the totals are updated and the service left as it is.
-        Raises ``controlplane.openstack.placement.PlacementError`` when placement refuses or cannot
-        be reached.
+        Raises ``controlplane.openstack.placement.client.PlacementError`` when placement refuses or
+        cannot be reached.
         """
 
     def disable(self, host: str, reason: str) -> ServiceStatus:

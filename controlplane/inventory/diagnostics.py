@@ -7,7 +7,7 @@ from controlplane.domain.ports import Workers
 from controlplane.domain.references import BODY_BY_KIND
 from controlplane.inventory.model.lag import Lags
 from controlplane.store.database import Database
-from controlplane.store.nova.listed import ListedServer
+from controlplane.store.nova.readers import ListedServer
 from controlplane.store.own import clusters, edges, objects, quarantine, servers
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.edges import VCenterRow

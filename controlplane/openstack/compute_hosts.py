@@ -3,7 +3,7 @@
 import logging
 
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
-from controlplane.openstack.placement.errors import PlacementError
+from controlplane.openstack.placement.client import PlacementError
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova.compute_hosts import ComputeHostRows

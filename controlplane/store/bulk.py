@@ -1,6 +1,6 @@
-"""Many rows in one statement, and batches with a row that the database refuses."""
+"""Many rows in one statement on both kinds of database, and batches with a row that is rejected."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -8,7 +8,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
-from controlplane.store import multi_row_insert as folded
+from controlplane.store import multi_row_insert
 from controlplane.store.errors import StatementRejectedError
 
 Row = Mapping[str, Any]
@@ -26,7 +26,7 @@ def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     if connection.dialect.name == "sqlite":
         connection.execute(table.insert(), rows)
     else:
-        folded.execute(connection, table, rows, "")
+        multi_row_insert.execute(connection, table, rows, "")
 
 
 def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -35,20 +35,29 @@ def update(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     The rows must be locked, all have the same keys and hold every column that is NOT NULL. It is an
     upsert on the primary key, because no UPDATE takes many rows.
     """
+    upsert(connection, table, rows)
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    changing: Collection[str] | None = None,
+) -> None:
+    """Insert ``rows``, all with the same keys; a row whose primary key is taken is updated.
+
+    ``changing`` names the columns that are written then; the default is every column given that is
+    no part of the primary key. An empty ``changing`` leaves such rows alone.
+    """
     if not rows:
         return
-    changed = [column for column in rows[0] if column != "id"]
+    if changing is None:
+        keys = {column.name for column in table.primary_key}
+        changing = [name for name in rows[0] if name not in keys]
     if connection.dialect.name == "sqlite":
-        statement = sqlite.insert(table)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["id"], set_={name: statement.excluded[name] for name in changed}
-            ),
-            rows,
-        )
+        connection.execute(_sqlite_upsert(table, changing), rows)
     else:
-        assignments = ", ".join(f"`{name}`=VALUES(`{name}`)" for name in changed)
-        folded.execute(connection, table, rows, f" ON DUPLICATE KEY UPDATE {assignments}")
+        multi_row_insert.execute(connection, table, rows, _on_duplicate_key(table, changing))
 
 
 def select_in(
@@ -61,7 +70,7 @@ def select_in(
 
 
 def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
-    """Delete rows for good."""
+    """Delete rows, which Nova's own soft deletes keep."""
     if ids:
         connection.execute(table.delete().where(table.c.id.in_(ids)))
 
@@ -94,3 +103,20 @@ def bisect_rejected(
             *bisect_rejected(items[:half], work, refuse),
             *bisect_rejected(items[half:], work, refuse),
         ]
+
+
+def _on_duplicate_key(table: Table, changing: Collection[str]) -> str:
+    # Nothing to change: the key is set to what it is, for IGNORE would hide rejected values too.
+    names = changing or [next(iter(table.primary_key)).name]
+    assignments = ", ".join(f"`{n}`=VALUES(`{n}`)" if changing else f"`{n}`=`{n}`" for n in names)
+    return f" ON DUPLICATE KEY UPDATE {assignments}"
+
+
+def _sqlite_upsert(table: Table, changing: Collection[str]) -> Any:
+    statement = sqlite.insert(table)
+    if not changing:
+        return statement.on_conflict_do_nothing()
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={name: statement.excluded[name] for name in changing},
+    )

@@ -1,8 +1,8 @@
 """INSERT statements of many rows for MariaDB and MySQL.
 
 PyMySQL folds `executemany` too, but escapes every value of every row through five calls, which is
-two thirds of the processor time of a first sync. Here a value is escaped once for each statement's
-column, however many rows share it: keys, servers and defaults are most of all values.
+two thirds of the processor time of a first sync. Here a value is escaped once for each column of a
+statement, however many rows share it: most values are keys, servers and defaults.
 """
 
 import json
@@ -14,7 +14,7 @@ from pymysql.constants import SERVER_STATUS
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import RowRejectedError, StoreError
 
 STATEMENT_LENGTH = 1_000_000
 """Characters after which a new statement begins; the smallest max_allowed_packet is 16 MiB."""
@@ -68,7 +68,7 @@ def _literal(value: Any) -> str:
     try:
         return _LITERALS[type(value)](value)
     except KeyError:
-        raise TypeError(f"no column holds a {type(value).__name__}") from None
+        raise RowRejectedError(f"no column holds a {type(value).__name__}") from None
 
 
 def _string(value: str) -> str:

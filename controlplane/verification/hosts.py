@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from controlplane.domain.mapping.servers import vcenter_trait
-from controlplane.openstack.placement.readers import Provider
+from controlplane.openstack.placement.client import Provider
 from controlplane.store.nova.readers import HostRows, Row
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.verification.findings import Findings, Place, Subject

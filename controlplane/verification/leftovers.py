@@ -159,7 +159,7 @@ class LeftoverComparison:
         """Compare that a cluster that left is no compute host any more, or will soon be none."""
         subject, hosts = self._around.subject(key, row.name), self._around.hosts[row.compute_host]
         placement = self._readers.placement
-        provider = placement.provider(row.compute_node_uuid) if placement else None
+        provider = placement.snapshot(row.compute_node_uuid) if placement else None
         if self._has_servers(row):  # a compute host goes after its last server
             self._compare_disabled(subject, hosts)
             return
@@ -213,7 +213,7 @@ class LeftoverComparison:
             return
         cluster = self._around.clusters[key]
         subject = self._around.subject(key, cluster.name)
-        provider = self._readers.placement.provider(cluster.compute_node_uuid)
+        provider = self._readers.placement.snapshot(cluster.compute_node_uuid)
         compare_provider(self._findings, subject, cluster, provider)
         if provider is None:
             return

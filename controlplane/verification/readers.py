@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.ports import RecordedDeletes
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.openstack.placement.readers import PlacementReader
+from controlplane.openstack.placement.client import PlacementClient
 from controlplane.store.glance.readers import GlanceReader
 from controlplane.store.nova.readers import NovaReader
 from controlplane.store.own.readers import GatewayDatabaseReader
@@ -17,7 +17,7 @@ class Readers:
     own: GatewayDatabaseReader
     nova: NovaReader
     glance: GlanceReader
-    placement: PlacementReader | None
+    placement: PlacementClient | None
     """None where no placement runs."""
     deletes: RecordedDeletes
     rules: Adoption

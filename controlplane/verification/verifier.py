@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from common.clock import Clock
 from controlplane.config.log import keyed
 from controlplane.domain.errors import AuditError
-from controlplane.openstack.placement.errors import PlacementError
+from controlplane.openstack.placement.client import PlacementError
 from controlplane.store.errors import StoreError
 from controlplane.store.own.clusters import ClusterState
 from controlplane.verification.context import Surroundings

@@ -36,10 +36,9 @@ from controlplane.store.glance.images import GlanceImages
 from controlplane.store.glance.readers import GlanceReader
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
-from controlplane.store.nova.listed import ListedServers
-from controlplane.store.nova.readers import NovaReader
+from controlplane.store.nova.readers import ListedServers, NovaReader
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
-from controlplane.store.nova.writer import NovaServers
 from controlplane.store.own import clusters, migration, quarantine, servers
 from controlplane.store.own.clusters import ClusterState
 from controlplane.store.own.readers import GatewayDatabaseReader

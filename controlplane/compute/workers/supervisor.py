@@ -30,7 +30,7 @@ from controlplane.compute.workers.worker import Worker
 from controlplane.compute.workers.worker_config import WorkerSettings
 from controlplane.domain.ports import ComputeInventory, WorkerStatus
 from controlplane.domain.writers import ComputeHostWriter
-from controlplane.openstack.placement.errors import PlacementError
+from controlplane.openstack.placement.client import PlacementError
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError, StoreError
 from controlplane.store.own.clusters import ClusterRow

@@ -15,8 +15,7 @@ from common.background import BackgroundThread, ThreadMonitor
 from common.log_fields import fields
 from controlplane.domain.records import AllocationRecord, HostAllocations
 from controlplane.openstack.placement.bulk_requests import BATCH, BulkRequests
-from controlplane.openstack.placement.client import PlacementClient
-from controlplane.openstack.placement.errors import PlacementError
+from controlplane.openstack.placement.client import PlacementClient, PlacementError
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.store.errors import DatabaseUnavailableError
 

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from controlplane.domain.records import AllocationRecord, HostAllocations
-from controlplane.openstack.placement.client import PlacementClient, resources
-from controlplane.openstack.placement.errors import (
+from controlplane.openstack.placement.client import (
+    PlacementClient,
     PlacementConflictError,
     PlacementError,
     PlacementRefusedError,
+    resources,
 )
 from controlplane.openstack.placement.providers import ResourceProviders
 

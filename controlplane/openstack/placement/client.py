@@ -4,6 +4,7 @@ Reference: https://docs.openstack.org/api-ref/placement/
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from keystoneauth1.adapter import Adapter
@@ -12,11 +13,6 @@ from controlplane.config.nova_config import NovaConfig
 from controlplane.domain.records import AllocationRecord
 from controlplane.openstack.keystone import adapters
 from controlplane.openstack.keystone.adapters import REQUEST_ERRORS
-from controlplane.openstack.placement.errors import (
-    PlacementConflictError,
-    PlacementRefusedError,
-    PlacementUnavailableError,
-)
 
 MICROVERSION = "1.38"
 """The first with consumer types (Xena)."""
@@ -25,6 +21,34 @@ CONSUMER_TYPE = "INSTANCE"
 _CONCURRENT_UPDATE = "placement.concurrent_update"
 
 Json = dict[str, Any]
+
+
+class PlacementError(Exception):
+    """Placement did not do what was asked of it."""
+
+
+class PlacementUnavailableError(PlacementError):
+    """Placement or Keystone cannot be reached or is failing: the same call may succeed later."""
+
+
+class PlacementConflictError(PlacementError):
+    """Somebody else changed the provider or the consumer: read again, then repeat."""
+
+
+class PlacementRefusedError(PlacementError):
+    """Placement refuses the values themselves, for example more than the capacity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One resource provider as placement has it."""
+
+    name: str
+    inventories: Mapping[str, Mapping[str, Any]]
+    usages: Mapping[str, int]
+    traits: frozenset[str]
+    allocations: Mapping[str, Mapping[str, int]]
+    """Amounts by resource class, by consumer."""
 
 
 def connect(config: NovaConfig) -> "PlacementClient":
@@ -42,6 +66,21 @@ class PlacementClient:
     def provider(self, uuid: str) -> Json | None:
         """Return a resource provider, None when there is none."""
         return self._get(f"/resource_providers/{uuid}")
+
+    def snapshot(self, uuid: str) -> Provider | None:
+        """Read a resource provider with all that it has, None when there is none."""
+        found = self.provider(uuid)
+        if found is None:
+            return None
+        traits, _ = self.traits(uuid)
+        allocations = self.provider_allocations(uuid)
+        return Provider(
+            name=found["name"],
+            inventories=self.inventories(uuid)["inventories"],
+            usages=self.usages(uuid),
+            traits=traits,
+            allocations={consumer: one["resources"] for consumer, one in allocations.items()},
+        )
 
     def create_provider(self, uuid: str, name: str) -> None:
         """Create a root provider."""

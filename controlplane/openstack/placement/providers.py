@@ -10,8 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from controlplane.domain.records import AllocationRecord, ComputeHostRecord
-from controlplane.openstack.placement.client import Json, PlacementClient, resources
-from controlplane.openstack.placement.errors import PlacementConflictError
+from controlplane.openstack.placement.client import (
+    Json,
+    PlacementClient,
+    PlacementConflictError,
+    resources,
+)
 
 log = logging.getLogger(__name__)
 

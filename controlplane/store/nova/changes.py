@@ -24,7 +24,7 @@ from controlplane.domain.records import (
     ServerRecord,
 )
 from controlplane.store.nova import primitives, rows
-from controlplane.store.nova.existing import INSTANCE_COLUMNS, Existing
+from controlplane.store.nova.cell_rows import INSTANCE_COLUMNS, Existing, Writes
 from controlplane.store.nova.primitives import DamagedRowError
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
@@ -34,7 +34,6 @@ from controlplane.store.nova.tables import (
     METADATA,
     SYSTEM_METADATA,
 )
-from controlplane.store.nova.writes import Writes
 
 POWERED_STATES = frozenset({"active", "stopped", "suspended"})
 """The vm_states that follow vCenter's power state; Nova itself minds no other

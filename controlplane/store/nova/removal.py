@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 from common.timestamps import naive_utc_now
 from controlplane.domain.records import Announced, RemovalChange, RemovalOutcome, ServerAnnouncement
 from controlplane.store import bulk
-from controlplane.store.nova import api_rows, existing
+from controlplane.store.nova import api_rows, cell_rows
+from controlplane.store.nova.cell_rows import Existing
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.existing import Existing
 from controlplane.store.nova.primitives import DamagedRowError, interfaces, is_ours
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
@@ -103,7 +103,7 @@ class ServerRemoval:
         return outcomes
 
     def _delete(self, connection: Connection, uuids: Sequence[str]) -> list[RemovalOutcome]:
-        stored = existing.lock(connection, uuids)
+        stored = cell_rows.lock(connection, uuids)
         verdicts = {uuid: self._verdict(uuid, stored.get(uuid)) for uuid in uuids}
         going = {
             uuid: stored[uuid]
@@ -135,7 +135,7 @@ class ServerRemoval:
         return RemovalOutcome(uuid, RemovalChange.DELETED)
 
     def _unmanage(self, connection: Connection, uuids: Sequence[str]) -> list[RemovalOutcome]:
-        stored = existing.lock(connection, uuids)
+        stored = cell_rows.lock(connection, uuids)
         living = {uuid: server for uuid, server in stored.items() if not server.columns["deleted"]}
         going = {u: server for u, server in living.items() if server.columns["task_state"] is None}
         providers = self._remove(connection, going)

@@ -5,7 +5,7 @@ from typing import Any
 
 from controlplane.domain.records import DiskRecord, Policy, Power, ServerRecord
 from controlplane.store.nova import primitives
-from controlplane.store.nova.existing import ADOPTED_RESERVATION
+from controlplane.store.nova.cell_rows import ADOPTED_RESERVATION
 
 VM_STATES = {Power.RUNNING: "active", Power.SHUTDOWN: "stopped", Power.SUSPENDED: "suspended"}
 """nova/compute/vm_states.py for the power states of vSphere."""

@@ -1,10 +1,11 @@
-"""Adopted virtual machines become, and stay, Nova servers."""
+"""Writes adopted virtual machines into Nova's databases, and keeps them as vCenter has them."""
 
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from common.timestamps import naive_utc_now
@@ -17,11 +18,13 @@ from controlplane.domain.records import (
     ServerRecord,
 )
 from controlplane.store import bulk
-from controlplane.store.nova import api_rows, changes, existing
+from controlplane.store.nova import api_rows, cell_rows, changes
+from controlplane.store.nova.cell_rows import ADOPTED_RESERVATION, Existing, Writes
 from controlplane.store.nova.cells import NovaDatabases
-from controlplane.store.nova.changes import ServerPlan
-from controlplane.store.nova.existing import Existing
-from controlplane.store.nova.writes import Writes
+from controlplane.store.nova.changes import SETTLED_STATES, ServerPlan
+from controlplane.store.nova.compute_hosts import ended_servers
+from controlplane.store.nova.removal import NovaDeletion, ServerRemoval
+from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +35,22 @@ _ANNOUNCED = {
 }
 
 
-class ServerStore:
-    """Writes servers into the API database and one cell (a ``ServerWriter``'s first half)."""
+class NovaServers(ServerRemoval):
+    """The ``ServerWriter`` of the API database and one cell. Thread-safe."""
 
     def __init__(
         self,
         databases: NovaDatabases,
+        nova: NovaDeletion | None = None,
         default_availability_zone: str = "nova",
         clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
-        """``default_availability_zone`` is Nova's option of that name."""
-        self._databases = databases
+        """``nova`` deletes servers with ports or volumes; None where no Nova runs.
+
+        ``default_availability_zone`` is Nova's option of that name.
+        """
+        super().__init__(databases, nova, clock)
         self._default_zone = default_availability_zone
-        self._clock = clock
 
     def apply(
         self, records: Sequence[ServerRecord], restore: Collection[str] = ()
@@ -62,6 +68,43 @@ class ServerStore:
             )
         return outcomes
 
+    def ended(self, compute_host: str) -> frozenset[str]:
+        """UUIDs of the servers that ended on a host (``ServerWriter.ended``)."""
+        with self._databases.cell.read() as connection:
+            return ended_servers(connection, compute_host)
+
+    def allocations(self, compute_host: str) -> list[AllocationRecord]:
+        """What placement should hold for the adopted servers of a host.
+
+        Servers that OpenStack created, and those that Nova is moving, are Nova's own business.
+        """
+        statement = (
+            sqlalchemy.select(
+                INSTANCES.c.uuid.label("consumer_uuid"),
+                COMPUTE_NODES.c.uuid.label("provider_uuid"),
+                INSTANCES.c.project_id,
+                INSTANCES.c.user_id,
+                INSTANCES.c.vcpus,
+                INSTANCES.c.memory_mb,
+                (INSTANCES.c.root_gb + INSTANCES.c.ephemeral_gb).label("disk_gb"),
+            )
+            .join(
+                COMPUTE_NODES,
+                (COMPUTE_NODES.c.host == INSTANCES.c.host)
+                & (COMPUTE_NODES.c.hypervisor_hostname == INSTANCES.c.node)
+                & (COMPUTE_NODES.c.deleted == 0),
+            )
+            .where(INSTANCES.c.host == compute_host, INSTANCES.c.deleted == 0)
+            .where(INSTANCES.c.task_state.is_(None))
+            .where(INSTANCES.c.vm_state.in_(sorted(SETTLED_STATES)))
+            .where(INSTANCES.c.reservation_id.startswith(ADOPTED_RESERVATION))
+            .order_by(INSTANCES.c.uuid)
+        )
+        with self._databases.cell.read() as connection:
+            found = [AllocationRecord(**row) for row in connection.execute(statement).mappings()]
+        # Placement refuses a consumer of nothing.
+        return [one for one in found if one.vcpus or one.memory_mb or one.disk_gb]
+
     def _apply(
         self, records: Sequence[ServerRecord], restore: frozenset[str]
     ) -> list[ServerOutcome]:
@@ -72,8 +115,8 @@ class ServerStore:
     def _write(
         self, connection: Connection, records: Sequence[ServerRecord], restore: frozenset[str]
     ) -> list[ServerOutcome]:
-        stored = existing.lock(connection, [record.uuid for record in records])
-        compute_ids = existing.compute_ids(connection, {record.compute_host for record in records})
+        stored = cell_rows.lock(connection, [record.uuid for record in records])
+        compute_ids = cell_rows.compute_ids(connection, {record.compute_host for record in records})
         zones = self._zones(record.compute_host for record in records if record.uuid not in stored)
         now = self._clock()
         plans = [

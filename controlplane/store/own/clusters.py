@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import clusters
-from controlplane.store.upsert import upsert
 
 
 class ClusterState(Enum):

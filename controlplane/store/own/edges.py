@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import edges, vcenters
-from controlplane.store.upsert import upsert
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import leases
-from controlplane.store.upsert import upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def acquire(
     Another's lease is taken over only after it has expired; the fencing epoch then grows.
     """
     fresh = LeaseRow(resource, holder, 1, now, now + duration)
-    upsert(connection, leases, [asdict(fresh)], update=())
+    upsert(connection, leases, [asdict(fresh)], changing=())
     row = _get(connection, resource, lock=True)
     if row is None or row == fresh:
         return fresh

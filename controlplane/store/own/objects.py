@@ -8,8 +8,8 @@ from enum import IntEnum
 from sqlalchemy import and_, bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import objects, quarantine
-from controlplane.store.upsert import upsert
 from vsphere_gateway.v1 import inventory_pb2
 
 

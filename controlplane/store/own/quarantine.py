@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import alarms, quarantine
-from controlplane.store.upsert import upsert
 
 LONGEST_REFERENCE = 191
 """Characters that the column holds."""

@@ -10,8 +10,8 @@ from sqlalchemy import and_, func, literal, select, update
 from sqlalchemy.engine import Connection
 
 from controlplane.domain.records import Origin
+from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import images, objects, servers
-from controlplane.store.upsert import upsert
 
 
 class ServerState(Enum):

@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.domain.mapping import hardware as mapping_hardware
 from controlplane.domain.records import ImageRecord, NicRecord, Origin, Policy, Power, ServerRecord
-from controlplane.openstack.placement.readers import Provider
+from controlplane.openstack.placement.client import Provider
 from controlplane.store.glance.readers import ImageRows
 from controlplane.store.nova import primitives
 from controlplane.store.nova.readers import HostRows, ServerRows

@@ -2,8 +2,7 @@
 
 import pytest
 
-from controlplane.openstack.placement.client import PlacementClient
-from controlplane.openstack.placement.errors import PlacementRefusedError
+from controlplane.openstack.placement.client import PlacementClient, PlacementRefusedError
 from controlplane.openstack.placement.providers import DISABLED_TRAIT, ResourceProviders
 from tests.integration.controlplane.openstack.placement.conftest import allocation, cluster
 

@@ -11,8 +11,8 @@ from controlplane.store import upstream_schema
 from controlplane.store.database import Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import CELL_MAPPINGS
-from controlplane.store.nova.writer import NovaServers
 from tests.conftest import Databases
 from tests.integration.controlplane.store.nova.samples import HOST, NODE, NODE_UUID
 

@@ -15,7 +15,7 @@ from controlplane.store.glance.images import GlanceImages
 from controlplane.store.glance.tables import IMAGES
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.notification_data import NotificationDataReader
-from controlplane.store.nova.writer import NovaServers
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.standalone import StandaloneDatabases
 from tests.integration.controlplane.store.nova.conftest import compute_host
 from tests.integration.controlplane.store.nova.samples import HOST, VCENTER, machine, record

@@ -15,8 +15,8 @@ from controlplane.domain.records import Announced, Origin, Policy, Power, Server
 from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import BLOCK_DEVICES
-from controlplane.store.nova.writer import NovaServers
 from tests.integration.controlplane.store.nova.conftest import compute_host
 from tests.integration.controlplane.store.nova.samples import GIB, PROJECT, USER, machine, record
 

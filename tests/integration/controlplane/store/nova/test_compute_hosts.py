@@ -9,12 +9,12 @@ from nova import exception, objects
 from nova.objects import service as nova_service
 
 from controlplane.openstack.compute_hosts import ComputeHosts
-from controlplane.openstack.placement.errors import PlacementRefusedError
+from controlplane.openstack.placement.client import PlacementRefusedError
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
-from controlplane.store.nova.writer import NovaServers
+from controlplane.store.nova.servers import NovaServers
 from tests.integration.controlplane.store.nova.conftest import compute_host
 from tests.integration.controlplane.store.nova.samples import record
 

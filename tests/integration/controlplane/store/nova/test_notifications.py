@@ -26,8 +26,8 @@ from controlplane.openstack.notifications.announcer import CALM_SECONDS, CROWD, 
 from controlplane.openstack.notifications.bus import Bus
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.notification_data import NotificationDataReader
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import INFO_CACHES, INSTANCE_EXTRA
-from controlplane.store.nova.writer import NovaServers
 from tests.integration.controlplane.store.nova.samples import HOST, record
 
 EVERYTHING = [

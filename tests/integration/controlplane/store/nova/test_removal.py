@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from controlplane.domain.records import Announced, RemovalChange, ServerChange
 from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import BLOCK_DEVICES, INSTANCES, METADATA, SYSTEM_METADATA
-from controlplane.store.nova.writer import NovaServers
 from tests.integration.controlplane.store.nova.samples import NODE_UUID, machine, record
 from tests.integration.controlplane.store.nova.test_changes import created_server
 

@@ -7,7 +7,7 @@ from typing import Any
 from nova import objects
 
 from controlplane.domain.records import Power, ServerChange, ServerRecord
-from controlplane.store.nova.writer import NovaServers
+from controlplane.store.nova.servers import NovaServers
 from tests.integration.controlplane.store.nova.samples import record
 
 ROUNDS = 10

@@ -18,7 +18,7 @@ from common.timestamps import naive_utc
 from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
 from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
-from controlplane.openstack.placement.errors import PlacementUnavailableError
+from controlplane.openstack.placement.client import PlacementUnavailableError
 from controlplane.store.database import Database
 from controlplane.store.errors import ServersLeftError
 from controlplane.store.own import clusters, migration

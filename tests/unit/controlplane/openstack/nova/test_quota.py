@@ -11,8 +11,7 @@ import pytest
 from common.background import ThreadMonitor
 from common.log_fields import fields_of
 from controlplane.domain.errors import NovaApiError
-from controlplane.openstack.nova.quota import RESOURCES, Quotas
-from controlplane.openstack.nova.quota_keeper import QuotaKeeper
+from controlplane.openstack.nova.quota import RESOURCES, QuotaKeeper, Quotas
 from controlplane.store.errors import DatabaseUnavailableError
 
 PATIENCE = 5.0
@@ -75,7 +74,7 @@ def keepers(
     nova: ScriptedNova, monitor: ThreadMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
     """Starts keepers."""
-    monkeypatch.setattr("controlplane.openstack.nova.quota_keeper.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("controlplane.openstack.nova.quota.RETRY_SECONDS", 0.02)
     started: list[QuotaKeeper] = []
 
     def start(projects: Collection[str] = (), *, lift: bool = True, away: bool = False) -> Any:
@@ -146,7 +145,7 @@ def test_own_database_that_is_away_is_asked_again(nova: ScriptedNova, keepers: A
 def test_limit_that_comes_back_is_lifted_again(
     nova: ScriptedNova, keepers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controlplane.openstack.nova.quota_keeper.CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("controlplane.openstack.nova.quota.CHECK_SECONDS", 0.02)
     keepers(["watched"])
     assert nova.lifted.get(timeout=PATIENCE)[0] == "watched"
     nova.limits["watched"] = {"instances": -1, "cores": 5, "ram": -1}

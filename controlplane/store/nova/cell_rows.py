@@ -1,4 +1,4 @@
-"""The rows that a batch of servers has already, read in bulk and locked."""
+"""A batch of servers in the cell database: the rows that there are, locked, and those to write."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +10,8 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
 from controlplane.domain.records import Origin
+from controlplane.store import bulk
+from controlplane.store.bulk import Row
 from controlplane.store.nova.tables import (
     BLOCK_DEVICES,
     COMPUTE_NODES,
@@ -188,3 +190,37 @@ _COMPUTE_IDS = sqlalchemy.select(
     COMPUTE_NODES.c.host.in_(sqlalchemy.bindparam("hosts", expanding=True)),
     COMPUTE_NODES.c.deleted == 0,
 )
+
+
+_ORDER = (INSTANCES, *_CHILDREN)
+"""Parents first: the children have foreign keys."""
+
+
+@dataclass(slots=True)
+class Writes:
+    """Rows to insert, to update by id, and ids of rows of ours to delete for good."""
+
+    inserts: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    updates: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    deletes: dict[Table, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def __bool__(self) -> bool:
+        return any((*self.inserts.values(), *self.updates.values(), *self.deletes.values()))
+
+    def add(self, other: "Writes") -> None:
+        """Take over the writes of one server."""
+        for mine, theirs in (
+            (self.inserts, other.inserts),
+            (self.updates, other.updates),
+        ):
+            for table, rows in theirs.items():
+                mine[table].extend(rows)
+        for table, ids in other.deletes.items():
+            self.deletes[table].extend(ids)
+
+    def flush(self, connection: Connection) -> None:
+        """Send everything, one statement a table and kind."""
+        for table in _ORDER:
+            bulk.delete(connection, table, self.deletes.get(table, []))
+            bulk.update(connection, table, self.updates.get(table, []))
+            bulk.insert(connection, table, self.inserts.get(table, []))
