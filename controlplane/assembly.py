@@ -1,10 +1,14 @@
 """The object graph of a control plane, its start and its ordered end. Everything is wired here."""
 
 import contextlib
+import dataclasses
 import logging
 import random
+import socket
 import sys
+import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from certs.credentials import TlsMaterial, load_tls_material
@@ -14,8 +18,10 @@ from common.background import ThreadMonitor
 from common.clock import Clock
 from common.log_fields import fields
 from controlplane import backend as backends
+from controlplane.active_lease import ActiveLease
 from controlplane.backend import Backend
-from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
+from controlplane.compute.workers.process import terminate_left
+from controlplane.compute.workers.supervisor import WORKERS, Supervisor, SupervisorSettings
 from controlplane.config.settings import Settings
 from controlplane.config.standalone import standalone_settings
 from controlplane.config.state_directory import StateDirectory
@@ -58,11 +64,32 @@ STOP_SECONDS = 10.0
 SOCKET_FILE = "bridge.sock"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a control plane is made of, in the order in which it starts."""
+
+    backend: Backend
+    inventory: Inventory
+    registry: EdgeRegistry
+    diagnostics: DiagnosticsServicer
+    ledger: Ledger
+    deferred: DeferredDeletes
+    bridge: ComputeBridgeServicer
+    socket: Path
+    supervisor: Supervisor
+    gateway: Gateway
+
+
 class ControlPlane:
     """One control plane: made whole, then started, then stopped in order."""
 
-    def __init__(self, settings: Settings, *, standalone: bool) -> None:
-        """Check everything that can be checked without a server. Raises ``ConfigurationError``."""
+    def __init__(
+        self, settings: Settings, *, standalone: bool, lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """Check everything that can be checked without a server. Raises ``ConfigurationError``.
+
+        ``lost`` ends the process at once: another control plane acts in its place.
+        """
         self._standalone = standalone
         self._settings = standalone_settings(settings) if standalone else settings
         self._tls = _tls(self._settings)
@@ -73,17 +100,38 @@ class ControlPlane:
         self._refusals = Refusals()
         self._health = Health()
         self._monitor = ThreadMonitor(lambda: self._health.threads_changed(self._monitor))
+        self._lost = lost
+        self._inactive = "the control plane is starting"
         self._ending = contextlib.ExitStack()
 
-    def start(self) -> None:
-        """Start every part, edges last.
+    def start(self, stopping: threading.Event, standing_by: Callable[[str], None]) -> bool:
+        """Start every part, edges last, once no other control plane is active on the database.
 
-        Raises ``ConfigurationError``, ``StartError`` or ``StoreError``; then call ``stop``.
+        Until then it only answers operators' health checks, and ``standing_by`` is told why.
+        Returns False when ``stopping`` was set before. Raises ``ConfigurationError``,
+        ``StartError`` or ``StoreError``; call ``stop`` in any case.
         """
         state = StateDirectory(Path(self._settings.compute.state_directory))
         self._ending.callback(state.close)
         database = self._open_database()
-        backend = self._open_backend(state, database)
+        parts = self._make(state, database, self._open_backend(state, database))
+        self._start_admin(parts.diagnostics, ManagementServicer(database))
+        # The lock on its directory does for a control plane tried alone.
+        if not self._standalone:
+            lease = self._lease(state, database, parts.supervisor)
+
+            def stand_by(active: str) -> None:
+                self._inactive = f"this control plane stands by while {active} is active"
+                terminate_left(state.path / WORKERS)
+                standing_by(self._inactive)
+
+            if not lease.wait(stopping, stand_by):
+                return False
+            self._ending.callback(lease.release)
+        self._start(parts)
+        return True
+
+    def _make(self, state: StateDirectory, database: Database, backend: Backend) -> _Parts:
         relay = ClusterRelay()
         history = OperationHistory(database)
         brake = Limits(self._settings.brake.fraction, self._settings.brake.count)
@@ -98,9 +146,9 @@ class ControlPlane:
             self._monitor,
         )
         queries = InventoryQueries(database, inventory)
-        socket = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
+        socket_path = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
         supervisor = Supervisor(
-            self._supervisor_settings(state.path, socket, backend),
+            self._supervisor_settings(state.path, socket_path, backend),
             database,
             backend.compute_hosts,
             queries,
@@ -128,32 +176,55 @@ class ControlPlane:
             self._clock,
             self._monitor,
         )
-
-        # What begins first ends last; what answers Nova ends before what answers edges.
-        backend.start()
-        self._ending.callback(backend.stop)
-        inventory.start()
-        self._ending.callback(inventory.stop, STOP_SECONDS)
-        registry.load()  # before workers ask: their operations wait for the edges that are expected
         source = InventoryDiagnostics(
             database, backend.servers, inventory.lags, None if self._standalone else supervisor
         )
         verification = self._verification(database, backend, history, audits)
-        diagnostics = DiagnosticsServicer(registry, source, history, verification, self._clock)
-        self._start_admin(diagnostics, ManagementServicer(database))
-        self._ending.callback(gateway.stop)
-        ledger.start()
-        self._ending.callback(ledger.stop)
-        deferred.start()
-        self._ending.callback(deferred.stop)
-        servicer = ComputeBridgeServicer(ledger, queries, registry, supervisor.worker_started)
-        self._start_bridge(servicer, socket)
-        self._ending.callback(gateway.drain, "the control plane stops")
-        supervisor.start()
-        self._ending.callback(supervisor.stop)
-        gateway.start()
+        return _Parts(
+            backend=backend,
+            inventory=inventory,
+            registry=registry,
+            diagnostics=DiagnosticsServicer(registry, source, history, verification, self._clock),
+            ledger=ledger,
+            deferred=deferred,
+            bridge=ComputeBridgeServicer(ledger, queries, registry, supervisor.worker_started),
+            socket=socket_path,
+            supervisor=supervisor,
+            gateway=gateway,
+        )
+
+    def _start(self, parts: _Parts) -> None:
+        """Start what acts. What begins first ends last; what answers Nova ends before the edges."""
+        parts.backend.start()
+        self._ending.callback(parts.backend.stop)
+        parts.inventory.start()
+        self._ending.callback(parts.inventory.stop, STOP_SECONDS)
+        parts.registry.load()  # before workers ask: their operations wait for expected edges
+        self._ending.callback(parts.gateway.stop)
+        parts.ledger.start()
+        self._ending.callback(parts.ledger.stop)
+        parts.deferred.start()
+        self._ending.callback(parts.deferred.stop)
+        self._start_bridge(parts.bridge, parts.socket)
+        self._ending.callback(parts.gateway.drain, "the control plane stops")
+        parts.supervisor.start()
+        self._ending.callback(parts.supervisor.stop)
+        parts.gateway.start()
+        self._inactive = ""
         self._health.set(health.EDGE_LINK, True)
+        self._health.set(health.ACTIVE, True)
         self._ending.callback(self._health.stop)
+
+    def _lease(
+        self, state: StateDirectory, database: Database, supervisor: Supervisor
+    ) -> ActiveLease:
+        def lost(holder: str) -> None:
+            LOG.critical("another control plane has taken over", extra=fields(holder=holder))
+            supervisor.abandon()
+            self._lost()
+
+        holder = f"{socket.gethostname()}/{state.instance_id()}"
+        return ActiveLease(database, holder, self._monitor, lost)
 
     def stop(self) -> None:
         """End in order: workers, edges, operations, inventory, connections."""
@@ -220,7 +291,12 @@ class ControlPlane:
     ) -> None:
         admin = self._settings.admin
         server = build_admin_server(
-            self._tls, self._health, diagnostics, management, self._refusals
+            self._tls,
+            self._health,
+            diagnostics,
+            management,
+            self._refusals,
+            lambda: self._inactive,
         )
         listen(server, admin.bind_address, admin.bind_port, self._tls.server_credentials())
         server.start()

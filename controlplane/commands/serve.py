@@ -19,6 +19,8 @@ from controlplane.store.errors import StoreError
 LOG = logging.getLogger(__name__)
 
 NOTIFY_SOCKET_VARIABLE = "NOTIFY_SOCKET"
+EXIT_TAKEN_OVER = 75
+"""EX_TEMPFAIL of sysexits.h: started again, this control plane stands by."""
 
 
 def serve(settings: Settings, *, standalone: bool) -> int:
@@ -33,13 +35,13 @@ def serve(settings: Settings, *, standalone: bool) -> int:
     LOG.info("starting", extra=fields(version=SOFTWARE_VERSION, standalone=standalone))
     stopping = threading.Event()
     _stop_on_signals(stopping)
-    control_plane = ControlPlane(settings, standalone=standalone)
+    control_plane = ControlPlane(settings, standalone=standalone, lost=_end_at_once)
     try:
-        control_plane.start()
-        freeze_gc()
-        _notify("READY=1")
-        LOG.info("ready")
-        stopping.wait()
+        if control_plane.start(stopping, _standing_by):
+            freeze_gc()
+            _notify("READY=1\nSTATUS=active")
+            LOG.info("ready")
+            stopping.wait()
         _notify("STOPPING=1")
         LOG.info("stopping")
     except StoreError as error:
@@ -58,6 +60,16 @@ def _stop_on_signals(stopping: threading.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
+
+
+def _standing_by(reason: str) -> None:
+    _notify(f"READY=1\nSTATUS={reason}")
+
+
+def _end_at_once() -> None:
+    """End without the ordered stop, which would still act. systemd starts the process again."""
+    logging.shutdown()
+    os._exit(EXIT_TAKEN_OVER)
 
 
 def _notify(state: str) -> None:

@@ -1,13 +1,15 @@
-"""The directory of one control plane, which only one process may use at a time."""
+"""The directory of one control plane, which only one process uses at a time."""
 
 import fcntl
 import os
+import uuid
 from pathlib import Path
 from typing import IO
 
 from controlplane.domain.errors import StartError
 
 LOCK_FILE = "lock"
+ID_FILE = "id"
 
 
 class StateDirectory:
@@ -33,6 +35,21 @@ class StateDirectory:
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
+
+    def instance_id(self) -> str:
+        """Read what names this directory's control plane, also after a restart; made once.
+
+        Raises ``StartError``.
+        """
+        file = self.path / ID_FILE
+        try:
+            if not file.exists():
+                draft = file.with_suffix(".new")
+                draft.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+                draft.replace(file)
+            return file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise StartError(f"{file}: {error.strerror}") from error
 
     def close(self) -> None:
         """Let another process have it."""

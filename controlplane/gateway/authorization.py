@@ -4,6 +4,7 @@ The handshake has already refused whoever the customer's authority did not certi
 edge from an operator's services and the other way round.
 """
 
+import abc
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -15,16 +16,16 @@ from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.status import RefusedError, abort, end_of
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+OWN_SERVICES = "/vsphere_gateway."
 Behavior = Callable[[Any, grpc.ServicerContext], Any]
 
 
-class RoleInterceptor(grpc.ServerInterceptor):
-    """Refuses every call of a peer that is not of the customer and in one of the roles."""
+class CheckInterceptor(grpc.ServerInterceptor, abc.ABC):
+    """Lets each call through only after a check."""
 
-    def __init__(self, customer: str, roles: Collection[Role], refusals: Refusals) -> None:
-        self._customer = customer
-        self._roles = frozenset(roles)
-        self._refusals = refusals
+    @abc.abstractmethod
+    def check(self, call: str, context: grpc.ServicerContext) -> None:
+        """Return for a call that may go on, and abort any other."""
 
     def intercept_service(
         self,
@@ -64,14 +65,27 @@ class RoleInterceptor(grpc.ServerInterceptor):
         assert behavior is not None, call
 
         def checked(request: Any, context: grpc.ServicerContext) -> Any:
-            try:
-                self._check(context)
-            except (IdentityError, RefusedError) as error:
-                self._refusals.refused(peer_text(context), call, end_of(error))
-                abort(context, error)
+            self.check(call, context)
             return behavior(request, context)
 
         return checked
+
+
+class RoleInterceptor(CheckInterceptor):
+    """Refuses every call of a peer that is not of the customer and in one of the roles."""
+
+    def __init__(self, customer: str, roles: Collection[Role], refusals: Refusals) -> None:
+        self._customer = customer
+        self._roles = frozenset(roles)
+        self._refusals = refusals
+
+    def check(self, call: str, context: grpc.ServicerContext) -> None:
+        """Look at the certificate of the peer."""
+        try:
+            self._check(context)
+        except (IdentityError, RefusedError) as error:
+            self._refusals.refused(peer_text(context), call, end_of(error))
+            abort(context, error)
 
     def _check(self, context: grpc.ServicerContext) -> None:
         identity = peer_identity(context)
@@ -87,6 +101,20 @@ class RoleInterceptor(grpc.ServerInterceptor):
                 f"the certificate is of {identity.role.value} {identity.name!r}; "
                 f"this service is for role {roles}",
             )
+
+
+class ActiveInterceptor(CheckInterceptor):
+    """Refuses our own services while this control plane does not act; health is still told."""
+
+    def __init__(self, inactive: Callable[[], str]) -> None:
+        """``inactive`` says why this control plane does not act, and nothing while it does."""
+        self._inactive = inactive
+
+    def check(self, call: str, context: grpc.ServicerContext) -> None:
+        """Say why nobody answers here."""
+        reason = self._inactive()
+        if reason and call.startswith(OWN_SERVICES):
+            abort(context, RefusedError(grpc.StatusCode.UNAVAILABLE, reason))
 
 
 def peer_identity(context: grpc.ServicerContext) -> PeerIdentity:

@@ -102,6 +102,20 @@ def find(directory: Path) -> tuple[WorkerProcess, str] | None:
     return None
 
 
+def terminate_left(directory: Path) -> None:
+    """Ask the workers that an earlier control plane left running to end.
+
+    ``directory`` holds the workers' directories.
+    """
+    for record in directory.glob(f"*/{RECORD}"):
+        found = find(record.parent)
+        if found is not None:
+            log.warning(
+                "worker of an earlier control plane is ended", extra=fields(pid=found[0].pid)
+            )
+            found[0].terminate()
+
+
 def last_output(directory: Path) -> str:
     """Return the last line that a worker printed, for a person; empty when there is none."""
     try:

@@ -37,6 +37,8 @@ from controlplane.store.own.clusters import ClusterRow
 
 log = logging.getLogger(__name__)
 
+WORKERS = "workers"
+"""In the state directory: a directory for each worker."""
 RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
 """Also between two looks at a host that cannot go while it has servers: their end is told."""
@@ -105,6 +107,11 @@ class Supervisor:
             self._post(self._begin_to_stop)
             self._over.wait()
         self._thread.stop()
+
+    def abandon(self) -> None:
+        """Ask every worker to end and wait for none: this process is about to end at once."""
+        for host in list(self._hosts.values()):
+            host.worker.abandon()
 
     # EdgeEvents
 
@@ -287,7 +294,7 @@ class Supervisor:
         self._events.put(functools.partial(handler, *arguments))
 
     def _host(self, row: ClusterRow) -> ComputeHost:
-        directory = self._settings.state_directory / "workers" / row.compute_host
+        directory = self._settings.state_directory / WORKERS / row.compute_host
         settings = WorkerSettings(
             compute_host=row.compute_host,
             compute_node_uuid=row.compute_node_uuid,

@@ -90,6 +90,12 @@ class Worker:
         self._stale = fingerprint != self._fingerprint()
         log.info("worker taken over", extra=self._log_fields(stale=self._stale))
 
+    def abandon(self) -> None:
+        """Ask the process to end, from any thread."""
+        running = self._process
+        if running is not None:
+            running.terminate()
+
     def drive(self, now: float, queue: StartQueue) -> None:
         """Bring the process nearer to what is wanted."""
         if self._process is not None:

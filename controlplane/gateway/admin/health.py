@@ -15,6 +15,8 @@ EDGE_LINK = "vsphere_gateway.v1.EdgeLink"
 COMPUTE_BRIDGE = "vsphere_gateway.v1.ComputeBridge"
 DIAGNOSTICS = "vsphere_gateway.v1.Diagnostics"
 DATABASE = "database"
+ACTIVE = "vsphere_gateway.active"
+"""Whether this control plane acts, or stands by or starts."""
 BACKGROUND = "vsphere_gateway.background"
 """The background threads of this process, and before a slash of each that has ever failed."""
 
@@ -29,9 +31,10 @@ class Health:
         # Watch holds a thread: interceptors do not know grpc's experimental way without one.
         self.servicer = health.HealthServicer(experimental_non_blocking=False)
         self._lock = threading.Lock()
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, bool] = {ACTIVE: False}
         self._threads = threading.Lock()
-        self.servicer.set(OVERALL, NOT_SERVING)
+        for service in (OVERALL, ACTIVE):
+            self.servicer.set(service, NOT_SERVING)
 
     def set(self, service: str, serving: bool) -> None:
         """Say whether a service serves, or what it depends on works."""

@@ -1,9 +1,9 @@
-"""Leases with fencing: who may act on a vCenter, and which control plane runs a cluster."""
+"""Leases with fencing: which edge may act on a vCenter, and which control plane acts at all."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from controlplane.store.bulk import upsert
@@ -15,7 +15,7 @@ class LeaseRow:
     """One lease."""
 
     resource: str
-    """`vcenter:<uuid>` or `cluster:<uuid>`."""
+    """`vcenter:<uuid>` or `controlplane`."""
     holder: str
     """An edge's name, or a control plane's."""
     fencing_epoch: int
@@ -66,6 +66,15 @@ def release(connection: Connection, resource: str, holder: str, now: datetime) -
         .where(leases.c.resource == resource, leases.c.holder == holder)
         .values(expires_at=now)
     )
+
+
+def database_time(connection: Connection) -> datetime:
+    """Read the clock of the database, which all control planes share: UTC without a zone."""
+    if connection.dialect.name == "sqlite":
+        text = connection.execute(select(func.strftime("%Y-%m-%d %H:%M:%f", "now"))).scalar_one()
+        return datetime.fromisoformat(text)
+    now: datetime = connection.execute(select(func.utc_timestamp(6))).scalar_one()
+    return now
 
 
 def get(connection: Connection, resource: str) -> LeaseRow | None:

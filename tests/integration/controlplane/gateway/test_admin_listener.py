@@ -101,6 +101,7 @@ class Admin:
     def __init__(self, gateway: Running, customer: Customer, directory: Path) -> None:
         self.source = FixedDiagnostics(gateway)
         self.health = Health()
+        self.health.set(health.ACTIVE, True)
         self.health.set(health.EDGE_LINK, True)
         tls = customer.material(Role.CONTROL_PLANE)
         customer.material(Role.OPERATOR)
