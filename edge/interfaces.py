@@ -1,4 +1,4 @@
-"""The seams of the edge: what its parts ask of each other."""
+"""What the parts of the edge ask of each other."""
 
 import dataclasses
 import threading
@@ -51,22 +51,22 @@ class Managed(Protocol):
         """A number that grows whenever what is read only changes."""
 
     def manages_cluster(self, name: str) -> bool:
-        """Tell whether a cluster of this name is managed."""
+        """Whether a cluster of this name is managed."""
 
     def name_is_read_only(self, name: str) -> bool:
-        """Tell whether a virtual machine of this name is read only."""
+        """Whether a virtual machine of this name is read only."""
 
     def folder_is_read_only(self, path: str) -> bool:
-        """Tell whether virtual machines in the folder ``path`` or below it are read only."""
+        """Whether virtual machines in the folder ``path`` or below it are read only."""
 
 
 class Collector(Protocol):
-    """Reads everything once, then yields changes for ever. One vCenter session's lifetime."""
+    """Reads everything once, then yields changes without an end."""
 
     def updates(self, stop: threading.Event) -> Generator[CollectorUpdate, None, None]:
         """Yield the full read's pages (``full_read=True``), then changes as they come.
 
-        Raises ``edge.vcenter.client.faults.VCenterError`` when the session is of no further use;
+        Raises ``edge.vcenter.client.faults.VCenterError`` when the session is no longer usable;
         the caller connects again and starts with a new full read.
         """
 
@@ -80,10 +80,10 @@ class Collector(Protocol):
 
 
 class ObservedStates(Protocol):
-    """Takes states read beside the collector (implemented by ``edge.sync``)."""
+    """Where operations report the states that they read (implemented by ``edge.sync``)."""
 
     def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
-        """Take what an operation read; return it with ``content_hash`` and ``revision`` set."""
+        """Apply what an operation read; return it with ``content_hash`` and ``revision`` set."""
 
 
 class InventorySource(Protocol):
@@ -93,7 +93,7 @@ class InventorySource(Protocol):
     """
 
     def vcenter(self) -> inventory_pb2.VCenter | None:
-        """Return the vCenter, or None before the first contact."""
+        """The vCenter, None before the first contact."""
 
     def attach(self, holdings: link_pb2.Holdings) -> None:
         """Begin a stream with what the control plane holds; resets lanes that are unacked."""
@@ -102,14 +102,14 @@ class InventorySource(Protocol):
         """End the stream; what was sent and not acknowledged will be sent again."""
 
     def next_request(self, timeout: float) -> link_pb2.InventoryRequest | None:
-        """Return the next message to send: changes first; None after ``timeout`` seconds."""
+        """Wait for the next message to send: changes first; None after ``timeout`` seconds."""
 
     def received(self, response: link_pb2.InventoryResponse) -> None:
-        """Take an ack, nack, parity, bucket contents, holdings or confirm message."""
+        """Apply an ack, nack, parity, bucket contents, holdings or confirm message."""
 
 
 class OnDemandReadSource(Protocol):
-    """What the link needs to answer an audit (implemented by ``edge.sync.on_demand_read``)."""
+    """Answers an on-demand read, `Audit` in the protocol (implemented by ``edge.sync``)."""
 
     def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:
         """Read vCenter afresh and yield the whole answer; never raises because of vCenter."""

@@ -1,7 +1,7 @@
-"""The edge's inventory: takes what the collector reads, gives the link what to send.
+"""The edge's inventory: what the collector reads goes in, what the link sends comes out.
 
 Every method may be called from any thread. One lock guards the parts, which are not safe for
-threads themselves; waiting is by condition, so a change is on its way at once.
+threads themselves; waiting is by condition, so a change is sent at once.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from google.protobuf import timestamp_pb2
 
 from common.content_hash import content_hash, content_of, stamp
+from common.log_fields import fields
 from common.references import key_of, reference_of
 from edge.errors import VCenterReplacedError
 from edge.interfaces import CONFIRM_AT_ONCE, CollectorUpdate
-from edge.log import COUNT, OBJECT, OBJECTS, REASON, fields
-from edge.sync.outbox import CHANGES, SNAPSHOT, Lane, Outbox, OutboxLimits, State
+from edge.sync.outbox import CHANGES, SNAPSHOT, Lane, Outbox, OutboxLimits, PendingState
 from edge.sync.reconciliation import Reconciliation
 from edge.sync.replica import Replica
 from edge.sync.verification_queue import Reason, VerificationQueue
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Read:
-    """An object as vCenter gave it, hashed outside of the lock."""
+class _HashedObject:
+    """An object as vCenter returned it, hashed outside of the lock."""
 
     key: str
     content: bytes
@@ -63,15 +63,16 @@ class Inventory:
         self._monotonic = monotonic
         self._now = now
         self._changed = threading.Condition()
-        self._snapshot = Replica()
+        self._replica = Replica()
         self._outbox = Outbox(limits)
-        self._questions = VerificationQueue()
-        self._passes = Reconciliation(self._snapshot, self._outbox, self._questions, monotonic)
+        self._verification = VerificationQueue()
+        self._reconciliation = Reconciliation(
+            self._replica, self._outbox, self._verification, monotonic
+        )
         self._vcenter: inventory_pb2.VCenter | None = None
         self._attached = False
         self._closed = False
         self._readers = 0
-        self._unreadable: dict[str, str] = {}
 
     # What the collector's side calls.
 
@@ -88,78 +89,80 @@ class Inventory:
                     "the edge starts anew"
                 )
             self._vcenter = vcenter
-            self._snapshot.begin_read()
-            self._questions.forget(Reason.DOUBTED)
-            self._unreadable.clear()
+            self._replica.begin_read()
+            self._verification.drop(Reason.DOUBTED)
             self._changed.notify_all()
 
     def apply(self, update: CollectorUpdate) -> None:
-        """Take an answer of vCenter."""
+        """Apply an answer of vCenter."""
         reads = list(self._hash(update.objects, observed=not update.full_read))
         lane = SNAPSHOT if update.full_read or update.newly_managed else CHANGES
         with self._changed:
             self._note_unreadable(update.unreadable)
             for read in reads:
-                self._questions.seen(read.key)
-                self._put(read, lane)
+                self._verification.mark_seen(read.key)
+                self._record(read, lane)
             for key, reason in _removals(update):
-                self._remove(key, reason)
+                if key in self._replica:
+                    self._send_removal(key, reason)
+                else:
+                    self._replica.unreadable.pop(key, None)
             if update.full_read and update.complete:
                 self._end_read()
             elif update.newly_managed and update.complete:
-                self._passes.read_completed()
+                self._reconciliation.prove_again()
             elif update.newly_managed:
-                self._passes.reads_new_clusters()
+                self._reconciliation.begin_new_clusters()
             self._changed.notify_all()
 
     def observed(self, state: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
-        """Take what an operation read beside the collector; return it stamped.
+        """Apply what an operation read beside the collector; return it stamped.
 
-        The collector may know better already, so vCenter is asked once more when it changes
+        The collector may have a newer state already, so vCenter is asked once more when it changes
         something.
         """
         stamped = inventory_pb2.InventoryObject()
         stamped.CopyFrom(state)
         with self._changed:
             for read in self._hash([state], observed=True):
-                if self._put(read, CHANGES):
-                    self._questions.add(read.key, Reason.DOUBTED)
-                entry = self._snapshot.get(read.key)
+                if self._record(read, CHANGES):
+                    self._verification.request(read.key, Reason.DOUBTED)
+                entry = self._replica.get(read.key)
                 if entry is not None:
                     stamp(stamped, entry.hash, entry.revision)
             self._changed.notify_all()
         return stamped
 
     def next_verification(self, timeout: float) -> list[inventory_pb2.ObjectReference]:
-        """Return what vCenter is to be asked about next.
+        """Choose what vCenter is to be asked about next.
 
         Empty after ``timeout`` seconds, or at once after ``close``.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_question(), timeout)
+            self._changed.wait_for(lambda: self._closed or self._has_verification(), timeout)
             unread = self._outbox.unread(2 * CONFIRM_AT_ONCE)
-            keys = self._questions.take(unread, CONFIRM_AT_ONCE, self._revision)
+            keys = self._verification.next_keys(unread, CONFIRM_AT_ONCE, self._replica.revision_of)
             return [reference_of(key) for key in keys]
 
     def apply_verification(
         self, asked: Sequence[inventory_pb2.ObjectReference], answer: CollectorUpdate
     ) -> None:
-        """Take vCenter's answer to a question."""
+        """Apply vCenter's answer about the objects ``asked``."""
         reads = {read.key: read for read in self._hash(answer.objects, observed=True)}
         removals = dict(_removals(answer))
         with self._changed:
             self._note_unreadable(answer.unreadable)
             for key in map(key_of, asked):
-                self._settle(key, reads.get(key), removals.get(key))
+                self._apply_answer(key, reads.get(key), removals.get(key))
             self._changed.notify_all()
 
     def retry_verification(self, asked: Sequence[inventory_pb2.ObjectReference]) -> None:
-        """vCenter could not be asked: ask again later."""
+        """vCenter did not answer about the objects ``asked``: ask again later."""
         with self._changed:
-            self._questions.unanswered(map(key_of, asked))
+            self._verification.unanswered(map(key_of, asked))
 
     def close(self) -> None:
-        """Let nobody wait for questions any more."""
+        """End every ``next_verification``, now and later."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -167,7 +170,7 @@ class Inventory:
     # What the link calls (edge.interfaces.InventorySource).
 
     def vcenter(self) -> inventory_pb2.VCenter | None:
-        """Return the vCenter, or None before the first contact."""
+        """The vCenter, None before the first contact."""
         with self._changed:
             return self._vcenter
 
@@ -177,37 +180,37 @@ class Inventory:
             self._changed.wait_for(lambda: not self._readers)
             self._outbox.rewind()
             self._attached = True
-            self._passes.open(holdings)
+            self._reconciliation.open(holdings)
 
     def detach(self) -> None:
         """End the call; what was sent and not acknowledged will be sent again."""
         with self._changed:
             self._attached = False
             self._outbox.rewind()
-            self._passes.close()
+            self._reconciliation.close()
             self._changed.notify_all()
 
     def next_request(self, timeout: float) -> link_pb2.InventoryRequest | None:
-        """Return the next message to send; None after ``timeout`` seconds or a detach."""
+        """Wait for the next message to send; None after ``timeout`` seconds or a detach."""
         deadline = self._monotonic() + timeout
         with self._changed:
             self._readers += 1
             try:
                 while self._attached:
-                    if self._passes.start_if_due():
-                        self._changed.notify_all()  # there may be questions now
-                    request = self._passes.next_request()
+                    if self._reconciliation.start_if_due():
+                        self._changed.notify_all()  # there may be something to verify now
+                    request = self._reconciliation.next_request()
                     left = deadline - self._monotonic()
                     if request is not None or left <= 0:
                         return request
-                    self._changed.wait(self._passes.wait_time(left))
+                    self._changed.wait(self._reconciliation.wait_time(left))
                 return None
             finally:
                 self._readers -= 1
                 self._changed.notify_all()
 
     def received(self, response: link_pb2.InventoryResponse) -> None:
-        """Take a message of the control plane."""
+        """Apply a message of the control plane."""
         with self._changed:
             match response.WhichOneof("message"):
                 case "ack":
@@ -215,34 +218,34 @@ class Inventory:
                 case "nack":
                     self._refused(response.nack)
                 case "parity":
-                    self._passes.parity(response.parity.generation)
+                    self._reconciliation.confirm_in_sync(response.parity.generation)
                 case "bucket_contents":
-                    self._passes.contents(response.bucket_contents)
+                    self._reconciliation.compare_contents(response.bucket_contents)
                 case "holdings":
-                    self._passes.holdings(response.holdings)
+                    self._reconciliation.begin_again(response.holdings)
                 case "confirm_objects":
                     for reference in response.confirm_objects.references:
-                        self._questions.add(key_of(reference), Reason.WANTED)
+                        self._verification.request(key_of(reference), Reason.WANTED)
                 case unknown:
-                    log.warning("unknown message ignored", extra=fields({REASON: unknown}))
+                    log.warning("unknown message ignored", extra=fields(reason=unknown))
             self._changed.notify_all()
 
     # What heartbeats and the status line show.
 
     def counts(self) -> InventoryCounts:
-        """Return how much there is."""
+        """Count what there is."""
         with self._changed:
             return InventoryCounts(
-                len(self._snapshot),
+                len(self._replica),
                 len(self._outbox),
                 self._outbox.content_bytes,
-                self._snapshot.complete,
+                self._replica.complete,
             )
 
     def unreadable(self) -> list[link_pb2.UnreadableObject]:
-        """Return objects that could not be read, with reasons; bounded."""
+        """List objects that could not be read, with reasons; bounded."""
         with self._changed:
-            first = list(self._unreadable.items())[:UNREADABLE_REPORTED]
+            first = list(self._replica.unreadable.items())[:UNREADABLE_REPORTED]
         return [
             link_pb2.UnreadableObject(reference=reference_of(key), reason=reason)
             for key, reason in first
@@ -252,11 +255,13 @@ class Inventory:
 
     def _hash(
         self, states: Iterable[inventory_pb2.InventoryObject], observed: bool
-    ) -> Iterator[_Read]:
+    ) -> Iterator[_HashedObject]:
         for state in states:
             observed_at = self._observation(state) if observed else None
             content = content_of(state)
-            yield _Read(key_of(state.reference), content, content_hash(content), observed_at)
+            yield _HashedObject(
+                key_of(state.reference), content, content_hash(content), observed_at
+            )
 
     def _observation(self, state: inventory_pb2.InventoryObject) -> timestamp_pb2.Timestamp:
         moment = timestamp_pb2.Timestamp()
@@ -266,90 +271,73 @@ class Inventory:
             moment.FromNanoseconds(int(self._now() * 1e9))
         return moment
 
-    def _put(self, read: _Read, lane: Lane, again: bool = False) -> bool:
-        """Take an object's state; tell whether it changed. ``again`` sends it even if not."""
+    def _record(self, read: _HashedObject, lane: Lane, again: bool = False) -> bool:
+        """Keep an object's state; whether it changed. ``again`` sends it even if not."""
         if len(read.content) > LARGEST_OBJECT:
-            self._snapshot.mention(read.key)
-            self._unreadable[read.key] = f"{len(read.content)} bytes are too many for a message"
+            reason = f"{len(read.content)} bytes are too many for a message"
+            self._replica.mark_unreadable(read.key, reason)
             return False
-        self._unreadable.pop(read.key, None)
-        changed = self._snapshot.put(read.key, read.hash)
+        changed = self._replica.record(read.key, read.hash)
         if changed or again or self._outbox.lacks_content(read.key):
-            self._snapshot.readmit(read.key)
-            state = State(self._revision(read.key), read.hash, read.content, None, read.observed_at)
-            self._outbox.put(read.key, state, lane)
+            self._replica.clear_refusal(read.key)
+            state = PendingState(
+                self._replica.revision_of(read.key), read.hash, read.content, None, read.observed_at
+            )
+            self._outbox.enqueue(read.key, state, lane)
         return changed
 
-    def _remove(self, key: str, reason: link_pb2.RemovalReason.ValueType) -> None:
-        """Take a removal; nothing if neither side knows the object."""
-        self._unreadable.pop(key, None)
-        if key in self._snapshot:
-            self._tell_removal(key, reason)
-
-    def _tell_removal(self, key: str, reason: link_pb2.RemovalReason.ValueType) -> None:
+    def _send_removal(self, key: str, reason: link_pb2.RemovalReason.ValueType) -> None:
         observed_at = timestamp_pb2.Timestamp()
         observed_at.FromNanoseconds(int(self._now() * 1e9))
-        revision = self._snapshot.remove(key)
-        self._questions.seen(key)
-        self._outbox.put(key, State(revision, removal=reason, observed_at=observed_at), CHANGES)
-        log.info(
-            "object gone",
-            extra=fields({OBJECT: key, REASON: link_pb2.RemovalReason.Name(reason)}),
+        revision = self._replica.remove(key)
+        self._verification.mark_seen(key)
+        self._outbox.enqueue(
+            key, PendingState(revision, removal=reason, observed_at=observed_at), CHANGES
         )
+        facts = fields(object=key, reason=link_pb2.RemovalReason.Name(reason))
+        log.info("object removed", extra=facts)
 
-    def _settle(
-        self, key: str, read: _Read | None, removal: link_pb2.RemovalReason.ValueType | None
+    def _apply_answer(
+        self, key: str, read: _HashedObject | None, removal: link_pb2.RemovalReason.ValueType | None
     ) -> None:
-        """Apply the answer about one object, unless the collector has known better since."""
-        asked = self._questions.answered(key)
-        if asked is None:
+        """Apply the answer about one object, unless its state is newer than the question."""
+        question = self._verification.answered(key)
+        if question is None:
             return
-        wanted = asked.why is Reason.WANTED
-        if self._revision(key) != asked.revision:
+        wanted = question.reason is Reason.WANTED
+        if self._replica.revision_of(key) != question.revision:
             if wanted:
-                self._questions.add(key, Reason.WANTED)
+                self._verification.request(key, Reason.WANTED)
         elif read is not None:
-            self._put(read, CHANGES if wanted else self._lane(asked.why), again=wanted)
+            lane = SNAPSHOT if question.reason is Reason.UNREAD else CHANGES
+            self._record(read, lane, again=wanted)
         elif removal is not None:
-            if key in self._snapshot or asked.why in (Reason.WANTED, Reason.FOREIGN):
-                self._tell_removal(key, removal)
-        elif asked.why is not Reason.DOUBTED:
-            self._tell_removal(key, link_pb2.REMOVAL_REASON_UNCONFIRMED)
-
-    def _lane(self, why: Reason) -> Lane:
-        return SNAPSHOT if why is Reason.UNREAD else CHANGES
+            if key in self._replica or question.reason in (Reason.WANTED, Reason.FOREIGN):
+                self._send_removal(key, removal)
+        elif question.reason is not Reason.DOUBTED:
+            self._send_removal(key, link_pb2.REMOVAL_REASON_UNCONFIRMED)
 
     def _end_read(self) -> None:
-        gone = self._snapshot.end_read()
+        gone = self._replica.end_read()
         for key in gone:
-            self._questions.add(key, Reason.DOUBTED)
-        self._passes.read_completed()
-        log.info(
-            "vCenter read completely",
-            extra=fields({OBJECTS: len(self._snapshot), COUNT: len(gone)}),
-        )
+            self._verification.request(key, Reason.DOUBTED)
+        self._reconciliation.prove_again()
+        facts = fields(objects=len(self._replica), count=len(gone))
+        log.info("vCenter read completely", extra=facts)
 
     def _refused(self, nack: link_pb2.Nack) -> None:
         key = key_of(nack.reference)
         if nack.content_hash:
-            self._snapshot.refuse(key, nack.content_hash)
-        log.warning(
-            "control plane refused an object",
-            extra=fields({OBJECT: key, REASON: nack.status.message}),
-        )
+            self._replica.mark_refused(key, nack.content_hash)
+        facts = fields(object=key, reason=nack.status.message)
+        log.warning("control plane refused an object", extra=facts)
 
     def _note_unreadable(self, unreadable: Iterable[link_pb2.UnreadableObject]) -> None:
         for each in unreadable:
-            key = key_of(each.reference)
-            self._snapshot.mention(key)
-            self._unreadable[key] = each.reason
+            self._replica.mark_unreadable(key_of(each.reference), each.reason)
 
-    def _revision(self, key: str) -> int:
-        entry = self._snapshot.get(key)
-        return entry.revision if entry else 0
-
-    def _has_question(self) -> bool:
-        return self._questions.any_waiting(self._outbox.unread(2 * CONFIRM_AT_ONCE))
+    def _has_verification(self) -> bool:
+        return self._verification.has_waiting(self._outbox.unread(2 * CONFIRM_AT_ONCE))
 
 
 def _removals(

@@ -1,6 +1,7 @@
-"""Reads vCenter afresh because the control plane asked, and makes messages of what was read.
+"""On-demand reads: all of vCenter, read afresh because the control plane asked.
 
 Nothing of what the edge remembers is used, nor changed: that is what the answer is compared with.
+The protocol's name for it is `Audit`.
 """
 
 import logging
@@ -11,9 +12,9 @@ from typing import Protocol
 from google.rpc import code_pb2, status_pb2
 
 from common.content_hash import content_hash, content_of
+from common.log_fields import fields
 from edge.errors import SecretUnreadableError
 from edge.interfaces import CollectorUpdate
-from edge.log import OBJECTS, REASON, fields
 from edge.vcenter.client.faults import VCenterError
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -34,14 +35,14 @@ class NewReader(Protocol):
     """Makes a reader that remembers nothing."""
 
     def __call__(self) -> FullReader:
-        """Return it; the session that it reads through is shared."""
+        """Make one; the session that it reads through is shared."""
 
 
 class OnDemandReads:
-    """Answers audits, one at a time (``edge.interfaces.OnDemandReadSource``)."""
+    """Answers on-demand reads, one at a time (``edge.interfaces.OnDemandReadSource``)."""
 
     def __init__(self, new_reader: NewReader) -> None:
-        """``new_reader`` makes the reader of one audit."""
+        """``new_reader`` makes the reader of one answer."""
         self._new_reader = new_reader
 
     def messages(self, audit_id: str, stop: threading.Event) -> Iterator[link_pb2.AuditRequest]:
@@ -55,12 +56,12 @@ class OnDemandReads:
                     yield link_pb2.AuditRequest(batch=batch)
                 complete = update.full_read and update.complete
         except (VCenterError, SecretUnreadableError) as error:
-            log.warning("audit failed", extra=fields({REASON: error}))
+            log.warning("on-demand read failed", extra=fields(reason=error))
             failure = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=str(error))
             yield link_pb2.AuditRequest(failure=failure)
             return
         if complete:
-            log.info("audit answered", extra=fields({OBJECTS: count}))
+            log.info("on-demand read answered", extra=fields(objects=count))
             yield link_pb2.AuditRequest(end=link_pb2.AuditEnd(object_count=count))
 
 

@@ -1,4 +1,4 @@
-"""What the control plane has not acknowledged: coalesced per object, in two lanes, bounded."""
+"""What the control plane has not acknowledged: latest states, in two lanes, bounded."""
 
 import collections
 import dataclasses
@@ -18,14 +18,14 @@ SNAPSHOT: Final = link_pb2.LANE_SNAPSHOT
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutboxLimits:
-    """Bounds on what waits and on what is under way."""
+    """Bounds on what waits and on what is in flight."""
 
     content_bytes: int = 32 << 20
     """Most bytes of content held; an object beyond them is read from vCenter again later."""
     batch_objects: int = 200
     """Most objects of a batch."""
     live_batch_objects: int = 50
-    """Most objects of a snapshot's batch when both sides were equal before: changes of what is
+    """Most objects of a snapshot's batch when both sides were in sync before: changes of what is
     followed already wait for the batch that is being written."""
     batch_bytes: int = 512 << 10
     """Most bytes of content of a batch, far below the 4 MiB that a message may have."""
@@ -36,8 +36,8 @@ class OutboxLimits:
 
 
 @dataclasses.dataclass(slots=True)
-class State:
-    """The state of one object that is to be told: its content, or its removal."""
+class PendingState:
+    """The state of one object that is to be sent: its content, or its removal."""
 
     revision: int
     hash: bytes = b""
@@ -59,13 +59,13 @@ class State:
 
 @dataclasses.dataclass(slots=True)
 class _Item:
-    """An object's latest state and where it is on its way."""
+    """An object's latest state, and how far it has come."""
 
-    state: State
+    state: PendingState
     lane: Lane
     pending: bool = True
     """Not sent yet in this state."""
-    flights: int = 0
+    in_flight: int = 0
     """Unacknowledged batches that carry some state of it."""
 
 
@@ -88,7 +88,7 @@ class Outbox:
         self._items: dict[str, _Item] = {}
         self._ready: dict[Lane, dict[str, None]] = {CHANGES: {}, SNAPSHOT: {}}
         self._unread: dict[str, None] = {}
-        self._under_way: dict[Lane, collections.deque[_Batch]] = {
+        self._in_flight: dict[Lane, collections.deque[_Batch]] = {
             CHANGES: collections.deque(),
             SNAPSHOT: collections.deque(),
         }
@@ -111,50 +111,50 @@ class Outbox:
         """Something has not been sent in its latest state."""
         return bool(self._ready[CHANGES] or self._ready[SNAPSHOT] or self._unread)
 
-    def under_way(self, lane: Lane) -> int:
+    def in_flight(self, lane: Lane) -> int:
         """Number of unacknowledged batches of a lane."""
-        return len(self._under_way[lane])
+        return len(self._in_flight[lane])
 
     def last_sequence(self, lane: Lane) -> int:
         """Sequence of the last batch sent in a lane."""
         return self._sequence[lane]
 
     def is_removing(self, key: str) -> bool:
-        """A removal of the object is on its way."""
+        """Whether a removal of the object waits or is in flight."""
         item = self._items.get(key)
         return item is not None and item.state.removal is not None
 
     def lacks_content(self, key: str) -> bool:
-        """The object waits and its content must be read again."""
+        """Whether the object waits and its content must be read again."""
         return key in self._unread
 
-    def put(self, key: str, state: State, lane: Lane) -> None:
-        """Tell ``state``; it replaces what has not been sent of the object."""
+    def enqueue(self, key: str, state: PendingState, lane: Lane) -> None:
+        """Have ``state`` sent; it replaces what has not been sent of the object."""
         item = self._items.get(key)
-        flights = item.flights if item else 0
+        in_flight = item.in_flight if item else 0
         if item is not None:
             if item.pending and item.lane == CHANGES:
                 lane = CHANGES
             self._drop(key, item)
         if state.content is not None and not self._make_room(state.size, lane):
             state.content = None
-        self._items[key] = _Item(state, lane, flights=flights)
+        self._items[key] = _Item(state, lane, in_flight=in_flight)
         self._bytes += state.size
         self._queue(key)
 
-    def want(self, key: str, revision: int, hash_: bytes, lane: Lane) -> None:
-        """Tell an object's state whose content is not at hand, unless it is on its way."""
+    def enqueue_without_content(self, key: str, revision: int, hash_: bytes, lane: Lane) -> None:
+        """Have an object's state sent whose content is to be read, unless it waits already."""
         if key not in self._items:
-            self.put(key, State(revision, hash_), lane)
+            self.enqueue(key, PendingState(revision, hash_), lane)
 
     def withdraw(self, key: str) -> None:
         """The control plane holds this state already; nothing if it has been sent since."""
         item = self._items.get(key)
-        if item is not None and item.pending and item.lane == SNAPSHOT and not item.flights:
+        if item is not None and item.pending and item.lane == SNAPSHOT and not item.in_flight:
             self._drop(key, item)
 
     def unread(self, most: int) -> list[str]:
-        """Return objects to read again, at most ``most``; none while there is no room."""
+        """List objects to read again, at most ``most``; none while there is no room."""
         if self._bytes > self._limits.content_bytes // 2:
             return []
         return [key for key, _ in zip(self._unread, range(most), strict=False)]
@@ -162,19 +162,19 @@ class Outbox:
     def next_batch(
         self, lane: Lane, generation: int, *, live: bool = False
     ) -> link_pb2.ObjectBatch | None:
-        """Take the next batch of a lane; None if nothing waits or the window is full.
+        """Build the next batch of a lane; None if nothing waits or the window is full.
 
         ``live`` keeps it small: others wait for it.
         """
-        if not self._ready[lane] or len(self._under_way[lane]) >= self._window[lane]:
+        if not self._ready[lane] or len(self._in_flight[lane]) >= self._window[lane]:
             return None
         limits = self._limits
         most = (
             min(limits.batch_objects, limits.live_batch_objects) if live else limits.batch_objects
         )
-        keys = self._take(lane, most)
+        keys = self._dequeue(lane, most)
         self._sequence[lane] += 1
-        self._under_way[lane].append(_Batch(self._sequence[lane], keys))
+        self._in_flight[lane].append(_Batch(self._sequence[lane], keys))
         batch = link_pb2.ObjectBatch(
             lane=lane,
             sequence=self._sequence[lane],
@@ -185,21 +185,21 @@ class Outbox:
         return batch
 
     def acknowledge(self, lane: Lane, sequence: int) -> None:
-        """Forget what batches up to ``sequence`` carried and what has not changed since."""
-        batches = self._under_way[lane]
+        """Forget what batches up to ``sequence`` carried, unless it has changed since."""
+        batches = self._in_flight[lane]
         while batches and batches[0].sequence <= sequence:
             for key in batches.popleft().keys:
                 item = self._items[key]
-                item.flights -= 1
-                if not item.pending and not item.flights:
+                item.in_flight -= 1
+                if not item.pending and not item.in_flight:
                     self._drop(key, item)
 
     def rewind(self) -> None:
         """The call has ended: what was not acknowledged is to be sent again, first."""
-        for lane, batches in self._under_way.items():
+        for lane, batches in self._in_flight.items():
             later, self._ready[lane] = self._ready[lane], {}
             for key in [key for batch in batches for key in batch.keys]:
-                self._items[key].flights = 0
+                self._items[key].in_flight = 0
                 if not self._items[key].pending:
                     self._items[key].pending = True
                     self._ready[self._items[key].lane][key] = None
@@ -217,13 +217,13 @@ class Outbox:
         self._bytes -= item.state.size
 
     def _make_room(self, size: int, lane: Lane) -> bool:
-        """Tell whether ``size`` bytes fit; a change may push out what a snapshot keeps waiting."""
+        """Whether ``size`` bytes fit; a change may push out content of the snapshot lane."""
         while lane == CHANGES and self._bytes + size > self._limits.content_bytes and self._evict():
             pass
         return self._bytes + size <= self._limits.content_bytes
 
     def _evict(self) -> bool:
-        """Give up the content of the snapshot's last object in the queue."""
+        """Drop the content of the last object that waits in the snapshot lane."""
         for key in reversed(self._ready[SNAPSHOT]):
             state = self._items[key].state
             if state.content is None:
@@ -235,7 +235,7 @@ class Outbox:
             return True
         return False
 
-    def _take(self, lane: Lane, most: int) -> list[str]:
+    def _dequeue(self, lane: Lane, most: int) -> list[str]:
         keys: list[str] = []
         size = 0
         for key in self._ready[lane]:
@@ -246,11 +246,11 @@ class Outbox:
         for key in keys:
             del self._ready[lane][key]
             self._items[key].pending = False
-            self._items[key].flights += 1
+            self._items[key].in_flight += 1
         return keys
 
 
-def _add(batch: link_pb2.ObjectBatch, key: str, state: State) -> None:
+def _add(batch: link_pb2.ObjectBatch, key: str, state: PendingState) -> None:
     if state.removal is not None:
         batch.removals.append(
             link_pb2.ObjectRemoval(

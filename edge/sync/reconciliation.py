@@ -1,6 +1,6 @@
-"""The passes of one inventory call: compare, send what differs, prove that both sides are equal.
+"""The passes of one inventory call: compare, send what differs, prove that both sides are in sync.
 
-A pure state machine over the snapshot, the outbox and the questions; docs/concepts/sync-protocol.md
+A pure state machine over replica, outbox and verification queue; docs/concepts/sync-protocol.md
 ("Passes") has the sequence. ``edge.sync.inventory`` holds the lock and does the waiting.
 """
 
@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 
 from common.digests import BUCKETS, bucket_of
+from common.log_fields import fields
 from common.references import key_of
-from edge.log import BUCKETS_DIFFER, COUNT, GENERATION, MISMATCHES, OBJECTS, WAIT_SECONDS, fields
 from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox
 from edge.sync.replica import Replica
 from edge.sync.verification_queue import Reason, VerificationQueue
@@ -19,10 +19,10 @@ from vsphere_gateway.v1 import link_pb2
 HELD_AT_ONCE = 10_000
 """About as many held objects are asked for in one bucket query: under 1 MiB of answer."""
 LITTLE = 4
-"""Where so many times more was read than is held, all is sent at once: to compare would mean to
-wait until all is read. If something held is foreign, the pass after it compares, and finds out."""
+"""When so many times more was read than is held, all is sent at once: a comparison would have to
+wait until all is read. If something held is foreign, the pass after it compares, and finds it."""
 FREE_PASSES = 2
-"""So many passes may follow each other at once; the next ones wait longer and longer."""
+"""So many passes may follow each other at once; each further one waits longer."""
 LONGEST_WAIT = 60.0
 """Seconds between passes when the two sides cannot agree."""
 
@@ -40,8 +40,8 @@ class Phase(enum.Enum):
     SENDING = enum.auto()
     ENDED = enum.auto()
     """``SnapshotEnd`` is sent."""
-    SETTLED = enum.auto()
-    """Parity."""
+    IN_SYNC = enum.auto()
+    """Both sides hold the same; the protocol's message for it is `Parity`."""
 
 
 class Reconciliation:
@@ -49,14 +49,14 @@ class Reconciliation:
 
     def __init__(
         self,
-        snapshot: Replica,
+        replica: Replica,
         outbox: Outbox,
-        questions: VerificationQueue,
+        verification: VerificationQueue,
         monotonic: Callable[[], float],
     ) -> None:
-        self._snapshot = snapshot
+        self._replica = replica
         self._outbox = outbox
-        self._questions = questions
+        self._verification = verification
         self._monotonic = monotonic
         self.phase = Phase.CLOSED
         self.generation = 0
@@ -64,7 +64,7 @@ class Reconciliation:
         self._unqueried: list[int] = []
         self._queried: set[int] = set()
         self._live = False
-        """Both sides were equal in this call: its changes are followed."""
+        """Both sides were in sync before in this call: its changes are followed."""
         self._reads_new_clusters = False
         self._mismatches = 0
         self._not_before = 0.0
@@ -79,9 +79,9 @@ class Reconciliation:
     def close(self) -> None:
         """The call has ended."""
         self.phase = Phase.CLOSED
-        self._questions.forget(Reason.FOREIGN, Reason.WANTED)
+        self._verification.drop(Reason.FOREIGN, Reason.WANTED)
 
-    def holdings(self, holdings: link_pb2.Holdings) -> None:
+    def begin_again(self, holdings: link_pb2.Holdings) -> None:
         """The control plane wants another pass, or did not agree with the last one."""
         if self.phase is Phase.ENDED:
             self._mismatches += 1
@@ -91,70 +91,70 @@ class Reconciliation:
         if wait:
             log.warning(
                 "control plane and edge do not agree, comparing again",
-                extra=fields({MISMATCHES: self._mismatches, WAIT_SECONDS: wait}),
+                extra=fields(mismatches=self._mismatches, wait_seconds=wait),
             )
         self._begin(holdings)
 
-    def parity(self, generation: int) -> None:
+    def confirm_in_sync(self, generation: int) -> None:
         """Both sides hold the same."""
         if self.phase is Phase.ENDED and generation == self.generation:
-            self.phase = Phase.SETTLED
+            self.phase = Phase.IN_SYNC
             self._live = True
             self._mismatches = 0
-            log.info("parity", extra=fields(self._facts()))
+            log.info("in sync", extra=self._facts())
 
-    def reads_new_clusters(self) -> None:
+    def begin_new_clusters(self) -> None:
         """More follows of clusters that came under management: until it is there, no pass ends.
 
         An end would say of these clusters that all of their virtual machines are known.
         """
         self._reads_new_clusters = True
 
-    def read_completed(self) -> None:
-        """vCenter has been read to its end, once more: prove again that both sides are equal."""
+    def prove_again(self) -> None:
+        """vCenter has been read to its end, once more: prove again that both sides are in sync."""
         self._reads_new_clusters = False
-        if self.phase in (Phase.ENDED, Phase.SETTLED):
+        if self.phase in (Phase.ENDED, Phase.IN_SYNC):
             self.generation += 1
             self.phase = Phase.SENDING
 
-    def contents(self, contents: link_pb2.BucketContents) -> None:
-        """Take what the control plane holds in the buckets of the last query."""
+    def compare_contents(self, contents: link_pb2.BucketContents) -> None:
+        """Compare with what the control plane holds in the buckets of the last query."""
         if self.phase is not Phase.QUERYING or contents.generation != self.generation:
             return
         held = {key_of(each.reference): each.content_hash for each in contents.objects}
-        for key, entry in self._snapshot.items():
+        for key, entry in self._replica.items():
             if bucket_of(key) not in self._queried:
                 continue
             if held.pop(key, None) == entry.hash:
-                self._snapshot.readmit(key)
+                self._replica.clear_refusal(key)
                 self._outbox.withdraw(key)
             elif not entry.refused:
-                self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
+                self._outbox.enqueue_without_content(key, entry.revision, entry.hash, SNAPSHOT)
         for key in held:
             if not self._outbox.is_removing(key):
-                self._questions.add(key, Reason.FOREIGN)
+                self._verification.request(key, Reason.FOREIGN)
         self._queried.clear()
         if not self._unqueried:
             self.phase = Phase.SENDING
 
     def start_if_due(self) -> bool:
-        """Begin to send or compare if it is time; tell whether it was."""
+        """Begin to send or compare if it is time; whether it was."""
         if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
             return False
         held = self._holdings.object_count
-        if not held or (not self._mismatches and len(self._snapshot) >= LITTLE * held):
+        if not held or (not self._mismatches and len(self._replica) >= LITTLE * held):
             self._send_everything()
-        elif self._snapshot.complete:
+        elif self._replica.complete:
             self._compare()
         return self.phase is not Phase.WAITING
 
     def next_request(self) -> link_pb2.InventoryRequest | None:
-        """Return the next message, or None when there is nothing to send now."""
+        """Build the next message; None when there is nothing to send now."""
         return self._query() or self._batch() or self._end()
 
     def wait_time(self, timeout: float) -> float:
-        """Return the seconds until something may be due without a wake-up."""
-        if self.phase is not Phase.WAITING or not self._snapshot.complete:
+        """The seconds until something may be due without a wake-up."""
+        if self.phase is not Phase.WAITING or not self._replica.complete:
             return timeout
         return min(timeout, max(self._not_before - self._monotonic(), 0.0))
 
@@ -162,26 +162,26 @@ class Reconciliation:
         self.generation += 1
         self._holdings = holdings
         self._unqueried, self._queried = [], set()
-        self._questions.forget(Reason.FOREIGN)
+        self._verification.drop(Reason.FOREIGN)
         self.phase = Phase.WAITING
 
     def _send_everything(self) -> None:
         self.phase = Phase.SENDING
-        for key, entry in self._snapshot.items():
-            self._snapshot.readmit(key)
-            self._outbox.want(key, entry.revision, entry.hash, SNAPSHOT)
-        held = {COUNT: self._holdings.object_count}
-        log.info("control plane holds little, sending all", extra=fields(self._facts(), held))
+        for key, entry in self._replica.items():
+            self._replica.clear_refusal(key)
+            self._outbox.enqueue_without_content(key, entry.revision, entry.hash, SNAPSHOT)
+        facts = self._facts(count=self._holdings.object_count)
+        log.info("control plane holds little, sending all", extra=facts)
 
     def _compare(self) -> None:
-        differing = self._snapshot.digests.differing(self._holdings.bucket_digests)
+        differing = self._replica.digests.differing(self._holdings.bucket_digests)
         buckets = set(differing)
-        for key in self._snapshot:
+        for key in self._replica:
             if key in self._outbox and bucket_of(key) not in buckets:
                 self._outbox.withdraw(key)
         self._unqueried = differing
         self.phase = Phase.QUERYING if differing else Phase.SENDING
-        log.info("compared", extra=fields(self._facts(), {BUCKETS_DIFFER: len(differing)}))
+        log.info("compared", extra=self._facts(buckets_differ=len(differing)))
 
     def _query(self) -> link_pb2.InventoryRequest | None:
         if self.phase is not Phase.QUERYING or self._queried:
@@ -194,7 +194,7 @@ class Reconciliation:
 
     def _batch(self) -> link_pb2.InventoryRequest | None:
         batch = self._outbox.next_batch(CHANGES, self.generation)
-        if batch is None and self.phase in (Phase.SENDING, Phase.ENDED, Phase.SETTLED):
+        if batch is None and self.phase in (Phase.SENDING, Phase.ENDED, Phase.IN_SYNC):
             batch = self._outbox.next_batch(SNAPSHOT, self.generation, live=self._live)
         return link_pb2.InventoryRequest(batch=batch) if batch else None
 
@@ -204,8 +204,8 @@ class Reconciliation:
         self.phase = Phase.ENDED
         end = link_pb2.SnapshotEnd(
             generation=self.generation,
-            object_count=self._snapshot.digests.count,
-            bucket_digests=self._snapshot.digests.to_bytes(),
+            object_count=self._replica.digests.count,
+            bucket_digests=self._replica.digests.to_bytes(),
             changes_sequence=self._outbox.last_sequence(CHANGES),
             snapshot_sequence=self._outbox.last_sequence(SNAPSHOT),
         )
@@ -214,12 +214,12 @@ class Reconciliation:
     def _end_is_due(self) -> bool:
         return (
             self.phase is Phase.SENDING
-            and self._snapshot.complete
+            and self._replica.complete
             and not self._reads_new_clusters
             and not self._outbox.has_pending
-            and not self._outbox.under_way(SNAPSHOT)
-            and not self._questions.has_foreign
+            and not self._outbox.in_flight(SNAPSHOT)
+            and not self._verification.has_foreign
         )
 
-    def _facts(self) -> dict[str, object]:
-        return {GENERATION: self.generation, OBJECTS: len(self._snapshot)}
+    def _facts(self, **more: object) -> dict[str, object]:
+        return fields(generation=self.generation, objects=len(self._replica), **more)

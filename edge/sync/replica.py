@@ -1,4 +1,4 @@
-"""The truth as vCenter last told it: a hash and a revision per object, no content."""
+"""The inventory as vCenter last showed it: a hash and a revision per object, no content."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from common.digests import Digests
 
 @dataclasses.dataclass(slots=True)
 class Entry:
-    """One object of the snapshot."""
+    """One object of the replica."""
 
     hash: bytes
     revision: int
@@ -28,6 +28,8 @@ class Replica:
         self.digests = Digests()
         self.complete = False
         """vCenter has been read to the end at least once."""
+        self.unreadable: dict[str, str] = {}
+        """Why objects could not be read, or not be sent; their last state stands."""
         self._entries: dict[str, Entry] = {}
         self._revision = 0
         self._read = 0
@@ -38,10 +40,6 @@ class Replica:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def get(self, key: str) -> Entry | None:
-        """Return an entry, which the caller must not change."""
-        return self._entries.get(key)
-
     def __iter__(self) -> Iterator[str]:
         """Iterate over keys."""
         return iter(self._entries)
@@ -50,8 +48,18 @@ class Replica:
         """Iterate over keys and entries."""
         return iter(self._entries.items())
 
-    def put(self, key: str, hash_: bytes) -> bool:
-        """Take the present state of an object; tell whether it differs from the last one."""
+    def get(self, key: str) -> Entry | None:
+        """Look up an entry, which the caller must not change."""
+        return self._entries.get(key)
+
+    def revision_of(self, key: str) -> int:
+        """The revision of an object's state, 0 if it is not known."""
+        entry = self._entries.get(key)
+        return entry.revision if entry else 0
+
+    def record(self, key: str, hash_: bytes) -> bool:
+        """Keep the present state of an object; whether it differs from the last one."""
+        self.unreadable.pop(key, None)
         entry = self._entries.get(key)
         if entry is not None and entry.hash == hash_:
             entry.read = self._read
@@ -63,20 +71,21 @@ class Replica:
         return True
 
     def remove(self, key: str) -> int:
-        """Forget an object, known or not; return the revision of its removal."""
+        """Forget an object, known or not, and make the revision of its removal."""
+        self.unreadable.pop(key, None)
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._count_out(key, entry)
         return self._next_revision()
 
-    def refuse(self, key: str, hash_: bytes) -> None:
+    def mark_refused(self, key: str, hash_: bytes) -> None:
         """The control plane refused this state; nothing if the object has changed since."""
         entry = self._entries.get(key)
         if entry is not None and entry.hash == hash_ and not entry.refused:
             self._count_out(key, entry)
             entry.refused = True
 
-    def readmit(self, key: str) -> None:
+    def clear_refusal(self, key: str) -> None:
         """Count a refused state again: it is sent once more, or the control plane holds it."""
         entry = self._entries.get(key)
         if entry is not None and entry.refused:
@@ -86,15 +95,17 @@ class Replica:
     def begin_read(self) -> None:
         """A full read begins."""
         self._read += 1
+        self.unreadable.clear()
 
-    def mention(self, key: str) -> None:
-        """The full read shows that an object is there, although its state could not be read."""
+    def mark_unreadable(self, key: str, reason: str) -> None:
+        """An object is there, although its state could not be read."""
+        self.unreadable[key] = reason
         entry = self._entries.get(key)
         if entry is not None:
             entry.read = self._read
 
     def end_read(self) -> list[str]:
-        """A full read has ended; return the keys that it did not show."""
+        """A full read has ended; list the keys that it did not show."""
         self.complete = True
         return [key for key, entry in self._entries.items() if entry.read != self._read]
 

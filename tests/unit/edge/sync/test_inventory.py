@@ -9,7 +9,7 @@ from common.content_hash import content_hash, content_of
 from common.references import key_of
 from edge.interfaces import CollectorUpdate
 from edge.sync.inventory import Inventory
-from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox, OutboxLimits, State
+from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox, OutboxLimits, PendingState
 from tests.support.vcenter_truth import VCENTER, VCenterTruth, virtual_machine
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -56,20 +56,20 @@ def settled(truth: VCenterTruth, limits: OutboxLimits | None = None) -> Inventor
 # Outbox
 
 
-def state(revision: int, content: bytes = b"x") -> State:
-    return State(revision, b"h" * 16, content)
+def state(revision: int, content: bytes = b"x") -> PendingState:
+    return PendingState(revision, b"h" * 16, content)
 
 
 def test_latest_state_wins_and_a_removal_supersedes() -> None:
     outbox = Outbox(OutboxLimits())
     key = key_of(virtual_machine("vm-1", "").reference)
-    outbox.put(key, state(1, virtual_machine("vm-1", "old").SerializeToString()), CHANGES)
-    outbox.put(key, state(2, virtual_machine("vm-1", "new").SerializeToString()), CHANGES)
+    outbox.enqueue(key, state(1, virtual_machine("vm-1", "old").SerializeToString()), CHANGES)
+    outbox.enqueue(key, state(2, virtual_machine("vm-1", "new").SerializeToString()), CHANGES)
     assert len(outbox) == 1
     batch = outbox.next_batch(CHANGES, 0)
     assert batch is not None
     assert [each.virtual_machine.name for each in batch.objects] == ["new"]
-    outbox.put(key, State(3, removal=link_pb2.REMOVAL_REASON_DELETED), CHANGES)
+    outbox.enqueue(key, PendingState(3, removal=link_pb2.REMOVAL_REASON_DELETED), CHANGES)
     removal = outbox.next_batch(CHANGES, 0)
     assert removal is not None
     assert not removal.objects
@@ -82,7 +82,7 @@ def test_batches_are_bounded_by_objects_bytes_and_window() -> None:
     for number in range(100):
         machine = virtual_machine(f"vm-{number}", "n" * 150)
         content = machine.SerializeToString()
-        outbox.put(key_of(machine.reference), state(1, content), SNAPSHOT)
+        outbox.enqueue(key_of(machine.reference), state(1, content), SNAPSHOT)
     batches = [outbox.next_batch(SNAPSHOT, 1) for _ in range(4)]
     assert batches[3] is None
     for batch in batches[:3]:
@@ -95,7 +95,7 @@ def test_object_larger_than_a_batch_travels_alone() -> None:
     outbox = Outbox(OutboxLimits(batch_bytes=100))
     for number in range(3):
         machine = virtual_machine(f"vm-{number}", "n" * 500)
-        outbox.put(key_of(machine.reference), state(1, machine.SerializeToString()), CHANGES)
+        outbox.enqueue(key_of(machine.reference), state(1, machine.SerializeToString()), CHANGES)
     batch = outbox.next_batch(CHANGES, 0)
     assert batch is not None
     assert len(batch.objects) == 1
@@ -124,9 +124,9 @@ def test_change_pushes_out_what_a_snapshot_keeps_waiting() -> None:
     outbox = Outbox(OutboxLimits(content_bytes=1000))
     for number in range(10):
         machine = virtual_machine(f"vm-{number}", "n" * 60)
-        outbox.put(key_of(machine.reference), state(1, machine.SerializeToString()), SNAPSHOT)
+        outbox.enqueue(key_of(machine.reference), state(1, machine.SerializeToString()), SNAPSHOT)
     urgent = virtual_machine("vm-99", "u" * 500)
-    outbox.put(key_of(urgent.reference), state(2, urgent.SerializeToString()), CHANGES)
+    outbox.enqueue(key_of(urgent.reference), state(2, urgent.SerializeToString()), CHANGES)
     assert outbox.content_bytes <= 1000
     batch = outbox.next_batch(CHANGES, 0)
     assert batch is not None
