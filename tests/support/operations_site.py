@@ -49,7 +49,7 @@ class Site:
         self._stop = threading.Event()
         self._following = threading.Thread(target=self._follow)
         self._following.start()
-        self.operations = VCenterOperations(self.session, self._collector, managed)
+        self.operations = VCenterOperations(self.session, self._collector, managed, ThreadMonitor())
         messages = ControlMessages()
         self.sent = welcomed_call(messages)
         self.executor = OperationExecutor(

@@ -4,7 +4,7 @@ It stands before a vcsim and passes on what the two say to each other, except ab
 that are hidden: those are in no answer that lists objects, and asked for by reference they are
 refused with NoPermission, as vCenter does, or answered with nothing, as a vCenter does whose
 database or session has just gone (pyvmomi issue 43). It can also lose its connection in the middle
-of an answer.
+of an answer, or leave one request without any.
 """
 
 import http.client
@@ -50,6 +50,10 @@ class RestrictedVCenter:
         self._asked = self._cut = b""
         self.since_cut: list[bytes] | None = None
         """Requests since an answer was cut short; None when none was."""
+        self._kept = b""
+        self.keeps = threading.Event()
+        """Set while a request is left without an answer."""
+        self._let_go = threading.Event()
         self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         files = simulator.certificate
@@ -71,6 +75,17 @@ class RestrictedVCenter:
         """Break off the next answer that tells ``told`` to a request with ``asked``, after that."""
         self._asked, self._cut = asked, told
 
+    def keep_waiting(self, asked: bytes) -> None:
+        """Leave the next request with ``asked`` unanswered until ``answer_all``."""
+        self.keeps.clear()
+        self._let_go.clear()
+        self._kept = asked
+
+    def answer_all(self) -> None:
+        """Answer the request that was left waiting."""
+        self._kept = b""
+        self._let_go.set()
+
     def show_everything(self) -> None:
         """Hide and refuse nothing any more."""
         self._hidden = self._refused = frozenset()
@@ -84,6 +99,10 @@ class RestrictedVCenter:
         """Have vcsim answer, and take out what is hidden."""
         if self.since_cut is not None:
             self.since_cut.append(body)
+        if self._kept and self._kept in body:
+            self._kept = b""
+            self.keeps.set()
+            self._let_go.wait(SECONDS)
         hidden = self._hidden
         asked = {moref.decode() for moref in ASKED.findall(body)}
         denied = asked & (self._refused | hidden if self._refuses else self._refused)

@@ -1,4 +1,7 @@
-"""Reads chosen properties of chosen objects in one round trip each."""
+"""Properties as vSphere's own objects, made by pyVmomi of what ``property_collector`` reads.
+
+For the few objects of one operation. Many are read as elements (``answers``).
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,10 +9,10 @@ from typing import Any
 
 from pyVmomi import vmodl
 
+from common.references import Key, make_key
 from edge.vcenter.client import faults
+from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.session import VCenterSession
-
-_QUERY = vmodl.query.PropertyCollector
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Step:
 
 
 def read_properties(session: VCenterSession, target: Any, paths: Iterable[str]) -> dict[str, Any]:
-    """Return the values by path; a path without a value is left out.
+    """Read the values by path; a path without a value is left out.
 
     Raises ``VCenterError``: ``ManagedObjectNotFoundError`` when the object is gone,
     ``PermissionDeniedError`` when vCenter hides it or one of the properties.
@@ -44,51 +47,63 @@ def read_related(
     paths: Mapping[type, Sequence[str]],
     steps: Sequence[Step] = (),
 ) -> dict[Any, dict[str, Any]]:
-    """Return the values by object and path, for ``targets`` and what ``steps`` lead to.
+    """Read the values by object and path, for ``targets`` and what ``steps`` lead to.
 
     ``paths`` says which properties of which kind of object are read. Raises ``VCenterError``.
     """
-    selection = [_selection(step) for step in steps]
-    spec = _QUERY.FilterSpec(
-        objectSet=[_QUERY.ObjectSpec(obj=target, selectSet=selection) for target in targets],
-        propSet=[
-            _QUERY.PropertySpec(type=kind, pathSet=list(wanted)) for kind, wanted in paths.items()
-        ],
-        reportMissingObjectsInResults=False,
-    )
     generation = session.generation
     try:
-        return _retrieve(session, spec)
+        return _read(session, targets, paths, steps)
     except faults.SessionExpiredError:
-        # An expired session may answer all the same, with every property missing.
         session.renew(generation)
-        return _retrieve(session, spec)
+        return _read(session, targets, paths, steps)
 
 
-def _retrieve(session: VCenterSession, spec: Any) -> dict[Any, dict[str, Any]]:
-    collector = session.content.propertyCollector
+def wsdl_name(kind: Any) -> str:
+    """Return vSphere's name of pyVmomi's class of managed objects."""
+    return str(kind._wsdlName)
+
+
+def key_of_object(target: Any) -> Key:
+    """Build the key of pyVmomi's managed object."""
+    return make_key(wsdl_name(type(target)), target._moId)
+
+
+def _read(
+    session: VCenterSession,
+    targets: Sequence[Any],
+    paths: Mapping[type, Sequence[str]],
+    steps: Sequence[Step],
+) -> dict[Any, dict[str, Any]]:
+    pages = PropertyReader(session).read_related(
+        [key_of_object(target) for target in targets],
+        {wsdl_name(kind): wanted for kind, wanted in paths.items()},
+        "".join(_selection(step) for step in steps),
+    )
     found: dict[Any, dict[str, Any]] = {}
-    answer = collector.RetrievePropertiesEx([spec], _QUERY.RetrieveOptions())
-    while answer is not None:
-        for each in answer.objects:
+    for body in pages:
+        answer = session.vsphere_object(body, vmodl.query.PropertyCollector.RetrieveResult)
+        for each in answer.objects if answer is not None else ():
             found[each.obj] = _values(each)
-        answer = collector.ContinueRetrievePropertiesEx(answer.token) if answer.token else None
     return found
 
 
 def _values(content: Any) -> dict[str, Any]:
     for missed in content.missingSet or []:
         error = faults.from_fault(missed.fault)
+        # An expired session may be answered all the same, with every property missing.
         if isinstance(error, (faults.PermissionDeniedError, faults.SessionExpiredError)):
             raise error
     return {each.name: each.val for each in content.propSet or []}
 
 
-def _selection(step: Step) -> Any:
-    name = f"{step.kind.__name__}.{step.path}"
-    further = [_selection(each) for each in step.then]
+def _selection(step: Step) -> str:
+    kind = wsdl_name(step.kind)
+    name = f"{kind}.{step.path}"
+    further = "".join(_selection(each) for each in step.then)
     if step.repeated:
-        further.append(_QUERY.SelectionSpec(name=name))
-    return _QUERY.TraversalSpec(
-        name=name, type=step.kind, path=step.path, skip=False, selectSet=further
+        further += f'<selectSet xsi:type="SelectionSpec"><name>{name}</name></selectSet>'
+    return (
+        f'<selectSet xsi:type="TraversalSpec"><name>{name}</name><type>{kind}</type>'
+        f"<path>{step.path}</path><skip>false</skip>{further}</selectSet>"
     )

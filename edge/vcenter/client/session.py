@@ -150,21 +150,18 @@ class VCenterSession:
         """pyVmomi's stub adapter over this session, which logs in again when it must."""
         return _RenewingStub(self)
 
+    def vsphere_object(self, body: bytes, kind: Any) -> Any:
+        """Have pyVmomi make its object of an answer that ``soap`` returned; None if it has none.
+
+        Raises ``UnexpectedAnswerError``.
+        """
+        return self.stub.parse(body, kind)
+
     def soap(self, envelope: bytes, deadline_seconds: float = CALL_DEADLINE_SECONDS) -> bytes:
         """Send one SOAP envelope and return the answer's body.
 
         Raises ``VCenterError``; a SOAP fault as its type (``SessionExpiredError`` when vCenter
         does not know the cookie). The session is not renewed here.
-        """
-        answer = self.exchange(envelope, deadline_seconds)
-        if answer.status == 500:
-            raise _soap_fault(answer.body)
-        return answer.body
-
-    def exchange(self, envelope: bytes, deadline_seconds: float) -> Answer:
-        """Send one SOAP envelope; the answer is a result (200) or a SOAP fault (500).
-
-        Raises ``VCenterError`` for whatever is neither.
         """
         headers = {
             "Content-Type": "text/xml; charset=UTF-8",
@@ -179,7 +176,9 @@ class VCenterSession:
                 " instead of SOAP: is it a vCenter, and are its services up?"
             )
         self._keep_cookie(answer)
-        return answer
+        if answer.status == 500:
+            raise _soap_fault(answer.body)
+        return answer.body
 
     def _keep_cookie(self, answer: Answer) -> None:
         for given in answer.headers.getlist("Set-Cookie"):
@@ -239,26 +238,15 @@ class _Stub(SoapStubAdapterBase):
     def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:
         """Call one method. Raises ``VCenterError``."""
         envelope = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
-        answer = self._session.exchange(envelope, self._deadline(info, args))
-        result = self._parse(answer, info.result)
-        if answer.status == 200:
-            return result
-        raise faults.translate(result)
+        return self.parse(self._session.soap(envelope, self._deadline_seconds), info.result)
 
-    def _deadline(self, info: Any, args: Any) -> float:
-        if info.wsdlName != "WaitForUpdatesEx":
-            return self._deadline_seconds
-        wait_seconds = getattr(args[1], "maxWaitSeconds", None) or 0
-        return float(wait_seconds + WAIT_MARGIN_SECONDS)
-
-    def _parse(self, answer: Answer, result_type: Any) -> Any:
+    def parse(self, body: bytes, result_type: Any) -> Any:
+        """Make the result of a call. Raises ``UnexpectedAnswerError``."""
         try:
-            return SoapResponseDeserializer(self).Deserialize(answer.body, result_type)
+            return SoapResponseDeserializer(self).Deserialize(body, result_type)
         except faults.THIRD_PARTY as error:
             raise faults.translate(error) from error
         except _UNKNOWN_TYPE as error:
-            if answer.status == 500:
-                raise _unknown_fault(answer.body) from error
             raise faults.UnexpectedAnswerError(
                 f"pyVmomi cannot read vCenter's answer: {error!r}"
             ) from error

@@ -1,305 +1,312 @@
 """Waits for properties of a few objects, such as running tasks, in one thread.
 
 One PropertyCollector of its own on the shared session, one filter per watched object, one
-WaitForUpdatesEx for them all (vSphere Web Services API, PropertyCollector). A filter dies with the
-session that it was made in: then all are made again, and the watches go on.
+WaitForUpdatesEx for them all (vSphere Web Services API, PropertyCollector). All of it ends with the
+login: then a follower of the next login takes the watches over.
+
+No lock is held while vCenter is called: a call that vCenter leaves unanswered holds up nobody but
+who has made it.
 """
 
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from pyVmomi import vmodl
 
+from common.background import BackgroundThread, ThreadMonitor
+from common.backoff import Backoff
+from common.log_fields import fields
+from common.references import moref_of
 from edge.errors import EdgeError
-from edge.log import COUNT, ERROR, fields
 from edge.vcenter.client import faults
-from edge.vcenter.client.properties import read_properties
+from edge.vcenter.client.answers import updates_header
+from edge.vcenter.client.properties import key_of_object, read_properties, wsdl_name
+from edge.vcenter.client.property_collector import UpdateCollector, object_set, property_set
 from edge.vcenter.client.session import VCenterSession
+from edge.vcenter.client.watch import Watch, as_vcenter_error
 
-LOG = logging.getLogger("edge.vcenter.client.task_watcher")
+log = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 30
-"""Longest time in one WaitForUpdatesEx; what vCenter has not reported by then is read again."""
+"""Longest time in one WaitForUpdatesEx."""
 CLOSE_SECONDS: Final = 2.0
 """How long ``close`` waits for the thread, which vCenter may leave hanging."""
-RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0)
-"""Pauses between attempts to reach a vCenter that does not answer; the last one repeats."""
+FILTER_DEADLINE_SECONDS: Final = 30.0
 
-_QUERY = vmodl.query.PropertyCollector
-_LOST = (faults.SessionExpiredError, faults.ManagedObjectNotFoundError)
-_TRANSIENT = (*_LOST, faults.VCenterUnreachableError, faults.UnexpectedAnswerError)
-
-
-class Watch:
-    """The latest values of some properties of one object. A context manager: leaving ends it."""
-
-    def __init__(self, target: Any, paths: tuple[str, ...], close: Callable[["Watch"], None]):
-        self.target = target
-        self.paths = paths
-        self.changed = threading.Event()
-        """Set when a value or the error changed, or by whoever wants ``wait`` to return."""
-        self._close = close
-        self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
-        self._told = 0
-        """Grows with everything that the watch tells."""
-        self._error: faults.VCenterError | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close(self)
-
-    def values(self) -> dict[str, Any]:
-        """Return what is known by path; a path without a value is left out.
-
-        Raises the ``VCenterError`` that ended the watch, for example
-        ``ManagedObjectNotFoundError`` when the object was deleted.
-        """
-        self.changed.clear()
-        with self._lock:
-            if self._error is not None:
-                raise self._error
-            return dict(self._values)
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for a change since ``values`` was called; False after ``timeout`` seconds."""
-        return self.changed.wait(timeout)
-
-    def update(self, values: dict[str, Any], error: faults.VCenterError | None = None) -> None:
-        """Take new values that the watch tells, or the error that ends it."""
-        with self._lock:
-            self._told += 1
-            self._values.update(values)
-            self._error = self._error or error
-        self.changed.set()
-
-    def refresh(self, read: Callable[[], dict[str, Any]]) -> None:
-        """Take what ``read`` returns; what the watch tells meanwhile may be newer, and stays.
-
-        Raises what ``read`` raises.
-        """
-        with self._lock:
-            before = self._told
-        values = read()
-        with self._lock:
-            overtaken = self._told != before
-            self._values = values | self._values if overtaken else self._values | values
-        self.changed.set()
+_LOST: Final = (faults.SessionExpiredError, faults.ManagedObjectNotFoundError)
+_TRANSIENT: Final = (*_LOST, faults.VCenterUnreachableError, faults.UnexpectedAnswerError)
+Lost = Callable[["_Follower", faults.VCenterError | EdgeError], None]
 
 
 class PropertyWatcher:
     """Watches objects on a session, across logins. Any thread may call ``watch``."""
 
-    def __init__(self, session: VCenterSession) -> None:
+    def __init__(
+        self,
+        session: VCenterSession,
+        monitor: ThreadMonitor,
+        make_backoff: Callable[[], Backoff] = lambda: Backoff(1.0, 2.0, 10.0),
+    ) -> None:
+        """``make_backoff`` says how long to leave a vCenter in peace that does not answer."""
         self._session = session
-        self._condition = threading.Condition()
-        self._collector: Any = None
-        self._generation = 0
-        self._filters: dict[Any, Watch] = {}
-        self._ended: list[Any] = []
-        self._version = ""
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._monitor = monitor
+        self._make_backoff = make_backoff
+        self._lock = threading.Lock()
+        self._follower: _Follower | None = None
+        self._is_closed = False
 
     def watch(self, target: Any, paths: Iterable[str]) -> Watch:
         """Begin to watch ``paths`` of pyVmomi's object ``target``; the values are known at once.
 
         Raises ``VCenterError``.
         """
-        watch = Watch(target, tuple(paths), self._end)
+        wanted = tuple(paths)
+        read = functools.partial(read_properties, self._session, target, wanted)
+        watch = Watch(target, wanted, read, self._end)
         try:
             self._add(watch)
-        except _LOST:
-            # The session had expired, and with it the collector; the call has renewed it.
-            self._add(watch)
-        try:
             # A filter made while another thread waits may be reported late (by vcsim not before
             # something else changes): the first values are read, not awaited.
-            watch.refresh(lambda: read_properties(self._session, target, watch.paths))
+            watch.refresh()
         except faults.VCenterError:
+            watch.ended = True
             self._end(watch)
             raise
         return watch
 
     def close(self) -> None:
-        """Stop waiting. Watches that are left never change again."""
-        self._stopped.set()
-        with self._condition:
-            thread, collector, self._collector = self._thread, self._collector, None
-            self._condition.notify_all()
-        if collector is not None and self._session.is_logged_in:
-            try:
-                collector.DestroyPropertyCollector()
-            except faults.VCenterError as error:
-                LOG.debug("property collector not destroyed", extra=fields({ERROR: error}))
-        if thread is not None:
-            thread.join(CLOSE_SECONDS)
+        """Stop waiting. Watches that are left are not reported any more."""
+        with self._lock:
+            self._is_closed = True
+            follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.close(CLOSE_SECONDS)
 
     def _add(self, watch: Watch) -> None:
-        added = False
-        while not added:
-            with self._condition:
-                if self._collector is None or self._generation != self._session.generation:
-                    self._start_anew()
-                collector = self._collector
-            made = _make_filter(collector, watch)
-            with self._condition:
-                added = collector is self._collector
-                if added:
-                    self._filters[made] = watch
-                    self._condition.notify_all()
+        generation = self._session.generation
+        try:
+            while not self._current().add(watch):
+                continue
+        except _LOST as error:
+            # The session has expired, and the collector with it; or the collector alone is gone.
+            if isinstance(error, faults.SessionExpiredError):
+                self._session.renew(generation)
+            while not self._current().add(watch):
+                continue
 
     def _end(self, watch: Watch) -> None:
+        with self._lock:
+            follower = self._follower
+        if follower is not None:
+            follower.remove(watch)
+
+    def _current(self) -> "_Follower":
+        """Return the follower of the present login, a new one if need be.
+
+        Several threads may make one at a time, so that none waits for another's call; the first
+        one's is used. Raises ``VCenterError``.
+        """
+        while True:
+            with self._lock:
+                current = self._follower
+                if self._is_closed:
+                    raise faults.SessionExpiredError("nothing is watched any more: the edge stops")
+            if current is not None and current.is_usable:
+                return current
+            made = _Follower(self._session, self._monitor, self._lost)
+            if self._replace(current, made):
+                return made
+            made.close(0)
+
+    def _replace(self, current: "_Follower | None", made: "_Follower") -> bool:
+        """Let ``made`` take over; False when somebody was faster."""
+        with self._lock:
+            if self._follower is not current or self._is_closed:
+                return False
+            self._follower = made
+            made.start(current.release() if current is not None else ())
+        return True
+
+    def _lost(self, follower: "_Follower", error: faults.VCenterError | EdgeError) -> None:
+        """Go on with a new follower once vCenter answers. Runs in the lost one's own thread."""
+        backoff = self._make_backoff()
+        log.info("waiting for updates broke", extra=fields(error=error))
+        while self._is_current(follower):
+            if follower.release_if_idle() or not isinstance(error, _TRANSIENT):
+                self._give_up(follower, error)
+                return
+            try:
+                if isinstance(error, faults.SessionExpiredError):
+                    self._session.renew(follower.generation)
+                self._current()
+            except (faults.VCenterError, EdgeError) as again:
+                error = again
+                follower.pause(backoff.next_delay())
+
+    def _is_current(self, follower: "_Follower") -> bool:
+        with self._lock:
+            return self._follower is follower
+
+    def _give_up(self, follower: "_Follower", error: Exception) -> None:
+        with self._lock:
+            if self._follower is follower:
+                self._follower = None
+        for watch in follower.release():
+            log.warning("watch given up", extra=fields(object=watch.target._moId, error=error))
+            watch.report({}, as_vcenter_error(error))
+
+
+class _Follower:
+    """One PropertyCollector, its filters, and the thread that waits for what they report."""
+
+    def __init__(self, session: VCenterSession, monitor: ThreadMonitor, lost: Lost) -> None:
+        """Raises ``VCenterError``."""
+        self._session = session
+        self._lost = lost
+        self._updates = UpdateCollector(session)
+        self.generation = self._updates.generation
+        self._condition = threading.Condition()
+        self._filters: dict[str, Watch] = {}
+        """By the filter's managed object identifier."""
+        self._inherited: list[Watch] = []
+        """Taken over from an earlier follower; the thread makes their filters."""
+        self._ended: list[str] = []
+        """Filters of which nobody wants to hear any more."""
+        self._version = ""
+        self._is_broken = self._is_released = False
+        self._thread = BackgroundThread("vcenter-watcher", self._step, monitor, wake=self._wake)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a watch can be added."""
+        return self._updates.is_alive and not self._is_broken
+
+    def start(self, inherited: Sequence[Watch]) -> None:
+        """Begin to wait, with watches that had another follower."""
+        self._inherited = list(inherited)
+        self._thread.start()
+
+    def add(self, watch: Watch) -> bool:
+        """Make a watch's filter; False when another follower has taken over meanwhile.
+
+        Raises ``VCenterError``.
+        """
+        key = self._updates.create_filter(_filter_of(watch), FILTER_DEADLINE_SECONDS)
         with self._condition:
-            ended = [made for made, other in self._filters.items() if other is watch]
-            for made in ended:
-                del self._filters[made]
+            if not self._is_released:
+                self._filters[moref_of(key)] = watch
+                self._condition.notify_all()
+            return not self._is_released
+
+    def remove(self, watch: Watch) -> None:
+        """Let the thread destroy a watch's filter."""
+        with self._condition:
+            ended = [moref for moref, other in self._filters.items() if other is watch]
+            for moref in ended:
+                del self._filters[moref]
             self._ended += ended
             self._condition.notify_all()
 
-    def _start_anew(self) -> None:
-        """Make the collector, every filter again, and a thread that waits on it.
-
-        Called with the condition held. An older thread may still hang in a wait that vCenter has
-        forgotten; it ends when that returns.
-        """
-        generation = self._session.generation
-        collector = self._session.content.propertyCollector.CreatePropertyCollector()
-        self._filters = _make_filters(collector, self._filters.values())
-        self._collector, self._generation = collector, generation
-        self._ended, self._version = [], ""
-        self._thread = threading.Thread(
-            target=self._run, args=[collector], name="vcenter-watcher", daemon=True
-        )
-        self._thread.start()
-
-    def _run(self, collector: Any) -> None:
-        try:
-            while self._wait_until_needed(collector):
-                self._destroy_ended_filters()
-                self._wait_for_updates(collector)
-        except _TRANSIENT as error:
-            if self._is_current(collector):
-                broken = fields({ERROR: error, COUNT: len(self._filters)})
-                LOG.info("waiting for updates broke", extra=broken)
-                self._recover(collector, error)
-        except Exception as error:  # the boundary of the thread: nobody may wait for it in vain
-            if self._is_current(collector):
-                if not isinstance(error, (faults.VCenterError, EdgeError)):
-                    LOG.exception("waiting for updates failed")
-                self._fail_all(error)
-
-    def _is_current(self, collector: Any) -> bool:
-        return collector is self._collector and not self._stopped.is_set()
-
-    def _wait_until_needed(self, collector: Any) -> bool:
+    def release(self) -> list[Watch]:
+        """Give the watches away, and end."""
         with self._condition:
-            while self._is_current(collector) and not (self._filters or self._ended):
-                self._condition.wait()
-            return self._is_current(collector)
+            watches = [*self._filters.values(), *self._inherited]
+            self._filters, self._inherited, self._ended = {}, [], []
+            self._is_released = True
+        self._thread.stopping.set()
+        self._wake()
+        return [watch for watch in watches if not watch.ended]
 
-    def _wait_for_updates(self, collector: Any) -> None:
+    def release_if_idle(self) -> bool:
+        """End if there is nothing to watch: the next watch makes a follower of its own."""
         with self._condition:
-            if not self._filters:
-                # The next wait tells everything from the start.
-                self._version = ""
-                return
-            version = self._version
-        options = _QUERY.WaitOptions(maxWaitSeconds=WAIT_SECONDS)
-        answer = collector.WaitForUpdatesEx(version, options)
-        if answer is None:
-            self._read_again()
+            watches = (*self._filters.values(), *self._inherited)
+            self._is_released |= all(watch.ended for watch in watches)
+            return self._is_released
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not after ``close`` or ``release``."""
+        self._thread.stopping.wait(seconds)
+
+    def close(self, timeout: float) -> None:
+        """Free what vCenter holds and end the thread. Never raises."""
+        self.release()
+        self._updates.close()
+        self._thread.stop(timeout)
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+    def _step(self) -> None:
+        with self._condition:
+            self._condition.wait_for(self._is_needed)
+        if self._thread.stopping.is_set():
             return
-        with self._condition:
-            if not self._is_current(collector):
-                return
-            self._version = answer.version
-            for update in answer.filterSet or []:
-                watch = self._filters.get(update.filter)
-                if watch is not None:
-                    _apply(watch, update)
+        try:
+            self._make_inherited_filters()
+            self._destroy_ended_filters()
+            self._wait_for_updates()
+        except (faults.VCenterError, EdgeError) as error:
+            self._is_broken = True
+            self._lost(self, error)
+
+    def _is_needed(self) -> bool:
+        wanted = self._filters or self._inherited or self._ended
+        return bool(wanted) or self._thread.stopping.is_set()
+
+    def _make_inherited_filters(self) -> None:
+        while self._inherited:
+            watch = self._inherited[0]
+            try:
+                if not watch.ended and not self.add(watch):
+                    return
+            except faults.ManagedObjectNotFoundError as error:
+                if error.managed_object != key_of_object(watch.target):
+                    raise
+                watch.report({}, error)
+            with self._condition:
+                self._inherited = self._inherited[1:]
 
     def _destroy_ended_filters(self) -> None:
         with self._condition:
             ended, self._ended = self._ended, []
-        for made in ended:
-            made.DestroyPropertyFilter()
+            ended += [moref for moref, watch in self._filters.items() if watch.ended]
+            for moref in ended:
+                self._filters.pop(moref, None)
+        for moref in ended:
+            self._updates.destroy_filter(f"PropertyFilter:{moref}")
 
-    def _recover(self, collector: Any, error: Exception) -> None:
-        """Go on with a new collector once vCenter answers, and read what was missed."""
-        failures = 0
-        while self._is_current(collector):
-            try:
-                if isinstance(error, faults.SessionExpiredError):
-                    self._session.renew(self._generation)
-                with self._condition:
-                    if self._is_current(collector):
-                        self._start_anew()
-                self._read_again()
-            except _TRANSIENT as again:
-                error = again
-                self._stopped.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
-            except (faults.VCenterError, EdgeError) as fatal:
-                self._fail_all(fatal)
+    def _wait_for_updates(self) -> None:
+        with self._condition:
+            if not self._filters:
+                # The next wait reports everything from the start.
+                self._version = ""
                 return
-
-    def _read_again(self) -> None:
+            version = self._version
+        body = self._updates.wait(version, WAIT_SECONDS)
+        if updates_header(body) is None:
+            return
+        answer = self._session.vsphere_object(body, vmodl.query.PropertyCollector.UpdateSet)
         with self._condition:
-            watches = list(self._filters.values())
-        for watch in watches:
-            read = functools.partial(read_properties, self._session, watch.target, watch.paths)
-            try:
-                watch.refresh(read)
-            except faults.ManagedObjectNotFoundError as error:
-                watch.update({}, error)
-                self._end(watch)
-
-    def _fail_all(self, error: Exception) -> None:
-        with self._condition:
-            watches, self._filters = list(self._filters.values()), {}
-            self._collector, self._ended = None, []
-        LOG.warning("watches given up", extra=fields({ERROR: error, COUNT: len(watches)}))
-        given_up = error if isinstance(error, faults.VCenterError) else _unusable(error)
-        for watch in watches:
-            watch.update({}, given_up)
+            if self._is_released:
+                return
+            for update in answer.filterSet or []:
+                watch = self._filters.get(update.filter._moId)
+                if watch is not None:
+                    _report(watch, update)
+            self._version = answer.version
 
 
-def _unusable(error: Exception) -> faults.VCenterError:
-    return faults.SessionExpiredError(f"vCenter's session cannot be renewed: {error}")
+def _filter_of(watch: Watch) -> str:
+    key = key_of_object(watch.target)
+    return property_set(wsdl_name(type(watch.target)), watch.paths) + object_set(key)
 
 
-def _make_filter(collector: Any, watch: Watch) -> Any:
-    spec = _QUERY.FilterSpec(
-        objectSet=[_QUERY.ObjectSpec(obj=watch.target)],
-        propSet=[_QUERY.PropertySpec(type=type(watch.target), pathSet=list(watch.paths))],
-    )
-    return collector.CreateFilter(spec, partialUpdates=False)
-
-
-def _make_filters(collector: Any, watches: Iterable[Watch]) -> dict[Any, Watch]:
-    """Make filters on a collector just made; a watch whose object is gone ends with that."""
-    filters = {}
-    for watch in watches:
-        try:
-            filters[_make_filter(collector, watch)] = watch
-        except faults.ManagedObjectNotFoundError as error:
-            watch.update({}, error)
-    return filters
-
-
-def _apply(watch: Watch, update: Any) -> None:
+def _report(watch: Watch, update: Any) -> None:
     """Bring one filter's part of an answer into its watch.
 
     Raises ``SessionExpiredError`` when the answer shows that the session has expired.
@@ -308,16 +315,16 @@ def _apply(watch: Watch, update: Any) -> None:
         if found.kind == "leave":
             where = faults.reference_text(found.obj)
             error = faults.ManagedObjectNotFoundError(f"vCenter has no object {where}", where)
-            watch.update({}, error)
+            watch.report({}, error)
             continue
         values = {change.name: change.val for change in found.changeSet or []}
-        watch.update(values, _error_in(found.missingSet))
+        watch.report(values, _error_in(found.missingSet))
     if error_of_object := _error_in(update.missingSet):
-        watch.update({}, error_of_object)
+        watch.report({}, error_of_object)
 
 
 def _error_in(missing: Any) -> faults.VCenterError | None:
-    """Return why something is missing from an answer."""
+    """Explain why something is missing from an answer."""
     errors = [faults.from_fault(missed.fault) for missed in missing or []]
     for error in errors:
         if isinstance(error, faults.SessionExpiredError):

@@ -16,7 +16,7 @@ from typing import Final
 from common.references import Key, key_of
 from edge.interfaces import CollectorUpdate, Managed
 from edge.vcenter.client import faults
-from edge.vcenter.client.property_collector import PropertyWatch
+from edge.vcenter.client.property_collector import InventoryWatch
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.attributes import AttributeReader
 from edge.vcenter.collector.change_follower import ChangeFollower
@@ -76,7 +76,7 @@ class VCenterCollector:
             from_disk = yield from self._read_everything(cache, stop)
             if stop.is_set():
                 return
-            watch = PropertyWatch(self._session)
+            watch = InventoryWatch(self._session)
             source = stack.enter_context(
                 UpdateSource(watch, attributes, self._reader, self._polling_seconds)
             )

@@ -10,7 +10,7 @@ from typing import Final, Self, TypeAlias
 
 from common.references import Key
 from edge.vcenter.client.answers import updates_header
-from edge.vcenter.client.property_collector import PropertyWatch
+from edge.vcenter.client.property_collector import InventoryWatch
 from edge.vcenter.client.property_specs import POLLED_MACHINE_PATHS, STRUCTURE, VIRTUAL_MACHINE
 from edge.vcenter.collector.attributes import AttributeReader, Attributes
 from edge.vcenter.collector.object_reader import ObjectReader
@@ -73,7 +73,7 @@ class UpdateSource:
 
     def __init__(
         self,
-        watch: PropertyWatch,
+        watch: InventoryWatch,
         attributes: AttributeReader,
         reader: ObjectReader,
         polling_seconds: float,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from common.background import ThreadMonitor
 from edge.interfaces import Managed
 from edge.vcenter.client import faults
 from edge.vcenter.client.session import VCenterSession
@@ -44,12 +45,16 @@ class VCenterOperations:
     """Runs operations on one vCenter. Safe for many threads."""
 
     def __init__(
-        self, session: VCenterSession, collector: VCenterCollector, managed: Managed
+        self,
+        session: VCenterSession,
+        collector: VCenterCollector,
+        managed: Managed,
+        monitor: ThreadMonitor,
     ) -> None:
-        """``collector`` reads on the same session; it tells what is managed and what is not."""
+        """``collector`` reads on the same session; it decides what is managed and what is not."""
         self._session = session
         self._collector = collector
-        self._watcher = PropertyWatcher(session)
+        self._watcher = PropertyWatcher(session, monitor)
         self._context = OperationContext(
             session=session,
             watcher=self._watcher,

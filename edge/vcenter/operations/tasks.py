@@ -15,7 +15,8 @@ from edge.vcenter.client.answers import VIM, parse_objects, type_of
 from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.session import VCenterSession
-from edge.vcenter.client.task_watcher import PropertyWatcher, Watch
+from edge.vcenter.client.task_watcher import PropertyWatcher
+from edge.vcenter.client.watch import Watch
 from edge.vcenter.operations.control import OperationControl, Reference
 from edge.vcenter.operations.errors import (
     DeadlinePassedError,
@@ -114,7 +115,7 @@ class TaskRunner:
         kind = OperationCancelledError if control.cancelled else DeadlinePassedError
         end = control.now() + self._cancel(task)
         # What vCenter does not let be cancelled may have ended just now.
-        watch.refresh(lambda: read_properties(self._session, task, watch.paths))
+        watch.refresh()
         while (state := watch.values().get("info.state")) not in _ENDED:
             if not watch.wait(max(0.0, end - control.now())):
                 raise kind(f"the operation was {why}, but vCenter still runs {task._moId}")

@@ -1,6 +1,5 @@
 """Privileges that the vCenter user lacks are named, with the object."""
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +8,10 @@ import pytest
 
 from edge.config import ManagedSettings
 from edge.vcenter.client import faults
-from edge.vcenter.client.connection import Answer
 from edge.vcenter.client.privileges import ALL_PRIVILEGES, ON_NETWORKS, READ, missing_privileges
 from edge.vcenter.client.session import VCenterSession
 from tests.conftest import StartVcsim
-from tests.support.edge_vcenter_site import vcenter_settings
+from tests.support.edge_vcenter_site import PATIENCE, vcenter_settings
 from tools.servers.vcsim import Vcsim
 
 MANAGED = ManagedSettings(("DC0_C0",))
@@ -35,17 +33,17 @@ def session(simulator: Vcsim, tmp_path: Path) -> Iterator[VCenterSession]:
 
 def deny(session: VCenterSession, monkeypatch: pytest.MonkeyPatch, privilege: str) -> list[str]:
     """Change what vCenter answers, since vcsim grants everything; return what was asked for."""
-    exchange = session.exchange
+    soap = session.soap
     asked: list[str] = []
 
-    def changed(envelope: bytes, deadline_seconds: float) -> Answer:
-        answer = exchange(envelope, deadline_seconds)
+    def changed(envelope: bytes, deadline_seconds: float = PATIENCE) -> bytes:
+        answer = soap(envelope, deadline_seconds)
         asked.extend(each.decode() for each in re.findall(rb"<privId>([^<]+)</privId>", envelope))
         granted = f"<privId>{privilege}</privId><isGranted>true".encode()
         denied = granted.replace(b"true", b"false")
-        return dataclasses.replace(answer, body=answer.body.replace(granted, denied))
+        return answer.replace(granted, denied)
 
-    monkeypatch.setattr(session, "exchange", changed)
+    monkeypatch.setattr(session, "soap", changed)
     return asked
 
 

@@ -35,7 +35,7 @@ def test_change_in_the_lost_half_of_an_answer_is_told_after_the_next_read(
     site: VCenterSite, relay: RestrictedVCenter
 ) -> None:
     first, second, third = site.machines()[:3]
-    follower = Follower(site.collector(audit_seconds=600.0))
+    follower = Follower(site.collector(polling_seconds=600.0))
     follower.start()
     # The first state of the watch has been told once an announced change has.
     site.reconfigure(third, annotation="announced")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from google.rpc import code_pb2
 
+from common.background import ThreadMonitor
 from edge.config import ManagedSettings
 from edge.vcenter.client.faults import NotReadYetError
 from edge.vcenter.collector.collector import VCenterCollector
@@ -296,7 +297,7 @@ def test_an_unknown_operation_answers_unimplemented(site: Site) -> None:
 def test_right_after_a_start_an_operation_waits_until_the_inventory_is_read(site: Site) -> None:
     machine = site.machine()
     collector = VCenterCollector(site.session, site.managed)
-    operations = VCenterOperations(site.session, collector, site.managed)
+    operations = VCenterOperations(site.session, collector, site.managed, ThreadMonitor())
     control = OperationControl(time.monotonic() + PATIENCE)
     with pytest.raises(NotReadYetError):
         operations.run(site.operation(machine, get_state=GET), control)

@@ -14,8 +14,8 @@ import pytest
 from google.rpc import code_pb2
 from pyVmomi import vim, vmodl
 
+from common.background import ThreadMonitor
 from edge.config import ManagedSettings
-from edge.vcenter.client import task_watcher as watcher
 from edge.vcenter.client.faults import VCenterUnreachableError
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations import tasks
@@ -317,7 +317,6 @@ def test_a_vcenter_that_goes_away_leaves_the_outcome_unknown(
     short_lived: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(watcher, "RETRY_SECONDS", (0.2,))
     started = Started(short_lived, short_lived.machine(), seconds=2)
     short_lived.simulator.stop()
     result = started.result()
@@ -339,7 +338,9 @@ def test_without_vcenter_an_operation_fails_at_once_and_says_so(short_lived: Sit
 def test_without_vcenter_nobody_waits_for_its_inventory(short_lived: Site) -> None:
     operation = short_lived.operation(short_lived.machine(), power_off=OFF)
     unread = VCenterCollector(short_lived.session, short_lived.managed)
-    operations = VCenterOperations(short_lived.session, unread, short_lived.managed)
+    operations = VCenterOperations(
+        short_lived.session, unread, short_lived.managed, ThreadMonitor()
+    )
     short_lived.simulator.stop()
     began = time.monotonic()
     with pytest.raises(VCenterUnreachableError):

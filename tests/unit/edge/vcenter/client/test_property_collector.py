@@ -5,7 +5,7 @@ import re
 import pytest
 
 from edge.vcenter.client import faults
-from edge.vcenter.client.property_collector import PropertyReader, PropertyWatch
+from edge.vcenter.client.property_collector import InventoryWatch, PropertyReader
 from tests.support.vsphere_answers import soap
 
 
@@ -14,6 +14,7 @@ class ScriptedSession:
 
     def __init__(self, lacks: tuple[str, ...] = (), refuse: str = "") -> None:
         self.generation = 1
+        self.is_logged_in = True
         self.root_folder = "Folder:group-d1"
         self.requests: list[str] = []
         self._lacks = lacks
@@ -37,8 +38,8 @@ class ScriptedSession:
         return [match[1] for match in found if match]
 
 
-def watch(session: ScriptedSession) -> PropertyWatch:
-    return PropertyWatch(session)  # type: ignore[arg-type]
+def watch(session: ScriptedSession) -> InventoryWatch:
+    return InventoryWatch(session)  # type: ignore[arg-type]
 
 
 def test_property_that_a_vcenter_does_not_know_is_left_out(
