@@ -5,8 +5,7 @@ from typing import Any
 from nova import exception
 from nova.objects import fields
 
-from controlplane.domain.records import ComputeHostRecord
-from controlplane.openstack.placement.providers import inventories
+from common.placement_inventories import Amount, inventories
 from vsphere_gateway.v1 import compute_pb2
 
 HYPERVISOR_TYPE = "VMware vCenter Server"
@@ -55,7 +54,14 @@ def provider_inventories(
     ``stored`` is what placement has. ``ratios`` are those that Nova's configuration asks for: they
     hold although the provider was there before the worker, but a ratio is never below what runs.
     """
-    wanted = inventories(_record(resources), stored)
+    amounts = {
+        "VCPU": Amount(resources.cpus, resources.cpus_used, resources.largest_cpus),
+        "MEMORY_MB": Amount(
+            resources.memory_mb, resources.memory_mb_used, resources.largest_memory_mb
+        ),
+        "DISK_GB": Amount(resources.disk_gb, resources.disk_gb_used, resources.largest_disk_gb),
+    }
+    wanted = inventories(amounts, stored)
     for name, key in RATIOS.items():
         inventory = wanted[name]
         inventory["allocation_ratio"] = max(inventory["allocation_ratio"], ratios.get(key) or 0.0)
@@ -63,23 +69,3 @@ def provider_inventories(
         inventory.setdefault("min_unit", 1)
         inventory.setdefault("step_size", 1)
     return wanted
-
-
-def _record(resources: compute_pb2.GetClusterResourcesResponse) -> ComputeHostRecord:
-    return ComputeHostRecord(
-        host="",
-        node=resources.hypervisor_hostname,
-        node_uuid=resources.compute_node_uuid,
-        cpus=resources.cpus,
-        memory_mb=resources.memory_mb,
-        disk_gb=resources.disk_gb,
-        largest_cpus=resources.largest_cpus,
-        largest_memory_mb=resources.largest_memory_mb,
-        largest_disk_gb=resources.largest_disk_gb,
-        cpus_used=resources.cpus_used,
-        memory_mb_used=resources.memory_mb_used,
-        disk_gb_used=resources.disk_gb_used,
-        hypervisor_version=resources.hypervisor_version,
-        cpu_info=resources.cpu_info,
-        traits=frozenset(resources.traits),
-    )

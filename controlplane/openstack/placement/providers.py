@@ -5,10 +5,10 @@ what the driver reports too, so neither undoes the other.
 """
 
 import logging
-import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from common.placement_inventories import Amount, fitting, inventories
 from controlplane.domain.records import AllocationRecord, ComputeHostRecord
 from controlplane.openstack.placement.client import (
     Json,
@@ -24,8 +24,6 @@ DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
 ATTEMPTS = 5
 CUSTOM_PREFIX = "CUSTOM_VSG_"
 """Traits with this prefix are ours to add and remove."""
-MAXIMUM = 2**31 - 1
-"""Of placement's integer columns."""
 
 Result = TypeVar("Result")
 
@@ -84,7 +82,7 @@ class ResourceProviders:
         for name, inventory in found["inventories"].items():
             amounts = [resources(record).get(name, 0) for record in records]
             needed = usages.get(name, 0) + sum(amounts)
-            wanted = _fitting(inventory, needed, max(amounts, default=0))
+            wanted = fitting(inventory, needed, max(amounts, default=0))
             changed = changed or wanted != inventory
             inventory.update(wanted)
         if changed:
@@ -95,7 +93,7 @@ class ResourceProviders:
 
     def _set_inventories(self, record: ComputeHostRecord) -> None:
         found = self._client.inventories(record.node_uuid)
-        wanted = inventories(record, found["inventories"])
+        wanted = _inventories(record, found["inventories"])
         if wanted != found["inventories"]:
             generation = found["resource_provider_generation"]
             self._client.set_inventories(record.node_uuid, wanted, generation)
@@ -110,33 +108,13 @@ class ResourceProviders:
             self._client.set_traits(record.node_uuid, wanted, generation)
 
 
-def inventories(record: ComputeHostRecord, stored: dict[str, Json]) -> dict[str, Json]:
-    """Return the inventories that a provider should have, other resource classes included.
-
-    The ratio covers what runs already, because clusters are overcommitted as a rule; a higher one
-    that Nova has set stays.
-    """
+def _inventories(record: ComputeHostRecord, stored: dict[str, Json]) -> dict[str, Json]:
     amounts = {
-        "VCPU": (record.cpus, record.cpus_used, record.largest_cpus),
-        "MEMORY_MB": (record.memory_mb, record.memory_mb_used, record.largest_memory_mb),
-        "DISK_GB": (record.disk_gb, record.disk_gb_used, record.largest_disk_gb),
+        "VCPU": Amount(record.cpus, record.cpus_used, record.largest_cpus),
+        "MEMORY_MB": Amount(record.memory_mb, record.memory_mb_used, record.largest_memory_mb),
+        "DISK_GB": Amount(record.disk_gb, record.disk_gb_used, record.largest_disk_gb),
     }
-    wanted = dict(stored)
-    for name, (total, used, largest) in amounts.items():
-        base = {"allocation_ratio": 1.0, "max_unit": 1, **stored.get(name, {})}
-        wanted[name] = _fitting({**base, "total": max(total, 1)}, used, largest)
-    return wanted
-
-
-def _fitting(inventory: Json, needed: int, largest: int) -> Json:
-    """Return total, ratio and largest amount so that ``needed`` and ``largest`` fit."""
-    total = max(inventory["total"] - inventory.get("reserved", 0), 1)
-    ratio = float(inventory["allocation_ratio"])
-    if needed > total * ratio:
-        # Placement keeps seven digits of it: a little more than exact, or it would not be enough.
-        ratio = math.ceil(needed / total * 100 + 1) / 100
-    max_unit = min(max(int(inventory["max_unit"]), largest), MAXIMUM)
-    return {**inventory, "allocation_ratio": ratio, "max_unit": max_unit}
+    return inventories(amounts, stored)
 
 
 def _repeat(work: Callable[[], Result]) -> Result:
