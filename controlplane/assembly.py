@@ -22,8 +22,7 @@ from controlplane.active_lease import ActiveLease
 from controlplane.backend import Backend
 from controlplane.compute.workers.process import terminate_left
 from controlplane.compute.workers.supervisor import WORKERS, Supervisor, SupervisorSettings
-from controlplane.config.settings import Settings
-from controlplane.config.standalone import standalone_settings
+from controlplane.config.settings import Settings, standalone_settings
 from controlplane.config.state_directory import StateDirectory
 from controlplane.domain.errors import ConfigurationError
 from controlplane.gateway.admin import health

@@ -6,8 +6,8 @@ passed down.
 """
 
 import dataclasses
-import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
@@ -16,6 +16,8 @@ from controlplane.domain.errors import ConfigurationError
 
 STANDALONE_PORT = 8443
 """Where edges dial a control plane tried alone, which has no right to port 443."""
+STANDALONE_PROJECT = "standalone"
+"""Stands for the Keystone project and user that a control plane tried alone does not have."""
 
 
 def _option(kind: type[cfg.Opt], default: Any, text: str, **limits: Any) -> Any:
@@ -47,9 +49,6 @@ class GatewaySettings:
     max_edges: int = _option(cfg.IntOpt, 16, "Edges that may be connected at once.", min=1, max=200)
     drain_timeout: float = _option(
         cfg.FloatOpt, 20.0, "Seconds that edges get to finish when this stops.", min=0.0
-    )
-    name: str = _option(
-        cfg.StrOpt, socket.gethostname(), "Name of this replica of the control plane."
     )
 
 
@@ -235,3 +234,28 @@ def options(section: type[Any]) -> Iterator[cfg.Opt]:
         yield make(
             field.name, default=default, help=field.metadata["help"], **field.metadata["limits"]
         )
+
+
+def standalone_settings(settings: Settings) -> Settings:
+    """Change what ``serve --standalone`` needs: no server, no root, one directory.
+
+    Raises ``ConfigurationError``.
+    """
+    directory = Path(settings.required("standalone", "directory")).absolute()
+    port = settings.gateway.bind_port
+    return dataclasses.replace(
+        settings,
+        gateway=dataclasses.replace(
+            settings.gateway,
+            bind_port=port if settings.given("gateway", "bind_port") else STANDALONE_PORT,
+        ),
+        database=dataclasses.replace(
+            settings.database, connection=f"sqlite:///{directory}/own.sqlite"
+        ),
+        compute=dataclasses.replace(settings.compute, state_directory=str(directory)),
+        adoption=dataclasses.replace(
+            settings.adoption,
+            default_project_id=settings.adoption.default_project_id or STANDALONE_PROJECT,
+            default_user_id=settings.adoption.default_user_id or STANDALONE_PROJECT,
+        ),
+    )

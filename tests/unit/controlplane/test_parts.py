@@ -9,7 +9,7 @@ import pytest
 from certs.authority import Authority
 from controlplane.assembly import ControlPlane
 from controlplane.config.file import load
-from controlplane.config.standalone import PROJECT, standalone_settings
+from controlplane.config.settings import STANDALONE_PROJECT, standalone_settings
 from controlplane.config.state_directory import StateDirectory
 from controlplane.domain.errors import ConfigurationError, StartError
 from controlplane.inventory.cluster_relay import ClusterRelay
@@ -63,6 +63,17 @@ def test_a_state_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
     StateDirectory(tmp_path / "state").close()
 
 
+def test_a_state_directory_names_its_control_plane_alike_after_a_restart(tmp_path: Path) -> None:
+    first = StateDirectory(tmp_path / "a")
+    name = first.instance_id()
+    first.close()
+    again, other = StateDirectory(tmp_path / "a"), StateDirectory(tmp_path / "b")
+    assert again.instance_id() == name
+    assert other.instance_id() != name
+    again.close()
+    other.close()
+
+
 def test_tried_alone_needs_a_directory_and_nothing_of_openstack(tmp_path: Path) -> None:
     config = tmp_path / "controlplane.conf"
     config.write_text("")
@@ -72,7 +83,7 @@ def test_tried_alone_needs_a_directory_and_nothing_of_openstack(tmp_path: Path) 
     settings = standalone_settings(load([config]))
     assert settings.gateway.bind_port == 8443
     assert settings.database.connection == f"sqlite:///{tmp_path}/alone/own.sqlite"
-    assert settings.adoption.default_project_id == PROJECT
+    assert settings.adoption.default_project_id == STANDALONE_PROJECT
     config.write_text(f"[standalone]\ndirectory = {tmp_path}\n[gateway]\nbind_port = 443\n")
     assert standalone_settings(load([config])).gateway.bind_port == 443
 
