@@ -74,8 +74,6 @@ class DiskRecord:
 class NicRecord:
     """One virtual network adapter with its addresses."""
 
-    port_uuid: str
-    """UUIDv5 of instance and device key: marks the VIF as ours."""
     network_uuid: str
     """UUIDv5 of vCenter and network."""
     network_label: str

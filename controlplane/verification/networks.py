@@ -1,7 +1,6 @@
 """A server's cached interfaces against its virtual network adapters. Pure."""
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ from controlplane.verification.findings import Findings, Place, Subject
 
 _CELL = Place.NOVA_CELL
 _FIELD = "instance_info_caches.network_info"
-OUR_VERSION = 5
-"""Of the UUIDs of interfaces that stand for adapters; those of Neutron's ports have version 4."""
 
 
 def compare_networks(
@@ -29,16 +26,16 @@ def compare_networks(
         findings.differ(subject, _CELL, _FIELD, "interfaces", text)
         return
     foreign = {one.address for one in interfaces if not one.ours}
-    wanted = {nic.port_uuid: nic for nic in nics if nic.mac_address not in foreign}
-    found = {one.id: one for one in interfaces if one.ours}
-    for key, nic in wanted.items():
-        if key in found:
-            _compare(findings, subject, nic, found[key])
+    wanted = {nic.mac_address: nic for nic in nics if nic.mac_address not in foreign}
+    found = {one.address: one for one in interfaces if one.ours}
+    for address, nic in wanted.items():
+        if address in found:
+            _compare(findings, subject, nic, found[address])
         else:
-            findings.differ(subject, _CELL, f"{_FIELD} {nic.mac_address}", nic.network_label, "")
-    for key, interface in found.items():
-        if key not in wanted:
-            name = f"{_FIELD} {interface.address}"
+            findings.differ(subject, _CELL, f"{_FIELD} {address}", nic.network_label, "")
+    for address, interface in found.items():
+        if address not in wanted:
+            name = f"{_FIELD} {address}"
             findings.differ(subject, _CELL, name, "", interface.label or "an interface")
 
 
@@ -47,13 +44,13 @@ class _Interface:
 
     def __init__(self, vif: Mapping[str, Any]) -> None:
         """Read it. Raises ``KeyError``, ``TypeError`` or ``ValueError`` when it is none."""
-        self.id: str = vif["id"]
         self.address: str = vif["address"]
         self.active: bool = vif["active"]
         self.network: str = vif["network"]["id"]
         self.label: str = vif["network"]["label"]
         self.addresses = sorted(_addresses(vif["network"]["subnets"]))
-        self.ours = uuid.UUID(self.id).version == OUR_VERSION
+        self.ours = vif["id"] is None
+        """Stands for an adapter of vCenter's; the others for Neutron's ports."""
 
 
 def _addresses(subnets: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -62,7 +59,6 @@ def _addresses(subnets: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 def _compare(findings: Findings, subject: Subject, nic: NicRecord, found: _Interface) -> None:
     name = f"{_FIELD} {nic.mac_address}"
-    findings.compare(subject, _CELL, f"{name} address", nic.mac_address, found.address)
     findings.compare(subject, _CELL, f"{name} network", nic.network_uuid, found.network)
     findings.compare(subject, _CELL, f"{name} label", nic.network_label, found.label)
     findings.compare(subject, _CELL, f"{name} active", nic.active, found.active)

@@ -53,7 +53,7 @@ def disks(
     """Return the block devices of a virtual machine; the first one boots."""
     return tuple(
         DiskRecord(
-            uuid=_part(instance_uuid, "disk", device.key),
+            uuid=_disk_uuid(instance_uuid, device.key),
             device_name=device_name(index),
             size_gb=size_gb(device.capacity_bytes),
             boot_index=0 if index == 0 else -1,
@@ -79,7 +79,6 @@ def disk_bus(adapter_type: str) -> str:
 
 
 def nics(
-    instance_uuid: str,
     vcenter_uuid: str,
     devices: Sequence[inventory_pb2.VirtualNic],
     labels: Sequence[str],
@@ -87,7 +86,6 @@ def nics(
     """Return the network adapters; ``labels`` are the names of their networks, in order."""
     return tuple(
         NicRecord(
-            port_uuid=_part(instance_uuid, "nic", device.key),
             network_uuid=_network(vcenter_uuid, device.network.value or device.portgroup_key),
             network_label=cut(label or device.portgroup_key or device.label),
             mac_address=device.mac_address,
@@ -107,8 +105,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _part(instance_uuid: str, kind: str, key: int) -> str:
-    return str(uuid.uuid5(NAMESPACE, f"{kind}:{instance_uuid}:{key}"))
+def _disk_uuid(instance_uuid: str, key: int) -> str:
+    return str(uuid.uuid5(NAMESPACE, f"disk:{instance_uuid}:{key}"))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -110,7 +110,7 @@ def server_record(
         power=_POWER.get(machine.power_state, Power.UNKNOWN),
         flavor=flavor,
         disks=mapping_hardware.disks(server, machine.disks),
-        nics=mapping_hardware.nics(server, names.vcenter_uuid, machine.nics, labels),
+        nics=mapping_hardware.nics(names.vcenter_uuid, machine.nics, labels),
         metadata=_metadata(machine, reference, names),
         image_id=image_id,
         image_properties=_image_metadata(machine, image_id, flavor.root_gb),

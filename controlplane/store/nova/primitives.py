@@ -150,9 +150,14 @@ _REQUEST_SPEC_HEAD = _request_spec_head()
 
 
 def vif(nic: NicRecord) -> Json:
-    """Return one interface of `instance_info_caches.network_info` (nova/network/model.py:VIF)."""
+    """Build one interface of `instance_info_caches.network_info` (nova/network/model.py:VIF).
+
+    It has no id, which would be a Neutron port's: the scheduler asks Neutron for each that it finds
+    (nova/scheduler/request_filter.py:remote_managed_ports_filter), and a live migration of a server
+    with a port that Neutron does not know ends in ERROR.
+    """
     return {
-        "id": nic.port_uuid,
+        "id": None,
         "address": nic.mac_address,
         "network": {
             "id": nic.network_uuid,
@@ -163,7 +168,7 @@ def vif(nic: NicRecord) -> Json:
         },
         "type": "dvs",
         "details": {},
-        "devname": f"tap{nic.port_uuid}"[:14],
+        "devname": None,
         "ovs_interfaceid": None,
         "qbh_params": None,
         "qbg_params": None,
@@ -206,8 +211,8 @@ def _subnets(addresses: tuple[str, ...]) -> list[Json]:
 def network_info(nics: tuple[NicRecord, ...], cached: str | None = None) -> str:
     """Return `instance_info_caches.network_info` for the adapters that vCenter reports.
 
-    Interfaces that Nova made from Neutron ports are kept as ``cached`` has them: Neutron owns those
-    (their ids are UUIDv4, ours UUIDv5). Raises ``DamagedRowError``.
+    Interfaces that Nova made from Neutron ports stay as ``cached`` has them: they are Neutron's.
+    Raises ``DamagedRowError``.
     """
     foreign = [known for known in interfaces(cached) if not is_ours(known)]
     covered = {known["address"] for known in foreign}
@@ -220,8 +225,7 @@ def interfaces(cached: str | None) -> list[Json]:
     try:
         found: list[Json] = json.loads(cached or "[]")
         for one in found:
-            uuid.UUID(one["id"])
-            _ = one["address"], one["network"]["subnets"]
+            _ = is_ours(one), one["address"], one["network"]["subnets"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedRowError(
             f"instance_info_caches.network_info holds no interfaces: {error!r}"
@@ -229,6 +233,10 @@ def interfaces(cached: str | None) -> list[Json]:
     return found
 
 
+_FORMER_VERSION = 5
+"""Of the UUIDs that such interfaces once had; those of Neutron's ports have version 4."""
+
+
 def is_ours(known: Json) -> bool:
     """Tell whether an interface stands for an adapter of vCenter's, not for a Neutron port."""
-    return uuid.UUID(known["id"]).version == 5
+    return known["id"] is None or uuid.UUID(known["id"]).version == _FORMER_VERSION

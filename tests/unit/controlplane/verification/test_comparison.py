@@ -54,7 +54,7 @@ RECORD = ServerRecord(
     power=Power.RUNNING,
     flavor=mapping_hardware.flavor(2, 4096, DISKS),
     disks=mapping_hardware.disks(UUID, DISKS),
-    nics=mapping_hardware.nics(UUID, "vcenter", [NIC], ["VM Network"]),
+    nics=mapping_hardware.nics("vcenter", [NIC], ["VM Network"]),
     metadata={"vsphere:moref": "vm-1"},
     image_id="unknown",
     image_properties={},
@@ -170,7 +170,10 @@ INTERFACE = "instance_info_caches.network_info 00:50:56:00:00:01"
         (twice("info_caches"), {"instance_info_caches rows"}),
         (network(list.clear), {INTERFACE}),
         (network(lambda some: some[0].update(active=False)), {f"{INTERFACE} active"}),
-        (network(lambda some: some[0].update(address="x")), {f"{INTERFACE} address"}),
+        (
+            network(lambda some: some[0].update(address="x")),
+            {INTERFACE, "instance_info_caches.network_info x"},
+        ),
         (network(lambda some: some[0]["network"].update(label="x")), {f"{INTERFACE} label"}),
         (network(lambda some: some[0]["network"].update(id="x")), {f"{INTERFACE} network"}),
         (network(lambda some: some[0]["network"]["subnets"].pop()), {f"{INTERFACE} addresses"}),
@@ -261,7 +264,7 @@ def test_interface_of_a_neutron_port_is_neutrons_and_covers_its_adapter() -> Non
     rows = server_rows()
     network(own)(rows)
     assert compared(rows) == {}
-    second = NicRecord("p", "n", "l", "00:50:56:00:00:02", "VirtualE1000", True, ())
+    second = NicRecord("n", "l", "00:50:56:00:00:02", "VirtualE1000", True, ())
     record = dataclasses.replace(RECORD, nics=(*RECORD.nics, second))
     found = compared(rows, dataclasses.replace(EXPECTED, record=record))
     assert found == {"instance_info_caches.network_info 00:50:56:00:00:02": ("l", "")}
