@@ -36,11 +36,11 @@ from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import bridge_server, is_loopback, listen, listen_on_socket
 from controlplane.gateway.streams.on_demand_reads import Audits
-from controlplane.inventory.cluster_relay import ClusterRelay
+from controlplane.inventory.cluster_events import ClusterRelay
 from controlplane.inventory.diagnostics import InventoryDiagnostics
 from controlplane.inventory.queries import InventoryQueries
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.inventory.rules.mass_removal_guard import Limits
+from controlplane.inventory.rules.mass_removal_guard import MassRemovalLimits
 from controlplane.inventory.service import Inventory
 from controlplane.operations.deferred_deletes import DeferredDeletes
 from controlplane.operations.ledger import Ledger
@@ -49,8 +49,8 @@ from controlplane.store.database import Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import migration
 from controlplane.store.own.readers import GatewayDatabaseReader
+from controlplane.verification.context import Readers
 from controlplane.verification.messages import Verification
-from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import Verifier
 from vsphere_gateway.v1 import compute_pb2_grpc
 
@@ -133,7 +133,7 @@ class ControlPlane:
     def _make(self, state: StateDirectory, database: Database, backend: Backend) -> _Parts:
         relay = ClusterRelay()
         history = OperationHistory(database)
-        brake = Limits(self._settings.brake.fraction, self._settings.brake.count)
+        brake = MassRemovalLimits(self._settings.brake.fraction, self._settings.brake.count)
         inventory = Inventory(
             database,
             backend.writers,

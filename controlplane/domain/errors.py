@@ -33,7 +33,7 @@ class InvalidMessageError(ControlPlaneError):
     """An edge's message breaks the protocol; its stream is ended."""
 
 
-class AuditError(ControlPlaneError):
+class OnDemandReadError(ControlPlaneError):
     """A vCenter could not be read afresh."""
 
 

@@ -21,7 +21,7 @@ BODY_BY_KIND = {kind: body for body, kind in KIND_BY_BODY.items()}
 MACHINE_KINDS = frozenset(
     {inventory_pb2.OBJECT_KIND_VIRTUAL_MACHINE, inventory_pb2.OBJECT_KIND_TEMPLATE}
 )
-SURROUNDING_KINDS = frozenset(BODY_BY_KIND) - MACHINE_KINDS
+CONTEXT_KINDS = frozenset(BODY_BY_KIND) - MACHINE_KINDS
 """Everything that virtual machines live in."""
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from controlplane.domain.ports import Workers
 from controlplane.domain.references import BODY_BY_KIND
-from controlplane.inventory.model.lag import Lags
+from controlplane.inventory.stream import Lags
 from controlplane.store.database import Database
 from controlplane.store.nova.readers import ListedServer
 from controlplane.store.own import clusters, edges, objects, quarantine, servers

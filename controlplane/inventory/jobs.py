@@ -17,18 +17,16 @@ from common.references import machine_key, reference_of
 from common.timestamps import naive_utc
 from controlplane.domain.records import RemovalChange, ServerChange
 from controlplane.domain.references import kind_of
-from controlplane.inventory.apply.pipeline import Pipeline
+from controlplane.inventory.apply.pipeline import AbandonedError, Pipeline, RetryPolicy
 from controlplane.inventory.apply.plan import EndedServer, Plan, Unit
-from controlplane.inventory.apply.planner import PATIENCE_SECONDS
-from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy, RetryQueue
+from controlplane.inventory.apply.planner import CONTEXT_WAIT_SECONDS
 from controlplane.inventory.cluster_events import ClusterReporter
-from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.identity import Place
-from controlplane.inventory.stream import VCenterStream
+from controlplane.inventory.stream import Lags, VCenterStream
 from controlplane.store.database import Database
 from controlplane.store.own import edges, objects
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.servers import ENDING, ServerRow, ServerState
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -41,12 +39,17 @@ AT_ONCE_AMONG_CHANGES = 20
 CHANGES_SECONDS = 5.0
 """How long after a change others are expected to follow."""
 
+FIRST_ROW_DELAY = 1.0
+LONGEST_ROW_DELAY = 60.0
+"""Between two looks at a row that Nova withholds (`task_state`), in seconds. Some states are Nova's
+own for days (a resize that waits to be confirmed): hence the growing delay."""
+
 Item = TypeVar("Item")
 Steps = Iterator[None]
 """A job under way, between whose units changes may be applied."""
 
 _TRY_LATER = (ServerChange.DEFERRED, ServerChange.GONE)
-_NOT_SHOWN = (Standing.HIDDEN, Standing.UNCONFIRMED)
+_NOT_SHOWN = (ObjectStatus.HIDDEN, ObjectStatus.UNCONFIRMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,9 @@ class Jobs:
 
     def resume(self) -> None:
         """Go on with what an earlier process left open."""
-        waiting = self.state.holdings.keys({Standing.QUARANTINED, Standing.WAITING})
+        waiting = self.state.replica.keys({ObjectStatus.QUARANTINED, ObjectStatus.WAITING})
         self.to_revisit.schedule(waiting)
-        for one in (*ENDING, ServerState.HANDED_ON):
+        for one in (*ENDING, ServerState.TRANSFERRED):
             rows = self.shared.pipeline.bindings.with_state(one)
             self.to_end.schedule(row.uuid for row in rows if row.vcenter_uuid == self.state.uuid)
 
@@ -150,8 +153,8 @@ class Jobs:
 
     def _has_to_go(self, row: ServerRow) -> bool:
         """Whether a server is to end: one that was handed on only if nobody takes it."""
-        if row.state is ServerState.HANDED_ON:
-            return self.shared.pipeline.contests.heir(row.uuid) is None
+        if row.state is ServerState.TRANSFERRED:
+            return self.shared.pipeline.conflicts.successor(row.uuid) is None
         return row.state in ENDING
 
     def drop(self, keys: Iterable[str], reason: "link_pb2.RemovalReason.ValueType") -> Steps:
@@ -171,8 +174,8 @@ class Jobs:
             "generation": end.generation,
             "objects": end.object_count,
         }
-        if not self.state.holdings.equal(end):
-            held = self.state.holdings.message().object_count
+        if not self.state.replica.equal(end):
+            held = self.state.replica.message().object_count
             log.info("not in sync yet", extra=fields(**facts, held=held))
             stream.request_pass()
             return
@@ -193,7 +196,7 @@ class Jobs:
         state = self.state
         state.complete = True
         state.waiting.complete()
-        yield from self.revisit(state.holdings.keys({Standing.WAITING}), stream)
+        yield from self.revisit(state.replica.keys({ObjectStatus.WAITING}), stream)
         state.settle_identities(self.shared.clock.monotonic())
         retrying = self.retrying(stream)
         self.shared.pipeline.save(state, retrying)
@@ -203,9 +206,9 @@ class Jobs:
 
     def ask_again(self, stream: VCenterStream) -> None:
         """Have vCenter asked about what is hidden, refused or contested."""
-        keys = self.state.holdings.keys(_NOT_SHOWN)
+        keys = self.state.replica.keys(_NOT_SHOWN)
         keys += sorted(self.state.refused)
-        contested = self.shared.pipeline.contests.unconfirmed(self.state.uuid)
+        contested = self.shared.pipeline.conflicts.unconfirmed(self.state.uuid)
         stream.request_confirmation(keys + [machine_key(moref) for _, moref in contested])
 
     def _pages(self, some: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -251,7 +254,7 @@ class Jobs:
             else:
                 self.to_revisit.discard(planned.key)
         self.to_revisit.schedule(plan.revisit)
-        self.to_revisit.schedule(plan.postponed, PATIENCE_SECONDS)
+        self.to_revisit.schedule(plan.postponed, CONTEXT_WAIT_SECONDS)
         for removal in plan.removal_outcomes or ():
             if removal.change in (RemovalChange.REQUESTED, RemovalChange.DEFERRED):
                 self.to_end.retry_later(removal.uuid)
@@ -261,8 +264,8 @@ class Jobs:
         self.shared.hosts.tell(self.state)
         if plan.elsewhere:
             self.shared.revisit(plan.elsewhere)
-        if plan.contested:
-            self.shared.confirm(plan.contested)
+        if plan.to_confirm:
+            self.shared.confirm(plan.to_confirm)
 
     def _measure(self, states: Iterable[inventory_pb2.InventoryObject]) -> None:
         now = self.shared.clock.wall()
@@ -270,3 +273,46 @@ class Jobs:
             if one.HasField("observed_at"):
                 observed = one.observed_at.seconds + one.observed_at.nanos / 1e9
                 self.shared.lags.add(self.state.uuid, kind_of(one), (now - observed) * 1000)
+
+
+class RetryQueue:
+    """Keys, and when each is due. Not thread-safe; ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self._delays: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """Count the keys that wait."""
+        return len(self._due)
+
+    def retry_later(self, key: str) -> None:
+        """Try later; each call in a row doubles the delay."""
+        delay = self._delays.get(key, FIRST_ROW_DELAY)
+        self._delays[key] = min(delay * 2, LONGEST_ROW_DELAY)
+        self._due[key] = self._clock() + delay
+
+    def schedule(self, keys: Iterable[str], delay: float = 0.0) -> None:
+        """Try in ``delay`` seconds, and let delays start small again."""
+        for key in keys:
+            self._delays.pop(key, None)
+            self._due[key] = self._clock() + delay
+
+    def discard(self, key: str) -> None:
+        """Nothing is left to do for a key."""
+        self._due.pop(key, None)
+        self._delays.pop(key, None)
+
+    def next_due(self) -> float | None:
+        """The earliest time at which a key is due."""
+        return min(self._due.values(), default=None)
+
+    def take(self, limit: int) -> list[str]:
+        """Remove at most ``limit`` keys that are due, the longest overdue first."""
+        now = self._clock()
+        due = sorted((at, key) for key, at in self._due.items() if at <= now)
+        keys = [key for _, key in due[:limit]]
+        for key in keys:
+            del self._due[key]
+        return keys

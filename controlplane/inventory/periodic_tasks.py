@@ -12,7 +12,7 @@ from controlplane.inventory.jobs import Jobs, Steps
 from controlplane.inventory.stream import VCenterStream
 from controlplane.store.own import quarantine
 from controlplane.store.own.clusters import ClusterState
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.quarantine import AlarmKind, AlarmRow
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -52,7 +52,7 @@ class PeriodicTasks:
         self._stream = stream
         self._clock = jobs.shared.clock.monotonic
         self._compared = ""
-        self._inherited = bool(self._state.holdings.keys_of_kinds(MACHINE_KINDS))
+        self._inherited = bool(self._state.replica.keys_of_kinds(MACHINE_KINDS))
         """Not everything that was held at the start has been compared."""
         self._swept: list[str] = []
         self._changed: set[str] = set()
@@ -96,7 +96,7 @@ class PeriodicTasks:
 
     def _compare(self) -> Steps:
         """Compare a few servers with Nova's rows: what Nova altered heals."""
-        keys = self._state.holdings.keys_of_kinds(MACHINE_KINDS)
+        keys = self._state.replica.keys_of_kinds(MACHINE_KINDS)
         page = [key for key in keys if key > self._compared][:COMPARED_AT_ONCE]
         self._compared = page[-1] if len(page) == COMPARED_AT_ONCE else ""
         self._inherited = self._inherited and bool(self._compared)
@@ -108,7 +108,7 @@ class PeriodicTasks:
         """Find the servers that show the name of something that was renamed."""
         if not self._swept:
             self._changed, self._state.renamed = self._state.renamed, set()
-            self._swept = self._state.holdings.keys_of_kinds(MACHINE_KINDS)
+            self._swept = self._state.replica.keys_of_kinds(MACHINE_KINDS)
         page, self._swept = self._swept[:SWEPT_AT_ONCE], self._swept[SWEPT_AT_ONCE:]
         for key, body in self._jobs.bodies(page).items():
             one = inventory_pb2.InventoryObject.FromString(body)
@@ -146,14 +146,14 @@ class PeriodicTasks:
         if managed is None:
             return True
         key = f"ClusterComputeResource:{managed.row.moref}"
-        if not released and self._state.doubt(key):
+        if not released and self._state.identity_mismatch(key):
             return False
         hosts = self._state.host_uuids(key) or managed.row.host_uuids
         managed.row = replace(managed.row, known_name=managed.row.name, host_uuids=hosts)
         managed.unsaved = True
         self._state.change_state(managed, ClusterState.NEW, "")
         self._state.touch(key, self._clock())
-        self._jobs.to_revisit.schedule(self._state.holdings.keys({Standing.WAITING}))
+        self._jobs.to_revisit.schedule(self._state.replica.keys({ObjectStatus.WAITING}))
         stream = self._stream()
         if stream is not None and stream.answered:
             # The end of a pass makes it synchronised: while it was stopped, none could.

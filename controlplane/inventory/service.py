@@ -14,13 +14,12 @@ from controlplane.domain.ports import ClusterEvents, InventorySink, RecordedDele
 from controlplane.inventory.apply.pipeline import Pipeline, Writers
 from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.jobs import Shared
-from controlplane.inventory.model.lag import Lags
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.inventory.rules.conflict_recovery import reopen
 from controlplane.inventory.rules.identity import Place
-from controlplane.inventory.rules.mass_removal_guard import Limits
-from controlplane.inventory.stream import VCenterStream
+from controlplane.inventory.rules.identity_conflicts import reopen
+from controlplane.inventory.rules.mass_removal_guard import MassRemovalLimits
+from controlplane.inventory.stream import Lags, VCenterStream
 from controlplane.inventory.worker import VCenterWorker
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import StoreError
@@ -51,7 +50,7 @@ class Inventory:
         events: ClusterEvents,
         deletes: RecordedDeletes,
         adoption: Adoption,
-        limits: Limits,
+        limits: MassRemovalLimits,
         clock: Clock,
         monitor: ThreadMonitor,
     ) -> None:
@@ -90,7 +89,7 @@ class Inventory:
         with self._database.read() as connection:
             rows = servers.list_all(connection, states=None)
             self._pipeline.bindings.load(rows)
-            reopen(connection, self._pipeline.bindings, self._pipeline.contests)
+            reopen(connection, self._pipeline.bindings, self._pipeline.conflicts)
             for vcenter in edges.list_vcenters(connection):
                 states.append(VCenterState(vcenter.uuid, self._limits))
                 states[-1].load(connection)
@@ -167,8 +166,8 @@ class Inventory:
         state, bindings = VCenterState(vcenter_uuid, self._limits), self._pipeline.bindings
         with self._database.read() as connection:
             bindings.load(servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=None))
-            self._pipeline.contests.forget(vcenter_uuid)
-            reopen(connection, bindings, self._pipeline.contests, vcenter_uuid)
+            self._pipeline.conflicts.forget(vcenter_uuid)
+            reopen(connection, bindings, self._pipeline.conflicts, vcenter_uuid)
             state.load(connection)
         return state
 
@@ -207,7 +206,7 @@ class Inventory:
 
     def _confirm(self, vcenters: Iterable[str]) -> None:
         for vcenter_uuid in vcenters:
-            places = self._pipeline.contests.unconfirmed(vcenter_uuid)
+            places = self._pipeline.conflicts.unconfirmed(vcenter_uuid)
             worker = self._workers.get(vcenter_uuid)
             if worker is not None:
                 worker.confirm(moref for _, moref in places)

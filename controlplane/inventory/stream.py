@@ -3,6 +3,7 @@
 That messages have their form and sequences no gaps was checked by the gateway.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -12,11 +13,13 @@ from common.references import reference_of
 from controlplane.domain.errors import FlowControlError
 from controlplane.domain.ports import InventorySink
 from controlplane.inventory.apply.plan import Plan
-from controlplane.inventory.model.replica_digest import Holdings
+from controlplane.inventory.model.replica_digest import ReplicaDigest
 from vsphere_gateway.v1 import link_pb2
 
 CONFIRMED_AT_ONCE = 500
 """References in one message."""
+LAGS_KEPT = 1000
+"""Measurements of each kind of object in each vCenter."""
 LARGEST_WINDOW = 64
 """A batch holds at most 512 KiB: this bounds what one stream may keep in memory."""
 
@@ -29,7 +32,7 @@ class VCenterStream:
         edge_name: str,
         opened: link_pb2.InventoryOpen,
         sink: InventorySink,
-        holdings: Callable[[], Holdings],
+        replica: Callable[[], ReplicaDigest],
         receive: Callable[["VCenterStream", link_pb2.InventoryRequest], None],
         detach: Callable[["VCenterStream"], None],
     ) -> None:
@@ -41,13 +44,13 @@ class VCenterStream:
         self.answered = False
         """The edge has sent something, so it has our first answer."""
         self._sink = sink
-        self._holdings = holdings
+        self._replica = replica
         self._receive = receive
         self._detach = detach
 
     def holdings(self) -> link_pb2.Holdings:
         """The first answer on the stream: what is held for this vCenter."""
-        return self._holdings().message()
+        return self._replica().message()
 
     def receive(self, request: link_pb2.InventoryRequest) -> None:
         """Queue a batch, bucket query or snapshot end. Raises ``FlowControlError``."""
@@ -66,18 +69,18 @@ class VCenterStream:
 
     def send_refusals(self, plan: Plan) -> None:
         """Name the objects that were refused; goes before the acknowledgement."""
-        for key, trouble in plan.refused.items():
-            text = f"{trouble.reason.value}: {trouble.message}"
+        for key, rejection in plan.refused.items():
+            text = f"{rejection.reason.value}: {rejection.message}"
             nack = link_pb2.Nack(
                 reference=reference_of(key),
-                content_hash=trouble.content_hash,
+                content_hash=rejection.content_hash,
                 status=status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=text),
             )
             self._sink.send(link_pb2.InventoryResponse(nack=nack))
 
     def send_contents(self, query: link_pb2.BucketQuery) -> None:
         """Answer a query for what is held in some buckets."""
-        answer = self._holdings().contents(query)
+        answer = self._replica().contents(query)
         self._sink.send(link_pb2.InventoryResponse(bucket_contents=answer))
 
     def send_in_sync(self, generation: int) -> None:
@@ -159,3 +162,24 @@ class Lanes:
     def acknowledged(self, batch: link_pb2.ObjectBatch) -> None:
         """Make room in the window of a batch's lane."""
         self._lanes[batch.lane].acked = batch.sequence
+
+
+class Lags:
+    """The last lags of each kind in each vCenter, in milliseconds. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Have measured nothing."""
+        self._lags: dict[tuple[str, int], deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, vcenter_uuid: str, kind: int, milliseconds: float) -> None:
+        """Take one measurement; clocks of edge and control plane may differ: never below 0."""
+        with self._lock:
+            lags = self._lags.setdefault((vcenter_uuid, kind), deque(maxlen=LAGS_KEPT))
+            lags.append(max(0.0, milliseconds))
+
+    def quantile(self, vcenter_uuid: str, kind: int, fraction: float) -> int:
+        """Return a quantile of the last lags, 0 when there are none."""
+        with self._lock:
+            lags = sorted(self._lags.get((vcenter_uuid, kind), ()))
+        return round(lags[min(len(lags) - 1, int(len(lags) * fraction))]) if lags else 0

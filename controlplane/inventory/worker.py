@@ -16,9 +16,9 @@ from common.background import BackgroundThread, ThreadMonitor
 from common.log_fields import fields
 from common.references import machine_key
 from controlplane.domain.ports import InventorySink
-from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy
+from controlplane.inventory.apply.pipeline import AbandonedError, RetryPolicy
 from controlplane.inventory.jobs import AT_ONCE, Jobs, Shared, Steps
-from controlplane.inventory.model.replica_digest import Holdings
+from controlplane.inventory.model.replica_digest import ReplicaDigest
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.periodic_tasks import PeriodicTasks
 from controlplane.inventory.stream import VCenterStream
@@ -123,7 +123,7 @@ class VCenterWorker:
     ) -> VCenterStream:
         """Begin a stream; one that is still open is replaced."""
         stream = VCenterStream(
-            edge_name, opened, sink, self._holdings, self._receive, detach=self._detach
+            edge_name, opened, sink, self._replica, self._receive, detach=self._detach
         )
         with self._condition:
             self._drop_stream()
@@ -148,8 +148,8 @@ class VCenterWorker:
             self._confirm.update(machine_key(moref) for moref in morefs)
             self._condition.notify_all()
 
-    def _holdings(self) -> Holdings:
-        return self.state.holdings
+    def _replica(self) -> ReplicaDigest:
+        return self.state.replica
 
     def _receive(self, stream: VCenterStream, request: link_pb2.InventoryRequest) -> None:
         with self._condition:
@@ -166,7 +166,7 @@ class VCenterWorker:
         if self._stream is not None:
             self._stream.closed = True
             self._stream = None
-            self.state.holdings.end_of_call()
+            self.state.replica.end_of_call()
 
     def _wake(self) -> None:
         with self._condition:

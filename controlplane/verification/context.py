@@ -1,24 +1,43 @@
 """What one look knows before it compares: the own tables' decisions, and vCenter's structure."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from common.references import key_of
 from controlplane.domain.mapping.servers import unknown_image_id
+from controlplane.domain.ports import RecordedDeletes
 from controlplane.domain.references import kind_of
 from controlplane.inventory.model.topology import Topology
-from controlplane.store.nova.readers import HostRows
+from controlplane.inventory.rules.adoption import Adoption
+from controlplane.openstack.placement.client import PlacementClient
+from controlplane.store.glance.readers import GlanceReader
+from controlplane.store.nova.readers import HostRows, NovaReader
 from controlplane.store.own.clusters import ClusterRow, ClusterState
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
+from controlplane.store.own.readers import GatewayDatabaseReader
 from controlplane.verification.findings import Findings, Subject
-from controlplane.verification.readers import Readers
 from vsphere_gateway.v1 import inventory_pb2
 
-KEPT = (Standing.HIDDEN, Standing.UNCONFIRMED)
-"""Standings of what vCenter no longer shows although nobody confirmed that it is gone."""
+KEPT = (ObjectStatus.HIDDEN, ObjectStatus.UNCONFIRMED)
+"""Statuses of what vCenter no longer shows although nobody confirmed that it is gone."""
 CLOSED = (ClusterState.UNMANAGED, ClusterState.ALARM)
 
 
-class Surroundings:
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """All that one control plane writes. Raise ``StoreError`` or ``PlacementError``."""
+
+    own: GatewayDatabaseReader
+    nova: NovaReader
+    glance: GlanceReader
+    placement: PlacementClient | None
+    """None where no placement runs."""
+    deletes: RecordedDeletes
+    rules: Adoption
+    """Whose things are."""
+
+
+class VerificationContext:
     """What everything in one vCenter is compared with during one look."""
 
     def __init__(self, readers: Readers, vcenter_uuid: str, findings: Findings) -> None:

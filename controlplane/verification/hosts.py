@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from common.references import key_of
 from controlplane.domain.mapping.servers import vcenter_trait
+from controlplane.inventory.model.cluster_resources import GIB, MIB, usable_datastores, usable_hosts
+from controlplane.inventory.model.topology import Topology
 from controlplane.openstack.placement.client import Provider
 from controlplane.store.nova.readers import HostRows, Row
 from controlplane.store.own.clusters import ClusterRow
@@ -115,3 +118,21 @@ def _compare_inventory(findings: Findings, subject: Subject, kind: str, provider
 
 def _amounts(resources: Mapping[str, int]) -> str:
     return ", ".join(f"{name}={amount}" for name, amount in sorted(resources.items()))
+
+
+def parts(topology: Topology, key: str) -> set[str]:
+    """Return the keys of a cluster, its hosts and its datastores."""
+    body = topology.get(key)
+    if body is None:
+        return {key}
+    return {key, *map(key_of, body.hosts), *map(key_of, body.datastores)}
+
+
+def totals(topology: Topology, key: str) -> dict[str, int]:
+    """Return the columns of `compute_nodes` that say what can be used of a cluster now."""
+    hosts, datastores = usable_hosts(topology, key), usable_datastores(topology, key)
+    return {
+        "vcpus": sum(one.cpu_threads for one in hosts),
+        "memory_mb": sum(one.memory_bytes // MIB for one in hosts),
+        "local_gb": sum(one.capacity_bytes // GIB for one in datastores),
+    }

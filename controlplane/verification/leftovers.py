@@ -9,10 +9,10 @@ from common.timestamps import naive_utc
 from controlplane.inventory.rules.identity import canonical
 from controlplane.store.nova.readers import HostRows, Row
 from controlplane.store.own.clusters import ClusterRow, ClusterState
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.readers import HeldObject
 from controlplane.store.own.servers import ServerRow, ServerState
-from controlplane.verification.context import KEPT, Surroundings
+from controlplane.verification.context import KEPT, Readers, VerificationContext
 from controlplane.verification.findings import Place, Subject
 from controlplane.verification.hosts import (
     compare_allocation,
@@ -22,13 +22,13 @@ from controlplane.verification.hosts import (
     compare_totals,
     is_adopted,
     is_settled,
+    parts,
+    totals,
 )
-from controlplane.verification.readers import Readers
-from controlplane.verification.totals import parts, totals
 
 LEAVING_SECONDS = 300.0
 """So long after a cluster left may its worker still end, and its compute host still be there."""
-_KEPT_SERVERS: Final = (ServerState.ACTIVE, ServerState.HANDED_ON)
+_KEPT_SERVERS: Final = (ServerState.ACTIVE, ServerState.TRANSFERRED)
 
 
 class LeftoverComparison:
@@ -37,14 +37,14 @@ class LeftoverComparison:
     def __init__(
         self,
         readers: Readers,
-        around: Surroundings,
+        context: VerificationContext,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """``around`` has seen the whole vCenter; ``wall`` is Unix time in seconds."""
         self._readers = readers
-        self._around = around
+        self._context = context
         self._wall = wall
-        self._findings = around.findings
+        self._findings = context.findings
         self._kept: set[str] = set()
         self._bound: dict[str, ServerRow] = {}
         self._emptying: set[str] = set()
@@ -52,35 +52,35 @@ class LeftoverComparison:
 
     def run(self) -> None:
         """Compare everything. Raises ``StoreError`` or ``PlacementError``."""
-        for held in self._readers.own.list_objects(self._around.vcenter_uuid):
-            if held.reference not in self._around.seen:
+        for held in self._readers.own.list_objects(self._context.vcenter_uuid):
+            if held.reference not in self._context.seen:
                 self._compare_held(held)
         self._compare_bindings()
         self._compare_images()
         self._compare_clusters()
 
     def _compare_held(self, held: HeldObject) -> None:
-        subject = self._around.subject(held.reference, held.name)
-        if held.standing in KEPT:
+        subject = self._context.subject(held.reference, held.name)
+        if held.status in KEPT:
             self._kept.add(held.reference)
-            self._findings.excuse(subject, self._around.why_kept(held.reference))
-        elif held.standing is Standing.REFUSED:
+            self._findings.excuse(subject, self._context.why_kept(held.reference))
+        elif held.status is ObjectStatus.REFUSED:
             self._findings.excuse(subject, "in quarantine; vCenter does not show it any more")
         else:
-            found = held.standing.name.lower()
+            found = held.status.name.lower()
             self._findings.differ(subject, Place.OWN, "objects", "", found)
 
     def _compare_bindings(self) -> None:
-        around = self._around
-        rightly = around.machines | around.unreadable | self._kept
+        context = self._context
+        rightly = context.machines | context.unreadable | self._kept
         ending = []
-        for row in self._readers.own.list_servers(around.vcenter_uuid):
+        for row in self._readers.own.list_servers(context.vcenter_uuid):
             key = machine_key(row.moref)
-            subject = around.subject(key, row.name)
+            subject = context.subject(key, row.name)
             self._bound[row.uuid] = row
             if row.state is not ServerState.ACTIVE:
                 ending.append(row)
-            elif key not in rightly and around.is_doubtful(row.cluster_uuid):
+            elif key not in rightly and context.is_doubtful(row.cluster_uuid):
                 self._findings.excuse(subject, "its cluster is stopped by an alarm: it is kept")
             elif key not in rightly:
                 self._findings.differ(subject, Place.OWN, "servers", "", row.uuid)
@@ -90,13 +90,13 @@ class LeftoverComparison:
         rows = self._readers.nova.servers([row.uuid for row in ending])
         wanted = self._claimed() if ending else set()
         for row in ending:
-            subject = self._around.subject(machine_key(row.moref), row.name)
+            subject = self._context.subject(machine_key(row.moref), row.name)
             found = rows.get(row.uuid)
             task = found.instance["task_state"] if found else None
             if task is not None:
                 self._emptying.add(row.cluster_uuid)
                 self._findings.excuse(subject, f"its server has to go when Nova has ended: {task}")
-            elif row.state is ServerState.HANDED_ON and row.instance_uuid in wanted:
+            elif row.state is ServerState.TRANSFERRED and row.instance_uuid in wanted:
                 reason = "it is gone; its server is kept for another that has its UUID and waits"
                 self._findings.excuse(subject, reason)
             else:
@@ -108,35 +108,35 @@ class LeftoverComparison:
         return {canonical(one.instance_uuid) for one in self._readers.own.unsettled_machines()}
 
     def _compare_images(self) -> None:
-        around = self._around
-        rightly = around.templates | around.unreadable | self._kept
-        ours = self._readers.own.images(around.vcenter_uuid)
+        context = self._context
+        rightly = context.templates | context.unreadable | self._kept
+        ours = self._readers.own.images(context.vcenter_uuid)
         for row in ours:
             if machine_key(row.moref) not in rightly:
-                subject = around.subject(machine_key(row.moref), row.name)
+                subject = context.subject(machine_key(row.moref), row.name)
                 self._findings.differ(subject, Place.OWN, "images", "", row.id)
-        for image_id in self._readers.glance.of_vcenter(around.vcenter_uuid):
+        for image_id in self._readers.glance.of_vcenter(context.vcenter_uuid):
             if image_id not in {row.id for row in ours}:
-                subject = around.subject(f"image:{image_id}")
+                subject = context.subject(f"image:{image_id}")
                 self._findings.differ(subject, Place.GLANCE, "images", "", image_id)
 
     def _compare_clusters(self) -> None:
-        around = self._around
-        for key in sorted(around.seen):
-            if key.startswith("ClusterComputeResource:") and key not in around.unreadable:
+        context = self._context
+        for key in sorted(context.seen):
+            if key.startswith("ClusterComputeResource:") and key not in context.unreadable:
                 self._compare_cluster(key)
-        for key, row in around.clusters.items():
-            if key not in around.seen and row.state is ClusterState.UNMANAGED:
+        for key, row in context.clusters.items():
+            if key not in context.seen and row.state is ClusterState.UNMANAGED:
                 self._compare_former(key, row)
-            elif key not in around.seen and key not in self._kept:
-                subject = around.subject(key, row.name)
+            elif key not in context.seen and key not in self._kept:
+                subject = context.subject(key, row.name)
                 self._findings.differ(subject, Place.OWN, "clusters", "", row.state.value)
             self._compare_servers_on(key)
 
     def _compare_cluster(self, key: str) -> None:
-        around = self._around
-        name, row = around.topology.name(reference_of(key)), around.clusters.get(key)
-        subject = around.subject(key, name)
+        context = self._context
+        name, row = context.topology.name(reference_of(key)), context.clusters.get(key)
+        subject = context.subject(key, name)
         if row is None or row.state is ClusterState.UNMANAGED:
             found = row.state.value if row else ""
             self._findings.differ(subject, Place.OWN, "clusters", "a managed cluster", found)
@@ -146,18 +146,18 @@ class LeftoverComparison:
             self._findings.excuse(subject, f"stopped: {row.state_reason}")
             return
         self._findings.count(Place.NOVA_CELL, "compute_host")
-        hosts, cell_id = around.hosts[row.compute_host], self._readers.nova.cell_id
+        hosts, cell_id = context.hosts[row.compute_host], self._readers.nova.cell_id
         compare_host(self._findings, subject, row, hosts, cell_id)
-        unsure = parts(around.topology, key) - around.agreed
+        unsure = parts(context.topology, key) - context.agreed
         if unsure:
             reason = f"its totals are not compared: {', '.join(sorted(unsure))} may be others here"
             self._findings.excuse(subject, reason)
         else:
-            compare_totals(self._findings, subject, totals(around.topology, key), hosts)
+            compare_totals(self._findings, subject, totals(context.topology, key), hosts)
 
     def _compare_former(self, key: str, row: ClusterRow) -> None:
         """Compare that a cluster that left is no compute host any more, or will soon be none."""
-        subject, hosts = self._around.subject(key, row.name), self._around.hosts[row.compute_host]
+        subject, hosts = self._context.subject(key, row.name), self._context.hosts[row.compute_host]
         placement = self._readers.placement
         provider = placement.snapshot(row.compute_node_uuid) if placement else None
         if self._has_servers(row):  # a compute host goes after its last server
@@ -189,7 +189,7 @@ class LeftoverComparison:
 
     def _compare_servers_on(self, key: str) -> None:
         """Compare the servers of a compute host with the bindings, and with placement."""
-        cluster = self._around.clusters[key]
+        cluster = self._context.clusters[key]
         living = {row["uuid"]: row for row in self._readers.nova.living([cluster.compute_host])}
         for uuid, row in living.items():
             bound = self._bound.get(uuid)
@@ -199,7 +199,7 @@ class LeftoverComparison:
             self._compare_placement(key, living)
 
     def _unbound(self, uuid: str, row: Row) -> None:
-        subject = self._around.subject(f"server:{uuid}", row["display_name"] or "")
+        subject = self._context.subject(f"server:{uuid}", row["display_name"] or "")
         if row["task_state"] is not None or row["vm_state"] == "building":
             self._findings.excuse(subject, "Nova is making or changing it")
         elif not is_adopted(row) and row["vm_state"] == "error":
@@ -211,8 +211,8 @@ class LeftoverComparison:
     def _compare_placement(self, key: str, living: dict[str, Row]) -> None:
         if self._readers.placement is None:
             return
-        cluster = self._around.clusters[key]
-        subject = self._around.subject(key, cluster.name)
+        cluster = self._context.clusters[key]
+        subject = self._context.subject(key, cluster.name)
         provider = self._readers.placement.snapshot(cluster.compute_node_uuid)
         compare_provider(self._findings, subject, cluster, provider)
         if provider is None:
@@ -220,7 +220,7 @@ class LeftoverComparison:
         for uuid, row in living.items():
             bound = self._bound.get(uuid)
             if bound is not None and is_settled(row):
-                server = self._around.subject(machine_key(bound.moref), bound.name)
+                server = self._context.subject(machine_key(bound.moref), bound.name)
                 self._findings.count(Place.PLACEMENT, "allocation")
                 compare_allocation(self._findings, server, row, provider.allocations.get(uuid))
         self._compare_strangers(provider.allocations.keys() - living.keys())
@@ -231,7 +231,7 @@ class LeftoverComparison:
         migrations = self._readers.nova.migrations(consumers)
         for uuid in sorted(consumers - migrations):
             rows = known.get(uuid)
-            subject = self._around.subject(f"server:{uuid}")
+            subject = self._context.subject(f"server:{uuid}")
             if rows is not None and not is_settled(rows.instance):
                 self._findings.excuse(subject, "Nova is making, moving or deleting it")
             else:

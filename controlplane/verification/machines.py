@@ -13,14 +13,13 @@ from controlplane.inventory.rules.adoption import machine_policy, never_adopted
 from controlplane.inventory.rules.identity import canonical, derived_uuid
 from controlplane.store.nova.readers import ServerRows
 from controlplane.store.own.clusters import ClusterRow, ClusterState
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.readers import HeldObject
 from controlplane.store.own.servers import ImageRow, ServerRow
-from controlplane.verification.context import KEPT, Surroundings
+from controlplane.verification.context import KEPT, Readers, VerificationContext
 from controlplane.verification.findings import Place, Subject
 from controlplane.verification.images import compare_image
 from controlplane.verification.measurements import MEASURED, differ_in_state
-from controlplane.verification.readers import Readers
 from controlplane.verification.servers import ExpectedServer, compare_server
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -39,32 +38,32 @@ class MachineComparison:
     def __init__(
         self,
         readers: Readers,
-        around: Surroundings,
+        context: VerificationContext,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Compare in these surroundings; ``wall`` is Unix time in seconds."""
         self._readers = readers
-        self._around = around
-        self._findings = around.findings
+        self._context = context
+        self._findings = context.findings
         self._wall = wall
-        self._images = {row.moref: row for row in readers.own.images(around.vcenter_uuid)}
+        self._images = {row.moref: row for row in readers.own.images(context.vcenter_uuid)}
         self._measured: set[str] = set()
         """Keys in the batch at hand whose hashes differ by what is measured alone."""
 
     def take(self, batch: link_pb2.AuditBatch) -> None:
         """Compare one batch. Raises ``StoreError``."""
-        around = self._around
+        context = self._context
         for unread in batch.unreadable_objects:
             key = key_of(unread.reference)
-            around.unreadable.add(key)
-            around.seen.add(key)
-            self._findings.excuse(around.subject(key), f"the edge cannot read it: {unread.reason}")
+            context.unreadable.add(key)
+            context.seen.add(key)
+            self._findings.excuse(context.subject(key), f"the edge cannot read it: {unread.reason}")
         objects = list(batch.objects)
-        around.take(objects)
+        context.take(objects)
         if not objects:
             return
         keys = [key_of(one.reference) for one in objects]
-        held = self._readers.own.objects(around.vcenter_uuid, keys)
+        held = self._readers.own.objects(context.vcenter_uuid, keys)
         self._measured = self._differing_in_measurements(objects, held)
         applied = [one for one in objects if self._is_applied(one, held)]
         self._compare_machines([one for one in applied if one.HasField("virtual_machine")])
@@ -81,7 +80,7 @@ class MachineComparison:
             and (key := key_of(one.reference)) in held
             and held[key].content_hash != one.content_hash
         }
-        bodies = self._readers.own.bodies(self._around.vcenter_uuid, suspects)
+        bodies = self._readers.own.bodies(self._context.vcenter_uuid, suspects)
         return {
             key
             for key, one in suspects.items()
@@ -95,11 +94,13 @@ class MachineComparison:
         kind, key = BODY_BY_KIND[kind_of(one)], key_of(one.reference)
         body = getattr(one, kind)
         name = body.full_name if kind == "vcenter" else body.name
-        subject = self._around.subject(key, name)
+        subject = self._context.subject(key, name)
         self._findings.count(Place.VCENTER, kind)
-        row, trouble = held.get(key), self._around.quarantine.get(key)
-        if trouble is not None:
-            self._findings.excuse(subject, f"in quarantine, {trouble.reason}: {trouble.message}")
+        row, rejection = held.get(key), self._context.quarantine.get(key)
+        if rejection is not None:
+            self._findings.excuse(
+                subject, f"in quarantine, {rejection.reason}: {rejection.message}"
+            )
             return False
         if row is None:
             self._findings.differ(subject, Place.OWN, "objects", kind, "")
@@ -108,20 +109,20 @@ class MachineComparison:
         compare = self._findings.compare
         compare(subject, Place.OWN, "objects.kind", kind, BODY_BY_KIND.get(row.kind, row.kind))
         if row.content_hash == one.content_hash or key in self._measured:
-            self._around.agreed.add(key)
+            self._context.agreed.add(key)
         else:
             compare(subject, Place.OWN, HELD_FIELD, one.content_hash, row.content_hash)
-        if row.standing is Standing.WAITING:
+        if row.status is ObjectStatus.WAITING:
             return self._waits(subject, kind, body)
-        if row.standing is not Standing.APPLIED:
-            found = row.standing.name.lower()
+        if row.status is not ObjectStatus.APPLIED:
+            found = row.status.name.lower()
             self._findings.differ(subject, Place.OWN, "objects.standing", "applied", found)
-        return row.standing is Standing.APPLIED or row.standing in KEPT
+        return row.status is ObjectStatus.APPLIED or row.status in KEPT
 
     def _waits(self, subject: Subject, kind: str, machine: inventory_pb2.VirtualMachine) -> bool:
         """Excuse what rightly waits."""
-        missing = self._around.topology.missing(machine)
-        cluster = self._around.cluster_of(machine)
+        missing = self._context.topology.missing(machine)
+        cluster = self._context.cluster_of(machine)
         if missing:
             reason = f"waits for {', '.join(missing)}, which vCenter does not show"
             self._findings.excuse(subject, reason)
@@ -130,7 +131,7 @@ class MachineComparison:
         elif self._is_of_stopped(subject):
             reason = "its reference is that of a server whose cluster is stopped by an alarm"
             self._findings.excuse(subject, reason)
-        elif kind == "template" and not self._around.mounts(machine):
+        elif kind == "template" and not self._context.mounts(machine):
             self._findings.excuse(subject, "no managed cluster mounts its datastore")
         else:
             self._findings.differ(subject, Place.OWN, "objects.standing", "applied", "waiting")
@@ -139,21 +140,21 @@ class MachineComparison:
     def _is_of_stopped(self, subject: Subject) -> bool:
         """Tell whether a stopped cluster's server stands for a reference."""
         moref = moref_of(subject.object)
-        bound = self._readers.own.servers(self._around.vcenter_uuid, [moref]).get(moref, [])
-        return any(self._around.is_doubtful(row.cluster_uuid) for row in bound)
+        bound = self._readers.own.servers(self._context.vcenter_uuid, [moref]).get(moref, [])
+        return any(self._context.is_doubtful(row.cluster_uuid) for row in bound)
 
     def _compare_machines(self, objects: Objects) -> None:
         if not objects:
             return
-        around = self._around
+        context = self._context
         bound = self._readers.own.servers(
-            around.vcenter_uuid, [one.reference.value for one in objects]
+            context.vcenter_uuid, [one.reference.value for one in objects]
         )
         rows = self._readers.nova.servers(
             {row.uuid for several in bound.values() for row in several}
         )
         for one in objects:
-            subject = around.subject(key_of(one.reference), one.virtual_machine.name)
+            subject = context.subject(key_of(one.reference), one.virtual_machine.name)
             server = self._server(subject, one.virtual_machine, bound.get(one.reference.value, []))
             if server is not None:
                 self._compare_server(subject, one, server, rows.get(server.uuid))
@@ -180,7 +181,7 @@ class MachineComparison:
         server: ServerRow,
         rows: ServerRows | None,
     ) -> None:
-        cluster = self._around.cluster_of(one.virtual_machine)
+        cluster = self._context.cluster_of(one.virtual_machine)
         if cluster is None:
             reference = one.virtual_machine.cluster.value
             self._findings.differ(subject, Place.OWN, "clusters", reference, "")
@@ -201,9 +202,9 @@ class MachineComparison:
             expected = ExpectedServer(
                 record,
                 Origin(server.origin),
-                self._around.compute_id(cluster),
+                self._context.compute_id(cluster),
                 self._readers.nova.cell_id,
-                self._around.unknown_images,
+                self._context.unknown_images,
             )
             compare_server(self._findings, subject, expected, rows)
 
@@ -221,7 +222,7 @@ class MachineComparison:
         )
         now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
         return mapping.server_record(
-            one.virtual_machine, one.reference, decision, self._around.topology, now
+            one.virtual_machine, one.reference, decision, self._context.topology, now
         )
 
     def _compare_binding(
@@ -233,7 +234,7 @@ class MachineComparison:
         record: ServerRecord,
     ) -> None:
         instance_uuid = canonical(one.virtual_machine.instance_uuid)
-        place = (self._around.vcenter_uuid, moref_of(subject.object))
+        place = (self._context.vcenter_uuid, moref_of(subject.object))
         wanted = {
             "uuid": derived_uuid(place) if server.derived else instance_uuid,
             "instance_uuid": instance_uuid,
@@ -263,13 +264,13 @@ class MachineComparison:
         wanted = [row.id for one in objects if (row := self._images.get(one.reference.value))]
         rows = self._readers.glance.images(wanted)
         for one in objects:
-            subject = self._around.subject(key_of(one.reference), one.template.name)
+            subject = self._context.subject(key_of(one.reference), one.template.name)
             image = self._images.get(one.reference.value)
             if image is None:
                 self._findings.differ(subject, Place.OWN, "images", "an image", "")
                 continue
             self._findings.count(Place.GLANCE, "image")
-            path = self._around.topology.folder_path(one.template.folder)
+            path = self._context.topology.folder_path(one.template.folder)
             owner, members = self._readers.rules.image_access(one.template, path)
             record = self._image(one, image, members)
             self._findings.compare(subject, Place.OWN, "images.name", record.name, image.name)
@@ -289,5 +290,5 @@ class MachineComparison:
         decision = ImageDecision(image.id, image.owner, image.visibility, members)
         now = datetime.fromtimestamp(self._wall(), UTC).replace(tzinfo=None)
         return mapping.image_record(
-            one.template, one.reference, decision, self._around.topology, now
+            one.template, one.reference, decision, self._context.topology, now
         )

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from common.clock import Clock
 from controlplane.config.log import keyed
-from controlplane.domain.errors import AuditError
+from controlplane.domain.errors import OnDemandReadError
 from controlplane.openstack.placement.client import PlacementError
 from controlplane.store.errors import StoreError
 from controlplane.store.own.clusters import ClusterState
-from controlplane.verification.context import Surroundings
+from controlplane.verification.context import Readers, VerificationContext
 from controlplane.verification.findings import Difference, Excuse, Findings, Place, Subject
 from controlplane.verification.leftovers import LeftoverComparison
 from controlplane.verification.machines import HELD_FIELD, MachineComparison
-from controlplane.verification.readers import Readers
 from vsphere_gateway.v1 import link_pb2
 
 LOG = logging.getLogger(__name__)
@@ -26,8 +25,8 @@ PAUSES = (2.0, 3.0, 5.0)
 UNANNOUNCED_SECONDS = 65.0
 """vCenter does not announce everything: the edge's own pass over the rest comes each minute."""
 
-Audits = Callable[[str], Iterable[link_pb2.AuditBatch]]
-"""Has a vCenter read afresh. Raises ``AuditError``."""
+ReadOnDemand = Callable[[str], Iterable[link_pb2.AuditBatch]]
+"""Has a vCenter read afresh. Raises ``OnDemandReadError``."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,7 +48,7 @@ class Verifier:
     def __init__(
         self,
         readers: Readers,
-        audits: Audits,
+        read_on_demand: ReadOnDemand,
         clock: Clock,
         pauses: tuple[float, ...] = PAUSES,
         unannounced: float = UNANNOUNCED_SECONDS,
@@ -57,7 +56,7 @@ class Verifier:
     ) -> None:
         """``pauses`` and ``unannounced`` are seconds; ``sleep`` takes them."""
         self._readers = readers
-        self._audits = audits
+        self._read_on_demand = read_on_demand
         self._clock = clock
         self._pauses = pauses
         self._unannounced = unannounced
@@ -99,12 +98,12 @@ class Verifier:
                 self._sleep(self._unannounced)
                 suspects = self._look(verdict, suspects)
             verdict.differences = suspects.differences
-        except (AuditError, StoreError, PlacementError) as error:
+        except (OnDemandReadError, StoreError, PlacementError) as error:
             verdict.problem = str(error)
 
     def _look(self, verdict: Verdict, before: "_Suspects") -> "_Suspects":
         """Compare everything; return what differs and, if there was a look before, did then."""
-        findings = look(self._readers, verdict.vcenter_uuid, self._audits, self._clock)
+        findings = look(self._readers, verdict.vcenter_uuid, self._read_on_demand, self._clock)
         verdict.excuses, verdict.counts = findings.excuses, findings.counts
         found = _Suspects(list(dict.fromkeys(findings.differences)), _untold(findings.differences))
         if verdict.looks:
@@ -144,17 +143,19 @@ class _Suspects:
         return all(one.subject in self.untold for one in self.differences)
 
 
-def look(readers: Readers, vcenter_uuid: str, audits: Audits, clock: Clock) -> Findings:
+def look(
+    readers: Readers, vcenter_uuid: str, read_on_demand: ReadOnDemand, clock: Clock
+) -> Findings:
     """Compare everything of a vCenter once.
 
-    Raises ``AuditError``, ``StoreError`` or ``PlacementError``.
+    Raises ``OnDemandReadError``, ``StoreError`` or ``PlacementError``.
     """
     findings = Findings()
-    around = Surroundings(readers, vcenter_uuid, findings)
-    machines = MachineComparison(readers, around, clock.wall)
-    for batch in audits(vcenter_uuid):
+    context = VerificationContext(readers, vcenter_uuid, findings)
+    machines = MachineComparison(readers, context, clock.wall)
+    for batch in read_on_demand(vcenter_uuid):
         machines.take(batch)
-    LeftoverComparison(readers, around, clock.wall).run()
+    LeftoverComparison(readers, context, clock.wall).run()
     return findings
 
 

@@ -26,7 +26,7 @@ from controlplane.inventory.apply.pipeline import Writers
 from controlplane.inventory.diagnostics import InventoryDiagnostics
 from controlplane.inventory.queries import InventoryQueries
 from controlplane.inventory.rules.adoption import Adoption, ProjectRule
-from controlplane.inventory.rules.mass_removal_guard import Limits
+from controlplane.inventory.rules.mass_removal_guard import MassRemovalLimits
 from controlplane.inventory.service import Inventory
 from controlplane.openstack.compute_hosts import ComputeHosts
 from controlplane.operations.records import OperationHistory
@@ -42,8 +42,8 @@ from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 from controlplane.store.own import clusters, migration, quarantine, servers
 from controlplane.store.own.clusters import ClusterState
 from controlplane.store.own.readers import GatewayDatabaseReader
+from controlplane.verification.context import Readers
 from controlplane.verification.findings import Findings
-from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import look
 from tests.support.inventory_edge import FeedEdge
 from tests.support.site import Site
@@ -118,7 +118,7 @@ class Stage:
         own_url: str,
         *,
         adoption: Adoption = ADOPTION,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: MassRemovalLimits = MassRemovalLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.nova = nova
         self.glance = glance
@@ -188,7 +188,7 @@ class Stage:
             self.history,
             self.adoption,
         )
-        return look(readers, site.vcenter_uuid, lambda _: audit_of(site, hidden), self._clock)
+        return look(readers, site.vcenter_uuid, lambda _: read_of(site, hidden), self._clock)
 
     def servers_of(self, site: Site) -> dict[str, Mapping[str, Any]]:
         """Return Nova's rows of a site's servers that are not deleted, by UUID."""
@@ -298,7 +298,7 @@ class Stage:
         return ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))
 
 
-def audit_of(site: Site, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:
+def read_of(site: Site, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:
     """Yield what a new read of a site would say: what machines refer to comes before them."""
     shown = [one for key, one in site.objects.items() if key not in hidden]
     around = [one for one in shown if one.reference.type != "VirtualMachine"]

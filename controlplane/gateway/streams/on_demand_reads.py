@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from certs.identity import PeerIdentity
-from controlplane.domain.errors import AuditError, EdgeOfflineError, InvalidMessageError
+from controlplane.domain.errors import EdgeOfflineError, InvalidMessageError, OnDemandReadError
 from controlplane.gateway.authorization import peer_identity
 from controlplane.gateway.edges.edge_registry import EdgeRegistry
 from controlplane.gateway.edges.sessions import EdgeSession
@@ -50,7 +50,7 @@ class Audits:
     def read(self, vcenter_uuid: str) -> Iterator[link_pb2.AuditBatch]:
         """Have a vCenter read afresh and yield what its edge sends.
 
-        Raises ``AuditError``, also when the answer ends before it is complete.
+        Raises ``OnDemandReadError``, also when the answer ends before it is complete.
         """
         session = self._asked(vcenter_uuid)
         answer = _Answer(session, queue.Queue(MESSAGES_AHEAD))
@@ -77,9 +77,9 @@ class Audits:
         try:
             session, _ = self._registry.holder(vcenter_uuid)
         except EdgeOfflineError as error:
-            raise AuditError(str(error)) from error
+            raise OnDemandReadError(str(error)) from error
         if CAPABILITY not in session.hello.capabilities:
-            raise AuditError(
+            raise OnDemandReadError(
                 f"edge {session.name} of version {session.hello.edge_version} cannot read its "
                 "vCenter on demand: upgrade it"
             )
@@ -124,12 +124,14 @@ def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
         message = _next(answer)
         kind = message.WhichOneof("message") if message is not None else None
         if message is None or kind is None:
-            raise AuditError(f"edge {answer.session.name} did not read its vCenter to the end")
+            raise OnDemandReadError(
+                f"edge {answer.session.name} did not read its vCenter to the end"
+            )
         if kind == "failure":
-            raise AuditError(f"edge {answer.session.name}: {message.failure.message}")
+            raise OnDemandReadError(f"edge {answer.session.name}: {message.failure.message}")
         if kind == "end":
             if message.end.object_count != count:
-                raise AuditError(
+                raise OnDemandReadError(
                     f"edge {answer.session.name} sent {count} of {message.end.object_count} objects"
                 )
             return
@@ -138,11 +140,11 @@ def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
 
 
 def _next(answer: _Answer) -> link_pb2.AuditRequest | None:
-    """Return the next message. Raises ``AuditError`` when none comes."""
+    """Return the next message. Raises ``OnDemandReadError`` when none comes."""
     for _ in range(round(SILENCE_SECONDS / _LOOK_SECONDS)):
         try:
             return answer.messages.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             if answer.session.over.is_set():
-                raise AuditError(f"edge {answer.session.name} went away") from None
-    raise AuditError(f"edge {answer.session.name} said nothing for {SILENCE_SECONDS:.0f} s")
+                raise OnDemandReadError(f"edge {answer.session.name} went away") from None
+    raise OnDemandReadError(f"edge {answer.session.name} said nothing for {SILENCE_SECONDS:.0f} s")

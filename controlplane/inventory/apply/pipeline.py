@@ -13,9 +13,12 @@ the commit, never for what fails after it.
 
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from common.backoff import Backoff
 from common.clock import Clock
 from common.log_fields import fields
 from common.references import key_of
@@ -29,16 +32,15 @@ from controlplane.domain.writers import (
     ImageWriter,
     ServerWriter,
 )
-from controlplane.inventory.apply.plan import EndedServer, Plan, Trouble, Unit
+from controlplane.inventory.apply.plan import EndedServer, Plan, Rejection, Unit
 from controlplane.inventory.apply.planner import Planner
 from controlplane.inventory.apply.recording import Recorder
-from controlplane.inventory.apply.retry import RetryPolicy
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
 from controlplane.inventory.rules.identity import Bindings
-from controlplane.inventory.rules.identity_conflicts import Contests
+from controlplane.inventory.rules.identity_conflicts import IdentityConflicts
 from controlplane.store.database import Database
-from controlplane.store.errors import StoreError
+from controlplane.store.errors import DatabaseUnavailableError, StoreError
 from controlplane.store.own.quarantine import AlarmKind, QuarantineReason
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,55 @@ RECORDED_DELETE_SECONDS = 600.0
 
 NAMED_SERVERS = 5
 """In one message."""
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+"""Between two attempts while a database is away, in seconds."""
+
+Result = TypeVar("Result")
+
+
+class AbandonedError(Exception):
+    """The work at hand is no longer wanted: its stream ended, or the control plane stops."""
+
+
+class RetryPolicy:
+    """Repeats one piece of work while a database is away, until it is back or nobody waits."""
+
+    def __init__(
+        self,
+        vcenter_uuid: str,
+        stopping: threading.Event,
+        unwanted: Callable[[], bool] = lambda: False,
+        backoff: Callable[[], Backoff] = lambda: Backoff(FIRST_DELAY, 2.0, LONGEST_DELAY),
+    ) -> None:
+        """Give up when ``stopping`` is set or ``unwanted`` returns true."""
+        self._vcenter_uuid = vcenter_uuid
+        self._stopping = stopping
+        self._unwanted = unwanted
+        self._backoff = backoff
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Return what ``work`` returns. Raises ``AbandonedError``.
+
+        Only unavailability and deadlocks are worth a repetition. Every other error would come
+        again: it is raised, for the caller to find the object that causes it.
+        """
+        backoff: Backoff | None = None
+        while True:
+            try:
+                result = work()
+            except DatabaseUnavailableError as error:
+                if backoff is None:
+                    backoff = self._backoff()
+                    facts = fields(vcenter=self._vcenter_uuid, error=error)
+                    log.warning("inventory waits for a database", extra=facts)
+                if self._stopping.wait(backoff.next_delay()) or self._unwanted():
+                    raise AbandonedError from error
+            else:
+                if backoff is not None:
+                    log.warning("inventory goes on", extra=fields(vcenter=self._vcenter_uuid))
+                return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +127,8 @@ class Pipeline:
     ) -> None:
         """``database`` holds the own tables."""
         self.bindings = Bindings()
-        self.contests = Contests()
-        self._planner = Planner(self.bindings, self.contests, adoption, clock)
+        self.conflicts = IdentityConflicts()
+        self._planner = Planner(self.bindings, self.conflicts, adoption, clock)
         self._recorder = Recorder(database, self.bindings, clock)
         self._writers = writers
         self._deletes = deletes
@@ -102,9 +153,9 @@ class Pipeline:
         reason = QuarantineReason.ROW_REFUSED if refused else QuarantineReason.UNREADABLE
         message = f"applying it failed with {type(error).__name__}: {error}"
         for one in unit.objects:
-            plan.refused[key_of(one.reference)] = Trouble(reason, message, "", one.content_hash)
+            plan.refused[key_of(one.reference)] = Rejection(reason, message, "", one.content_hash)
         for removal in unit.removals:
-            plan.refused[key_of(removal.reference)] = Trouble(reason, message, "", b"")
+            plan.refused[key_of(removal.reference)] = Rejection(reason, message, "", b"")
         return self._carry_out(state, plan, retrying)
 
     def end(self, state: VCenterState, ended: Sequence[EndedServer], retrying: RetryPolicy) -> Plan:
@@ -124,16 +175,16 @@ class Pipeline:
         """
         try:
             self._recorder.remember(state, plan)
-            self.contests.close(plan.uncontested)
+            self.conflicts.close(plan.settled_claims)
         finally:
             self.bindings.release(plan.claims())
         self._tell(state, plan)
-        for key, trouble in plan.refused.items():
+        for key, rejection in plan.refused.items():
             facts = fields(
                 vcenter=state.uuid,
                 object=key,
-                reason=trouble.reason.value,
-                message=trouble.message,
+                reason=rejection.reason.value,
+                message=rejection.message,
             )
             log.warning("object refused", extra=facts)
 

@@ -12,11 +12,16 @@ from controlplane.domain.records import (
     ServerOutcome,
     ServerRecord,
 )
-from controlplane.store.own.objects import ObjectRow, Standing
+from controlplane.domain.references import MACHINE_KINDS, kind_of, machine_of
+from controlplane.store.own.objects import ObjectRow, ObjectStatus
 from controlplane.store.own.quarantine import QuarantineReason
 from controlplane.store.own.servers import ServerRow
 from controlplane.store.own.unit import UnitRows
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
+
+HASH_BYTES = 16
+LONGEST_KEY = 128
+NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class EndedServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Rejection:
     """Why an object could not be applied, or not yet."""
 
     reason: QuarantineReason
@@ -100,32 +105,32 @@ class Plan:
     now: datetime
     rows: dict[str, ObjectRow] = field(default_factory=dict)
     """To hold, by key."""
-    kept: dict[str, tuple[Standing, int]] = field(default_factory=dict)
-    """No longer shown, yet kept: standing and the removal's revision."""
+    kept: dict[str, tuple[ObjectStatus, int]] = field(default_factory=dict)
+    """No longer shown, yet kept: status and the removal's revision."""
     gone: dict[str, int] = field(default_factory=dict)
     """To hold no longer: the removal's revision."""
     servers: list[PlannedServer] = field(default_factory=list)
     images: list[PlannedImage] = field(default_factory=list)
     ended: list[EndedServer] = field(default_factory=list)
-    handed_on: list[ServerRow] = field(default_factory=list)
+    transferred: list[ServerRow] = field(default_factory=list)
     """Free for another virtual machine that has the same instance UUID."""
     images_gone: set[str] = field(default_factory=set)
     """Morefs of templates whose images are to go."""
-    held_back: dict[str, Trouble] = field(default_factory=dict)
+    held_back: dict[str, Rejection] = field(default_factory=dict)
     """Held, and in quarantine."""
-    refused: dict[str, Trouble] = field(default_factory=dict)
+    refused: dict[str, Rejection] = field(default_factory=dict)
     """Not held: nacked, and in quarantine."""
     repeated: dict[str, int] = field(default_factory=dict)
     """Held already in this state: key and revision."""
-    uncontested: set[tuple[tuple[str, str], str]] = field(default_factory=set)
+    settled_claims: set[tuple[tuple[str, str], str]] = field(default_factory=set)
     """Newcomers, by vCenter and moref, that have the server whose UUID they have, or want it no
     more."""
-    contested: set[str] = field(default_factory=set)
+    to_confirm: set[str] = field(default_factory=set)
     """vCenters that are to confirm who has an instance UUID."""
     revisit: set[str] = field(default_factory=set)
     """To be looked at again after this."""
     elsewhere: set[tuple[str, str]] = field(default_factory=set)
-    """The same, by vCenter and moref: newcomers whose contest is settled."""
+    """The same, by vCenter and moref: newcomers whose conflict is settled."""
     postponed: set[str] = field(default_factory=set)
     """To be looked at again, a little later."""
     image_outcomes: list[ImageOutcome] | None = None
@@ -137,3 +142,32 @@ class Plan:
     def claims(self) -> list[str]:
         """Return the UUIDs that were claimed for this."""
         return [server.record.uuid for server in self.servers]
+
+
+def unreadable_reason(key: str, one: inventory_pb2.InventoryObject) -> str:
+    """Return why an object cannot be held at all; empty when it can."""
+    if not key or len(key) > LONGEST_KEY:
+        return f"expected a reference of at most {LONGEST_KEY} characters"
+    if not kind_of(one):
+        return "it carries no kind of object that this version knows"
+    if one.content_hash and len(one.content_hash) != HASH_BYTES:
+        return f"expected a content hash of {HASH_BYTES} bytes, found {len(one.content_hash)}"
+    return ""
+
+
+def rejection(
+    reason: QuarantineReason, message: str, one: inventory_pb2.InventoryObject
+) -> Rejection:
+    name = machine_of(one).name if kind_of(one) in MACHINE_KINDS else ""
+    return Rejection(reason, message, name[:NAME_LENGTH], one.content_hash)
+
+
+def no_instance_uuid(one: inventory_pb2.InventoryObject) -> Rejection:
+    state = inventory_pb2.ConnectionState.Name(one.virtual_machine.connection_state)
+    connection = state.removeprefix("CONNECTION_STATE_").lower()
+    message = (
+        f"vCenter gives no instance UUID for it (its connection is {connection}): it is adopted "
+        "when vCenter can read its configuration; reconnect its host or datastore, or remove it "
+        "from the inventory"
+    )
+    return rejection(QuarantineReason.NO_INSTANCE_UUID, message, one)

@@ -11,9 +11,23 @@ from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.mapping.servers import ImageDecision, ServerDecision
 from controlplane.domain.records import Origin, Policy
 from controlplane.domain.references import MACHINE_KINDS, kind_of, machine_of
-from controlplane.inventory.apply.dependents import meet
-from controlplane.inventory.apply.plan import Plan, PlannedImage, PlannedServer, Trouble, Unit
-from controlplane.inventory.apply.removals import end_server, in_doubt, plan_removal, renounce
+from controlplane.inventory.apply.effects import (
+    end_server,
+    is_stopped,
+    plan_removal,
+    upsert,
+    withdraw,
+)
+from controlplane.inventory.apply.plan import (
+    NAME_LENGTH,
+    Plan,
+    PlannedImage,
+    PlannedServer,
+    Unit,
+    no_instance_uuid,
+    rejection,
+    unreadable_reason,
+)
 from controlplane.inventory.model.replica_digest import Freshness
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption, machine_policy, never_adopted
@@ -25,30 +39,27 @@ from controlplane.inventory.rules.identity import (
     canonical,
     image_uuid,
 )
-from controlplane.inventory.rules.identity_conflicts import CONTESTED, Contests
+from controlplane.inventory.rules.identity_conflicts import CLAIMABLE, IdentityConflicts
 from controlplane.store.own.clusters import ClusterRow
-from controlplane.store.own.objects import REPORTED, ObjectRow, Standing
+from controlplane.store.own.objects import REPORTED, ObjectRow, ObjectStatus
 from controlplane.store.own.quarantine import QuarantineReason
 from controlplane.store.own.servers import ServerRow, ServerState
 from vsphere_gateway.v1 import inventory_pb2
 
-PATIENCE_SECONDS = 3.0
+CONTEXT_WAIT_SECONDS = 3.0
 """How long a new virtual machine waits for a folder or network that is announced after it."""
-HASH_BYTES = 16
 _IN_CLUSTERS = MACHINE_KINDS | {inventory_pb2.OBJECT_KIND_HOST}
-LONGEST_KEY = 128
-NAME_LENGTH = 255
 
 
 class Planner:
     """Plans units of any vCenter."""
 
     def __init__(
-        self, bindings: Bindings, contests: Contests, adoption: Adoption, clock: Clock
+        self, bindings: Bindings, conflicts: IdentityConflicts, adoption: Adoption, clock: Clock
     ) -> None:
         """Decide by these bindings and choices."""
         self._bindings = bindings
-        self._contests = contests
+        self._conflicts = conflicts
         self._adoption = adoption
         self._clock = clock
 
@@ -70,13 +81,13 @@ class Planner:
                 if kind_of(one) in MACHINE_KINDS:
                     machines.append((key, one))
                 else:
-                    meet(state, plan, key, one, self._adoption, self._clock.monotonic())
-                    self._hold(state, plan, key, one, Standing.APPLIED)
+                    upsert(state, plan, key, one, self._adoption, self._clock.monotonic())
+                    self._hold(state, plan, key, one, ObjectStatus.APPLIED)
         for key, one in machines:
             self._machine(state, plan, key, one)
         for removal in unit.removals:
             plan_removal(
-                state, plan, removal, self._bindings, self._contests, self._clock.monotonic()
+                state, plan, removal, self._bindings, self._conflicts, self._clock.monotonic()
             )
         return plan
 
@@ -84,25 +95,25 @@ class Planner:
         self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
     ) -> bool:
         """Drop what is stale or held already, and refuse what makes no sense."""
-        unreadable = _unreadable(key, one)
+        unreadable = unreadable_reason(key, one)
         if unreadable:
-            plan.refused[key] = _trouble(QuarantineReason.UNREADABLE, unreadable, one)
+            plan.refused[key] = rejection(QuarantineReason.UNREADABLE, unreadable, one)
             return False
-        held = state.holdings.get(key)
+        held = state.replica.get(key)
         if plan.unit.revisited:
             return (
                 held is not None
-                and held.standing in REPORTED
+                and held.status in REPORTED
                 and held.content_hash == one.content_hash
             )
         if not one.content_hash:
-            return held is not None and not state.holdings.stale(key, plan.unit.epoch, one.revision)
-        fresh = state.holdings.freshness(key, one.content_hash, plan.unit.epoch, one.revision)
+            return held is not None and not state.replica.stale(key, plan.unit.epoch, one.revision)
+        fresh = state.replica.freshness(key, one.content_hash, plan.unit.epoch, one.revision)
         if fresh is Freshness.SAME:
             plan.repeated[key] = one.revision
         if fresh is not Freshness.STALE and kind_of(one) in MACHINE_KINDS:
             place, uuid = (state.uuid, moref_of(key)), canonical(machine_of(one).instance_uuid)
-            plan.elsewhere.update(self._contests.confirmed(place, uuid))
+            plan.elsewhere.update(self._conflicts.confirmed(place, uuid))
         return fresh is Freshness.NEW
 
     def _hold(
@@ -111,9 +122,9 @@ class Planner:
         plan: Plan,
         key: str,
         one: inventory_pb2.InventoryObject,
-        standing: Standing,
+        status: ObjectStatus,
     ) -> None:
-        held = state.holdings.get(key)
+        held = state.replica.get(key)
         if not one.content_hash:  # the edge reports the same with its hash: held only then
             plan.postponed.add(key)
             return
@@ -131,7 +142,7 @@ class Planner:
             name=body.full_name[:NAME_LENGTH]
             if kind == inventory_pb2.OBJECT_KIND_VCENTER
             else body.name[:NAME_LENGTH],
-            standing=standing,
+            status=status,
         )
 
     def _machine(
@@ -140,82 +151,86 @@ class Planner:
         place = (state.uuid, moref_of(key))
         try:
             if one.HasField("template"):
-                standing = self._template(state, plan, key, one)
+                status = self._template(state, plan, key, one)
             else:
                 if place[1] in state.images:
                     plan.images_gone.add(place[1])
-                standing = self._virtual_machine(state, plan, key, one)
+                status = self._virtual_machine(state, plan, key, one)
         except (ValueError, OverflowError) as error:  # a value that no record can carry
-            plan.refused[key] = _trouble(QuarantineReason.UNREADABLE, str(error), one)
+            plan.refused[key] = rejection(QuarantineReason.UNREADABLE, str(error), one)
             return
         bound = self._bindings.at(place)
         if bound is not None and not plan.unit.revisited:
-            state.vanished(bound.cluster_uuid).back(key)
-        if standing is not Standing.WAITING:
+            state.guard(bound.cluster_uuid).back(key)
+        if status is not ObjectStatus.WAITING:
             state.waiting.done(key)
-        self._hold(state, plan, key, one, standing)
+        self._hold(state, plan, key, one, status)
 
     def _template(
         self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
-    ) -> Standing:
+    ) -> ObjectStatus:
         template, moref = one.template, moref_of(key)
         bound = self._bindings.at((state.uuid, moref))
-        if in_doubt(state, bound):
-            return Standing.WAITING
+        if is_stopped(state, bound):
+            return ObjectStatus.WAITING
         if bound is not None:
-            end_server(plan, bound, self._contests, delete=False, reason="converted to a template")
-        self._renounce(plan, (state.uuid, moref))
+            end_server(plan, bound, self._conflicts, delete=False, reason="converted to a template")
+        self._withdraw(plan, (state.uuid, moref))
         if not state.mounts(template):
             if moref in state.images:
                 plan.images_gone.add(moref)
-            return Standing.WAITING
+            return ObjectStatus.WAITING
         if self._waits(state, plan, key, template):
-            return Standing.WAITING
+            return ObjectStatus.WAITING
         path = state.topology.folder_path(template.folder)
         owner, members = self._adoption.image_access(template, path)
         image_id = image_uuid(state.uuid, moref)
         decision = ImageDecision(image_id, owner, "shared", members)
         record = mapping.image_record(template, one.reference, decision, state.topology, plan.now)
         plan.images.append(PlannedImage(key, record))
-        return Standing.APPLIED
+        return ObjectStatus.APPLIED
 
     def _virtual_machine(
         self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
-    ) -> Standing:
+    ) -> ObjectStatus:
         machine = one.virtual_machine
         place = (state.uuid, moref_of(key))
         bound, never = self._bindings.at(place), never_adopted(machine)
         uuid = canonical(machine.instance_uuid)
-        if bound is not None and in_doubt(state, bound) and (never or bound.instance_uuid != uuid):
+        if (
+            bound is not None
+            and is_stopped(state, bound)
+            and (never or bound.instance_uuid != uuid)
+        ):
             self._claim(place, uuid)  # another's reference: it is not taken from a stopped cluster
-            return Standing.WAITING
+            return ObjectStatus.WAITING
         if never and not (bound is not None and bound.origin == Origin.CREATED.value):
             if bound is not None:
-                end_server(plan, bound, self._contests, delete=False, reason=never)
-            self._renounce(plan, place)
-            return Standing.APPLIED
+                end_server(plan, bound, self._conflicts, delete=False, reason=never)
+            self._withdraw(plan, place)
+            return ObjectStatus.APPLIED
         cluster = state.open_cluster(key_of(machine.cluster))
         if cluster is None:
             wanted = [key_of(machine.cluster)]
             state.waiting.want(key, wanted, self._clock.monotonic())
             if state.is_stopped(wanted[0]):
                 self._claim(place, uuid)
-            return Standing.WAITING
+            return ObjectStatus.WAITING
         if self._waits(state, plan, key, machine):
             self._claim(place, uuid)
-            return Standing.WAITING
-        derive = self._contests.settled(place)
+            return ObjectStatus.WAITING
+        derive = self._conflicts.settled(place)
         identity = self._bindings.identify(place, uuid, derive=derive)
         return self._identified(state, plan, key, one, cluster, identity)
 
     def _claim(self, place: Place, instance_uuid: str) -> None:
         """Keep the server of a virtual machine that waits, should it be another's until now."""
         server = self._bindings.get(instance_uuid)
-        if server is None or server.state not in CONTESTED:
+        if server is None or server.state not in CLAIMABLE:
             return
         owner = (server.vcenter_uuid, server.moref)
-        if owner != place or server.state is ServerState.HANDED_ON:
-            self._contests.open(place, owner, server.uuid)
+        if owner != place or server.state is ServerState.TRANSFERRED:
+            self._conflicts.open(place, owner, server.uuid)
 
     def _waits(
         self, state: VCenterState, plan: Plan, key: str, machine: inventory_pb2.VirtualMachine
@@ -226,8 +241,8 @@ class Planner:
             return False
         now = self._clock.monotonic()
         state.waiting.want(key, missing, now)
-        patience = PATIENCE_SECONDS if state.complete else float("inf")
-        if not state.waiting.worth_waiting(key, missing, now, patience):
+        wait = CONTEXT_WAIT_SECONDS if state.complete else float("inf")
+        if not state.waiting.worth_waiting(key, missing, now, wait):
             return False
         if state.complete:
             plan.postponed.add(key)
@@ -241,34 +256,34 @@ class Planner:
         one: inventory_pb2.InventoryObject,
         cluster: ClusterRow,
         identity: Identity,
-    ) -> Standing:
+    ) -> ObjectStatus:
         place = (state.uuid, moref_of(key))
         if identity.displaced is not None:
             reason = "its reference names another virtual machine now"
-            end_server(plan, identity.displaced, self._contests, delete=False, reason=reason)
+            end_server(plan, identity.displaced, self._conflicts, delete=False, reason=reason)
         if identity.found is Identified.UNREADABLE:
             if identity.server is None:
-                plan.held_back[key] = _no_instance_uuid(one)
-                return Standing.QUARANTINED
-            return Standing.APPLIED
+                plan.held_back[key] = no_instance_uuid(one)
+                return ObjectStatus.QUARANTINED
+            return ObjectStatus.APPLIED
         if identity.found is Identified.DUPLICATE:
-            self._contest(plan, key, one, place, identity.server)
-            return Standing.QUARANTINED
-        if self._contests.claimed(place) != identity.uuid:
-            self._renounce(plan, place)
+            self._conflict(plan, key, one, place, identity.server)
+            return ObjectStatus.QUARANTINED
+        if self._conflicts.claimed(place) != identity.uuid:
+            self._withdraw(plan, place)
         if identity.found is Identified.FREE and identity.server is not None:
             self._take(plan, place, identity.uuid)
         plan.servers.append(self._server(state, plan, key, one, cluster, identity))
-        return Standing.APPLIED
+        return ObjectStatus.APPLIED
 
-    def _renounce(self, plan: Plan, place: Place) -> None:
+    def _withdraw(self, plan: Plan, place: Place) -> None:
         """A virtual machine wants no other's server any more, if ever it did."""
-        renounce(plan, place, self._bindings, self._contests)
+        withdraw(plan, place, self._bindings, self._conflicts)
 
     def _take(self, plan: Plan, place: Place, server_uuid: str) -> None:
-        """A virtual machine takes a server up; who else has its UUID contests with that one."""
-        plan.uncontested.add((place, server_uuid))
-        plan.elsewhere.update(set(self._contests.claimants(server_uuid)) - {place})
+        """A virtual machine takes a server up; who else has its UUID conflicts with that one."""
+        plan.settled_claims.add((place, server_uuid))
+        plan.elsewhere.update(set(self._conflicts.claimants(server_uuid)) - {place})
 
     def _server(
         self,
@@ -302,7 +317,7 @@ class Planner:
             returning=before is not None and before.state is not ServerState.ACTIVE,
         )
 
-    def _contest(
+    def _conflict(
         self,
         plan: Plan,
         key: str,
@@ -315,41 +330,14 @@ class Planner:
             plan.postponed.add(key)
             who = "another virtual machine"
         else:
-            if self._contests.claimed(place) != first.uuid:
-                self._renounce(plan, place)
+            if self._conflicts.claimed(place) != first.uuid:
+                self._withdraw(plan, place)
             owner = (first.vcenter_uuid, first.moref)
             who = f"{first.name} ({first.moref} of vCenter {first.vcenter_uuid})"
-            if self._contests.open(place, owner, first.uuid):
-                plan.contested.update((place[0], owner[0]))
+            if self._conflicts.open(place, owner, first.uuid):
+                plan.to_confirm.update((place[0], owner[0]))
         message = (
             f"its instance UUID is also that of {who}, which was here first; it becomes a server "
             "of its own when both are confirmed with vCenter, or takes over when the first is gone"
         )
-        plan.held_back[key] = _trouble(QuarantineReason.DUPLICATE_INSTANCE_UUID, message, one)
-
-
-def _unreadable(key: str, one: inventory_pb2.InventoryObject) -> str:
-    """Return why an object cannot be held at all; empty when it can."""
-    if not key or len(key) > LONGEST_KEY:
-        return f"expected a reference of at most {LONGEST_KEY} characters"
-    if not kind_of(one):
-        return "it carries no kind of object that this version knows"
-    if one.content_hash and len(one.content_hash) != HASH_BYTES:
-        return f"expected a content hash of {HASH_BYTES} bytes, found {len(one.content_hash)}"
-    return ""
-
-
-def _trouble(reason: QuarantineReason, message: str, one: inventory_pb2.InventoryObject) -> Trouble:
-    name = machine_of(one).name if kind_of(one) in MACHINE_KINDS else ""
-    return Trouble(reason, message, name[:NAME_LENGTH], one.content_hash)
-
-
-def _no_instance_uuid(one: inventory_pb2.InventoryObject) -> Trouble:
-    state = inventory_pb2.ConnectionState.Name(one.virtual_machine.connection_state)
-    connection = state.removeprefix("CONNECTION_STATE_").lower()
-    message = (
-        f"vCenter gives no instance UUID for it (its connection is {connection}): it is adopted "
-        "when vCenter can read its configuration; reconnect its host or datastore, or remove it "
-        "from the inventory"
-    )
-    return _trouble(QuarantineReason.NO_INSTANCE_UUID, message, one)
+        plan.held_back[key] = rejection(QuarantineReason.DUPLICATE_INSTANCE_UUID, message, one)

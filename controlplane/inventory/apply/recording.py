@@ -18,14 +18,14 @@ from controlplane.inventory.apply.plan import (
     Plan,
     PlannedImage,
     PlannedServer,
-    Trouble,
+    Rejection,
 )
 from controlplane.inventory.model.replica_digest import Held
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.identity import Bindings
 from controlplane.store.database import Database
 from controlplane.store.own import servers
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.quarantine import LONGEST_REFERENCE, QuarantineReason, QuarantineRow
 from controlplane.store.own.servers import ImageRow, ServerRow, ServerState
 from controlplane.store.own.unit import UnitRows, write, write_clusters
@@ -74,16 +74,16 @@ class Recorder:
         """Take what was committed into memory."""
         rows = plan.written or UnitRows()
         for row in rows.objects:
-            held = Held(row.kind, row.content_hash, row.epoch, row.revision, row.standing)
-            state.holdings.put(row.reference, held)
-        for key, standing in rows.standings.items():
-            state.holdings.set_standing(key, standing)
+            held = Held(row.kind, row.content_hash, row.epoch, row.revision, row.status)
+            state.replica.put(row.reference, held)
+        for key, status in rows.statuses.items():
+            state.replica.set_status(key, status)
         for key, revision in plan.repeated.items():
-            state.holdings.repeat(key, plan.unit.epoch, revision)
+            state.replica.repeat(key, plan.unit.epoch, revision)
         for key, (_, revision) in plan.kept.items():
-            state.holdings.repeat(key, plan.unit.epoch, revision)
+            state.replica.repeat(key, plan.unit.epoch, revision)
         for key, revision in plan.gone.items():
-            state.holdings.drop(key, plan.unit.epoch, revision)
+            state.replica.drop(key, plan.unit.epoch, revision)
             state.topology.forget(key)
         for server in rows.servers:
             self._bindings.put(server)
@@ -97,7 +97,7 @@ class Recorder:
         state.refused.update(plan.refused)
 
     def _settle(self, state: VCenterState, plan: Plan) -> UnitRows:
-        """Turn outcomes into rows. What a database refused becomes a trouble of the plan."""
+        """Turn outcomes into rows. What a database refused becomes a rejection of the plan."""
         rows = UnitRows(
             gone=sorted(plan.gone), images_gone=[state.images[m] for m in plan.images_gone]
         )
@@ -111,9 +111,9 @@ class Recorder:
                     rows.servers.append(bound)
         removals = {one.uuid: one.change for one in plan.removal_outcomes or ()}
         rows.servers += [_ended(plan, one, removals[one.row.uuid]) for one in plan.ended]
-        for row in plan.handed_on:
+        for row in plan.transferred:
             reason = "its virtual machine is gone; another with its UUID takes over"
-            rows.servers.append(_end(plan, row, ServerState.HANDED_ON, reason))
+            rows.servers.append(_end(plan, row, ServerState.TRANSFERRED, reason))
         _settle_objects(state, plan, rows)
         _settle_quarantine(state, plan, rows)
         return rows
@@ -147,7 +147,7 @@ def _refuse(plan: Plan, key: str, reason: str) -> None:
     row = plan.rows.get(key)
     name, content_hash = (row.name, row.content_hash) if row else ("", b"")
     message = f"the database refused its values: {reason}"
-    plan.refused[key] = Trouble(QuarantineReason.ROW_REFUSED, message, name, content_hash)
+    plan.refused[key] = Rejection(QuarantineReason.ROW_REFUSED, message, name, content_hash)
 
 
 def _bound(plan: Plan, planned: PlannedServer, outcome: ServerOutcome) -> ServerRow:
@@ -187,34 +187,34 @@ def _settle_objects(state: VCenterState, plan: Plan, rows: UnitRows) -> None:
     for key, row in plan.rows.items():
         if key in plan.refused:
             continue
-        held = state.holdings.get(key)
-        if not plan.unit.revisited or held is None or held.standing is not row.standing:
+        held = state.replica.get(key)
+        if not plan.unit.revisited or held is None or held.status is not row.status:
             rows.objects.append(row)
-    for key, (standing, _) in plan.kept.items():
-        rows.standings[key] = standing
+    for key, (status, _) in plan.kept.items():
+        rows.statuses[key] = status
     for key in plan.refused:
-        held = state.holdings.get(key)
-        if held is not None and held.standing is not Standing.REFUSED:
-            rows.standings[key] = Standing.REFUSED
+        held = state.replica.get(key)
+        if held is not None and held.status is not ObjectStatus.REFUSED:
+            rows.statuses[key] = ObjectStatus.REFUSED
 
 
 def _settle_quarantine(state: VCenterState, plan: Plan, rows: UnitRows) -> None:
-    troubles = {**plan.held_back, **plan.refused}
-    for key, trouble in troubles.items():
+    rejections = {**plan.held_back, **plan.refused}
+    for key, rejection in rejections.items():
         reference = key[:LONGEST_REFERENCE]
         rows.quarantine.append(
             QuarantineRow(
                 vcenter_uuid=state.uuid,
                 reference=reference,
-                reason=trouble.reason.value,
-                message=trouble.message,
-                name=trouble.name,
-                content_hash=trouble.content_hash or None,
+                reason=rejection.reason.value,
+                message=rejection.message,
+                name=rejection.name,
+                content_hash=rejection.content_hash or None,
                 since=plan.now,
                 tried_at=plan.now,
                 attempts=state.quarantined.get(reference, 0) + 1,
             )
         )
     if state.quarantined:
-        sound = {*plan.rows, *plan.gone}.difference(troubles)
+        sound = {*plan.rows, *plan.gone}.difference(rejections)
         rows.released = sorted(sound.intersection(state.quarantined))

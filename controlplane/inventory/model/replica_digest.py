@@ -7,7 +7,7 @@ from enum import Enum
 
 from common.digests import Digests, bucket_of
 from common.references import reference_of
-from controlplane.store.own.objects import REPORTED, Standing
+from controlplane.store.own.objects import REPORTED, ObjectStatus
 from vsphere_gateway.v1 import link_pb2
 
 
@@ -30,10 +30,10 @@ class Held:
     content_hash: bytes
     epoch: int
     revision: int
-    standing: Standing
+    status: ObjectStatus
 
 
-class Holdings:
+class ReplicaDigest:
     """Every object of one vCenter. Changed by one thread, read by any."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Holdings:
         if self.stale(key, epoch, revision):
             return Freshness.STALE
         held = self._held.get(key)
-        if held is None or held.standing not in REPORTED or held.content_hash != content_hash:
+        if held is None or held.status not in REPORTED or held.content_hash != content_hash:
             return Freshness.NEW
         return Freshness.SAME
 
@@ -70,17 +70,17 @@ class Holdings:
         with self._lock:
             self._count_out(key)
             self._held[key] = held
-            if held.standing in REPORTED:
+            if held.status in REPORTED:
                 self._digests.add(key, held.content_hash)
             self._gone.pop(key, None)
 
-    def set_standing(self, key: str, standing: Standing) -> None:
+    def set_status(self, key: str, status: ObjectStatus) -> None:
         """Change how far the control plane got with an object that is held."""
         with self._lock:
             held = self._held[key]
             self._count_out(key)
-            held.standing = standing
-            if standing in REPORTED:
+            held.status = status
+            if status in REPORTED:
                 self._digests.add(key, held.content_hash)
 
     def repeat(self, key: str, epoch: int, revision: int) -> None:
@@ -116,13 +116,13 @@ class Holdings:
         wanted = frozenset(query.buckets)
         answer = link_pb2.BucketContents(generation=query.generation)
         for key, held in self._held.items():
-            if held.standing in REPORTED and bucket_of(key) in wanted:
+            if held.status in REPORTED and bucket_of(key) in wanted:
                 answer.objects.add(reference=reference_of(key), content_hash=held.content_hash)
         return answer
 
-    def keys(self, standings: Collection[Standing]) -> list[str]:
-        """Return the keys of objects with one of some standings, in a stable order."""
-        return sorted(key for key, held in self._held.items() if held.standing in standings)
+    def keys(self, statuses: Collection[ObjectStatus]) -> list[str]:
+        """Return the keys of objects with one of some statuses, in a stable order."""
+        return sorted(key for key, held in self._held.items() if held.status in statuses)
 
     def keys_of_kinds(self, kinds: Collection[int]) -> list[str]:
         """Return the keys of objects of some kinds, in a stable order."""
@@ -130,5 +130,5 @@ class Holdings:
 
     def _count_out(self, key: str) -> None:
         held = self._held.get(key)
-        if held is not None and held.standing in REPORTED:
+        if held is not None and held.status in REPORTED:
             self._digests.remove(key, held.content_hash)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from common.references import key_of
-from controlplane.domain.references import SURROUNDING_KINDS
-from controlplane.inventory.model.replica_digest import Held, Holdings
-from controlplane.inventory.model.topology import Topology
-from controlplane.inventory.model.waiting import Waiting
+from controlplane.domain.references import CONTEXT_KINDS
+from controlplane.inventory.model.replica_digest import Held, ReplicaDigest
+from controlplane.inventory.model.topology import Topology, Waiting
 from controlplane.inventory.rules import cluster_identity
-from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
+from controlplane.inventory.rules.mass_removal_guard import MassRemovalGuard, MassRemovalLimits
 from controlplane.store.database import Connection
 from controlplane.store.own import clusters, edges, objects, quarantine, servers
 from controlplane.store.own.clusters import ClusterRow, ClusterState
@@ -41,11 +40,14 @@ class VCenterState:
     """Everything in memory about one vCenter. Changed by its worker's thread alone."""
 
     def __init__(
-        self, vcenter_uuid: str, limits: Limits, new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+        self,
+        vcenter_uuid: str,
+        limits: MassRemovalLimits,
+        new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         """Know nothing yet."""
         self.uuid = vcenter_uuid
-        self.holdings = Holdings()
+        self.replica = ReplicaDigest()
         self.topology = Topology(vcenter_uuid)
         self.clusters: dict[str, ManagedCluster] = {}
         self.images: dict[str, str] = {}
@@ -66,18 +68,18 @@ class VCenterState:
         self.alarms: dict[tuple[str, str | None], AlarmRow] = {}
         """Open ones, by kind and cluster."""
         self.unsaved_alarms: set[tuple[str, str | None]] = set()
-        self._vanished: dict[str, Vanished] = {}
+        self._guards: dict[str, MassRemovalGuard] = {}
         self._limits = limits
         self._new_uuid = new_uuid
 
     def load(self, connection: Connection) -> None:
         """Take what the own tables hold."""
         for held in objects.held(connection, self.uuid):
-            self.holdings.put(
+            self.replica.put(
                 held.reference,
-                Held(held.kind, held.content_hash, held.epoch, held.revision, held.standing),
+                Held(held.kind, held.content_hash, held.epoch, held.revision, held.status),
             )
-        for body in objects.bodies_of_kinds(connection, self.uuid, SURROUNDING_KINDS):
+        for body in objects.bodies_of_kinds(connection, self.uuid, CONTEXT_KINDS):
             self.topology.learn(inventory_pb2.InventoryObject.FromString(body))
         for row in clusters.list_all(connection, self.uuid):
             self.clusters[cluster_key(row.moref)] = ManagedCluster(row)
@@ -92,9 +94,9 @@ class VCenterState:
         vcenter = edges.get_vcenter(connection, self.uuid)
         self.complete = vcenter is not None and vcenter.parity_at is not None
 
-    def vanished(self, cluster_uuid: str) -> Vanished:
+    def guard(self, cluster_uuid: str) -> MassRemovalGuard:
         """Return what vanished of late from a cluster."""
-        return self._vanished.setdefault(cluster_uuid, Vanished(self._limits))
+        return self._guards.setdefault(cluster_uuid, MassRemovalGuard(self._limits))
 
     def open_cluster(self, key: str) -> ClusterRow | None:
         """Return a cluster whose virtual machines become servers."""
@@ -148,7 +150,7 @@ class VCenterState:
         hosts = [] if body is None else [self.topology.get(key_of(one)) for one in body.hosts]
         return tuple(sorted({host.hardware_uuid for host in hosts if host and host.hardware_uuid}))
 
-    def meet_cluster(
+    def upsert_cluster(
         self, key: str, body: inventory_pb2.Cluster, policy: str, now: datetime, clock: float
     ) -> bool:
         """Take a cluster's present state; return whether it has (again) come under management."""
@@ -176,10 +178,12 @@ class VCenterState:
         managed.row = replace(managed.row, state=state, state_reason=reason)
         managed.unsaved_state = True
 
-    def doubt(self, key: str) -> str:
+    def identity_mismatch(self, key: str) -> str:
         """Return why a cluster is not the one that its reference named before; empty if it is."""
         managed = self.clusters[key]
-        return cluster_identity.doubt(managed.row, managed.row.name, self.host_uuids(key))
+        return cluster_identity.identity_mismatch(
+            managed.row, managed.row.name, self.host_uuids(key)
+        )
 
     def settle_identities(self, before: float) -> None:
         """Take the present name and hosts of clusters that have not changed since as theirs."""

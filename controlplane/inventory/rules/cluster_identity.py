@@ -52,7 +52,7 @@ def compute_node_uuid(vcenter_uuid: str, moref: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"compute-node:{vcenter_uuid}:{moref}"))
 
 
-def doubt(row: ClusterRow, name: str, host_uuids: Collection[str]) -> str:
+def identity_mismatch(row: ClusterRow, name: str, host_uuids: Collection[str]) -> str:
     """Return why a cluster is not the one that its reference named before; empty if it is.
 
     A vCenter restored from an old backup gives a reference to something else: then the name and

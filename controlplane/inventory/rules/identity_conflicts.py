@@ -8,17 +8,20 @@ import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from controlplane.inventory.rules.identity import Place
+from controlplane.inventory.rules.identity import Bindings, Place, canonical
+from controlplane.store.database import Connection
+from controlplane.store.own import objects
 from controlplane.store.own.servers import ServerState
+from vsphere_gateway.v1 import inventory_pb2
 
-CONTESTED = (ServerState.ACTIVE, ServerState.HANDED_ON)
+CLAIMABLE = (ServerState.ACTIVE, ServerState.TRANSFERRED)
 """States of a server that a newcomer may wait for."""
 Claim = tuple[Place, str]
 """A newcomer and the server whose UUID it has."""
 
 
 @dataclass(slots=True)
-class Contest:
+class IdentityConflict:
     """One newcomer and the virtual machine whose UUID it has."""
 
     newcomer: Place
@@ -31,21 +34,21 @@ class Contest:
         return {self.newcomer, self.first} <= self.confirmed
 
 
-class Contests:
-    """Every contest that is not over. Thread-safe."""
+class IdentityConflicts:
+    """Every conflict that is not over. Thread-safe."""
 
     def __init__(self) -> None:
         """Know of none."""
-        self._contests: dict[Place, Contest] = {}
+        self._conflicts: dict[Place, IdentityConflict] = {}
         self._lock = threading.Lock()
 
     def open(self, newcomer: Place, first: Place, server_uuid: str) -> bool:
         """Note a newcomer; return whether both have to be confirmed with vCenter now."""
         with self._lock:
-            known = self._contests.get(newcomer)
+            known = self._conflicts.get(newcomer)
             if known is not None and known.first == first:
                 return False
-            self._contests[newcomer] = Contest(newcomer, first, server_uuid)
+            self._conflicts[newcomer] = IdentityConflict(newcomer, first, server_uuid)
             return True
 
     def confirmed(self, place: Place, instance_uuid: str) -> list[Place]:
@@ -56,56 +59,76 @@ class Contests:
         """
         with self._lock:
             settled = []
-            for contest in self._contests.values():
-                is_meant = contest.server_uuid == instance_uuid
-                is_party = place in (contest.newcomer, contest.first)
-                if is_meant and is_party and not contest.is_settled():
-                    contest.confirmed.add(place)
-                    if contest.is_settled():
-                        settled.append(contest.newcomer)
+            for conflict in self._conflicts.values():
+                is_meant = conflict.server_uuid == instance_uuid
+                is_party = place in (conflict.newcomer, conflict.first)
+                if is_meant and is_party and not conflict.is_settled():
+                    conflict.confirmed.add(place)
+                    if conflict.is_settled():
+                        settled.append(conflict.newcomer)
             return settled
 
     def settled(self, newcomer: Place) -> bool:
         """Tell whether a newcomer may have a UUID of its own."""
-        contest = self._contests.get(newcomer)
-        return contest is not None and contest.is_settled()
+        conflict = self._conflicts.get(newcomer)
+        return conflict is not None and conflict.is_settled()
 
-    def heir(self, server_uuid: str, renounced: Collection[Claim] = ()) -> Place | None:
+    def successor(self, server_uuid: str, withdrawn: Collection[Claim] = ()) -> Place | None:
         """Return the newcomer that inherits a server whose first owner is gone."""
         claimants = self.claimants(server_uuid)
-        return next((one for one in claimants if (one, server_uuid) not in renounced), None)
+        return next((one for one in claimants if (one, server_uuid) not in withdrawn), None)
 
     def claimants(self, server_uuid: str) -> list[Place]:
         """Return the newcomers that have a server's UUID, who came first first."""
         with self._lock:
-            contests = self._contests.values()
-            return [one.newcomer for one in contests if one.server_uuid == server_uuid]
+            conflicts = self._conflicts.values()
+            return [one.newcomer for one in conflicts if one.server_uuid == server_uuid]
 
     def claimed(self, newcomer: Place) -> str | None:
         """Return the UUID that a newcomer has in common with a server."""
-        contest = self._contests.get(newcomer)
-        return None if contest is None else contest.server_uuid
+        conflict = self._conflicts.get(newcomer)
+        return None if conflict is None else conflict.server_uuid
 
     def close(self, claims: Iterable[Claim]) -> None:
         """Newcomers have the server, or want it no more, and that is committed."""
         with self._lock:
             for newcomer, server_uuid in claims:
-                contest = self._contests.get(newcomer)
-                if contest is not None and contest.server_uuid == server_uuid:
-                    del self._contests[newcomer]
+                conflict = self._conflicts.get(newcomer)
+                if conflict is not None and conflict.server_uuid == server_uuid:
+                    del self._conflicts[newcomer]
 
     def forget(self, vcenter_uuid: str) -> None:
         """Know nothing of the newcomers of a vCenter any more."""
         with self._lock:
-            for newcomer in [place for place in self._contests if place[0] == vcenter_uuid]:
-                del self._contests[newcomer]
+            for newcomer in [place for place in self._conflicts if place[0] == vcenter_uuid]:
+                del self._conflicts[newcomer]
 
     def unconfirmed(self, vcenter_uuid: str) -> list[Place]:
         """Return the places in one vCenter that its edge should confirm."""
         with self._lock:
             return sorted(
                 place
-                for contest in self._contests.values()
-                for place in (contest.newcomer, contest.first)
-                if place[0] == vcenter_uuid and place not in contest.confirmed
+                for conflict in self._conflicts.values()
+                for place in (conflict.newcomer, conflict.first)
+                if place[0] == vcenter_uuid and place not in conflict.confirmed
             )
+
+
+def reopen(
+    connection: Connection,
+    bindings: Bindings,
+    conflicts: IdentityConflicts,
+    vcenter_uuid: str | None = None,
+) -> None:
+    """Open the conflicts of newcomers in one vCenter, or in all.
+
+    A newcomer is a virtual machine that has no server, and the instance UUID of another's. Hidden
+    ones count: what is hidden is kept.
+    """
+    for uuid, body in objects.unsettled_machines(connection, vcenter_uuid):
+        one = inventory_pb2.InventoryObject.FromString(body)
+        place = (uuid, one.reference.value)
+        server = bindings.get(canonical(one.virtual_machine.instance_uuid))
+        if server is None or server.state not in CLAIMABLE or bindings.at(place) is not None:
+            continue
+        conflicts.open(place, (server.vcenter_uuid, server.moref), server.uuid)

@@ -11,7 +11,7 @@ WINDOW_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MassRemovalLimits:
     """How much may vanish unconfirmed."""
 
     fraction: float = 0.10
@@ -25,10 +25,10 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Vanished:
+class MassRemovalGuard:
     """What vanished unconfirmed from one cluster of late."""
 
-    limits: Limits
+    limits: MassRemovalLimits
     _times: dict[str, float] = field(default_factory=dict)
     """When, by key, the longest ago first."""
 

@@ -137,7 +137,7 @@ def availability_zones(api: Database, hosts: Collection[str]) -> dict[str, str]:
         return dict(rows)
 
 
-def forget_unborn(databases: NovaDatabases, uuid: str) -> None:
+def delete_orphan_mapping(databases: NovaDatabases, uuid: str) -> None:
     """Remove the API database's rows of a server whose cell rows were refused."""
     with databases.cell.read() as connection:
         if connection.execute(

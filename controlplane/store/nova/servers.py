@@ -157,7 +157,7 @@ class NovaServers(ServerRemoval):
 
     def _refuse(self, record: ServerRecord, reason: str) -> ServerOutcome:
         log.warning("server refused uuid=%s reason=%s", record.uuid, reason)
-        api_rows.forget_unborn(self._databases, record.uuid)
+        api_rows.delete_orphan_mapping(self._databases, record.uuid)
         return ServerOutcome(record.uuid, ServerChange.REFUSED, reason=reason)
 
 

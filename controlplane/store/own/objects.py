@@ -13,7 +13,7 @@ from controlplane.store.own.schema import objects, quarantine
 from vsphere_gateway.v1 import inventory_pb2
 
 
-class Standing(IntEnum):
+class ObjectStatus(IntEnum):
     """How far the control plane got with an object that it holds."""
 
     APPLIED = 0
@@ -30,9 +30,9 @@ class Standing(IntEnum):
     """A database refused it: nacked, and asked for again from time to time."""
 
 
-REPORTED = (Standing.APPLIED, Standing.WAITING, Standing.QUARANTINED)
+REPORTED = (ObjectStatus.APPLIED, ObjectStatus.WAITING, ObjectStatus.QUARANTINED)
 """What the edge reports too, and what counts in digests."""
-_SETTLED = (Standing.APPLIED, Standing.REFUSED)
+_SETTLED = (ObjectStatus.APPLIED, ObjectStatus.REFUSED)
 """Nothing is still to follow from such an object."""
 
 
@@ -50,7 +50,7 @@ class ObjectRow:
     body: bytes
     cluster: str | None
     name: str
-    standing: Standing
+    status: ObjectStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class HeldRow:
     epoch: int
     revision: int
     cluster: str | None
-    standing: Standing
+    status: ObjectStatus
 
 
 def held(connection: Connection, vcenter_uuid: str) -> Iterator[HeldRow]:
@@ -79,7 +79,7 @@ def held(connection: Connection, vcenter_uuid: str) -> Iterator[HeldRow]:
     )
     query = select(*columns).where(objects.c.vcenter_uuid == vcenter_uuid)
     for row in connection.execute(query):
-        yield HeldRow(row[0], row[1], row[2], row[3], row[4], row[5], Standing(row[6]))
+        yield HeldRow(row[0], row[1], row[2], row[3], row[4], row[5], ObjectStatus(row[6]))
 
 
 def bodies(
@@ -154,7 +154,7 @@ def write(connection: Connection, rows: Sequence[ObjectRow], now: datetime) -> N
                 "body": row.body,
                 "cluster": row.cluster,
                 "name": row.name,
-                "standing": int(row.standing),
+                "standing": int(row.status),
                 "updated_at": now,
             }
             for row in rows
@@ -162,11 +162,11 @@ def write(connection: Connection, rows: Sequence[ObjectRow], now: datetime) -> N
     )
 
 
-def set_standing(
+def set_status(
     connection: Connection,
     vcenter_uuid: str,
     references: Collection[str],
-    standing: Standing,
+    status: ObjectStatus,
     now: datetime,
 ) -> None:
     """Change how far the control plane got with some objects."""
@@ -177,7 +177,7 @@ def set_standing(
                 objects.c.vcenter_uuid == vcenter_uuid,
                 objects.c.reference == bindparam("one_reference"),
             )
-            .values(standing=int(standing), updated_at=now)
+            .values(standing=int(status), updated_at=now)
         )
         connection.execute(statement, [{"one_reference": one} for one in references])
 

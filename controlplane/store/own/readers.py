@@ -10,7 +10,7 @@ from controlplane.store.database import Database
 from controlplane.store.own import clusters, edges, objects, quarantine, servers
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.edges import VCenterRow
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.quarantine import AlarmRow, QuarantineRow
 from controlplane.store.own.schema import objects as objects_table
 from controlplane.store.own.schema import servers as servers_table
@@ -25,7 +25,7 @@ class HeldObject:
     reference: str
     kind: int
     content_hash: bytes
-    standing: Standing
+    status: ObjectStatus
     name: str
 
 
@@ -113,7 +113,7 @@ class GatewayDatabaseReader:
 
     def list_servers(self, vcenter_uuid: str) -> list[ServerRow]:
         """Return the servers of a vCenter that are active, handed on or have to go."""
-        states = (ServerState.ACTIVE, ServerState.HANDED_ON, *ENDING)
+        states = (ServerState.ACTIVE, ServerState.TRANSFERRED, *ENDING)
         with self._database.read() as connection:
             return servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=states)
 
@@ -128,4 +128,4 @@ _HELD = select(
 
 
 def _held(row: tuple[str, int, bytes, int, str]) -> HeldObject:
-    return HeldObject(row[0], row[1], bytes(row[2]), Standing(row[3]), row[4])
+    return HeldObject(row[0], row[1], bytes(row[2]), ObjectStatus(row[3]), row[4])

@@ -105,7 +105,7 @@ objects = sqlalchemy.Table(
     Column("body", Body, nullable=False, doc="InventoryObject, serialised"),
     Column("cluster", String(128), nullable=True, doc="moref of the cluster it belongs to"),
     Column("name", String(255), nullable=False, default=""),
-    Column("standing", SmallInteger, nullable=False, doc="Standing"),
+    Column("standing", SmallInteger, nullable=False, doc="ObjectStatus"),
     Column("updated_at", Time, nullable=False),
     Index(None, "vcenter_uuid", "kind", "cluster"),
     Index(None, "vcenter_uuid", "standing"),

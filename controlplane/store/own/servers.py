@@ -25,7 +25,7 @@ class ServerState(Enum):
     """The virtual machine is gone; the server still has to go."""
     UNMANAGED = "unmanaged"
     """The virtual machine lives on outside the managed clusters, or as a template."""
-    HANDED_ON = "handed_on"
+    TRANSFERRED = "handed_on"
     """The virtual machine is gone; another one, which has its instance UUID, takes the server."""
     UNMANAGING = "unmanaging"
     """As UNMANAGED; the server still has to go."""

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from controlplane.store.own import clusters, objects, quarantine, servers
 from controlplane.store.own.clusters import ClusterRow
-from controlplane.store.own.objects import ObjectRow, Standing
+from controlplane.store.own.objects import ObjectRow, ObjectStatus
 from controlplane.store.own.quarantine import AlarmRow, QuarantineRow
 from controlplane.store.own.servers import ImageRow, ServerRow
 
@@ -18,7 +18,7 @@ class UnitRows:
     """Rows to write and to take away."""
 
     objects: list[ObjectRow] = field(default_factory=list)
-    standings: dict[str, Standing] = field(default_factory=dict)
+    statuses: dict[str, ObjectStatus] = field(default_factory=dict)
     """Objects that are held already, by key."""
     gone: list[str] = field(default_factory=list)
     """Objects to forget."""
@@ -36,7 +36,7 @@ class UnitRows:
         return any(
             (
                 self.objects,
-                self.standings,
+                self.statuses,
                 self.gone,
                 self.servers,
                 self.images,
@@ -56,9 +56,9 @@ def write(connection: Connection, vcenter_uuid: str, rows: UnitRows, now: dateti
     servers.remove_images(connection, rows.images_gone, now)
     quarantine.put(connection, rows.quarantine)
     quarantine.release(connection, vcenter_uuid, rows.released)
-    for standing in sorted(set(rows.standings.values())):
-        keys = [key for key, one in rows.standings.items() if one is standing]
-        objects.set_standing(connection, vcenter_uuid, keys, standing, now)
+    for status in sorted(set(rows.statuses.values())):
+        keys = [key for key, one in rows.statuses.items() if one is status]
+        objects.set_status(connection, vcenter_uuid, keys, status, now)
     objects.remove(connection, vcenter_uuid, rows.gone)
     objects.write(connection, rows.objects, now)
 

@@ -12,7 +12,7 @@ from controlplane.config.file import load
 from controlplane.config.settings import STANDALONE_PROJECT, standalone_settings
 from controlplane.config.state_directory import StateDirectory
 from controlplane.domain.errors import ConfigurationError, StartError
-from controlplane.inventory.cluster_relay import ClusterRelay
+from controlplane.inventory.cluster_events import ClusterRelay
 
 
 def test_every_listener_is_told_in_order() -> None:

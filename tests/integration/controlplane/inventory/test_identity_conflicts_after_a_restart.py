@@ -141,10 +141,10 @@ class Stuck:
         return outcomes
 
 
-def handed_on(
+def transferred(
     stage: Stage, site: Site, edge: FeedEdge, before_start: Callable[[], None] = lambda: None
 ) -> FeedEdge:
-    """The first goes, and the control plane is killed before the heir has taken the server."""
+    """The first goes, and the control plane is killed before the successor has taken the server."""
     stuck = Stuck(stage.servers)
     stage.servers = stuck
     edge = killed(stage, site, edge)
@@ -166,7 +166,7 @@ def test_server_that_was_handed_on_is_taken_after_the_restart(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
     identifier = stage.row(server)["id"]
-    edge = handed_on(stage, site, contested)
+    edge = transferred(stage, site, contested)
 
     stage.eventually(lambda: moref_of(stage, server) == "vm-copy", "inheritance")
 
@@ -182,7 +182,7 @@ def test_server_that_was_handed_on_ends_when_the_heir_goes_before_anything_was_l
     stage: Stage, site: Site, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], end: int,
 ) -> None:  # fmt: skip
-    edge = handed_on(stage, site, contested, edge_first)
+    edge = transferred(stage, site, contested, edge_first)
     assert living(stage, server)
 
     edge.changes(site.remove(HEIR, end))
@@ -194,7 +194,7 @@ def test_server_that_was_handed_on_ends_when_the_heir_goes_before_anything_was_l
 def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
-    heir = site.state(HEIR)
+    successor = site.state(HEIR)
     contested.changes(site.remove(HEIR, HIDDEN))
     contested.changes(site.remove(FIRST))
     assert living(stage, server)
@@ -203,7 +203,7 @@ def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
     edge.synchronise()
     assert living(stage, server)
 
-    site.give_back(heir)
+    site.give_back(successor)
     edge.changes(site.remove(HEIR))
 
     stage.eventually(lambda: not living(stage, server), "end of the server")
@@ -213,13 +213,13 @@ def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
 def test_hidden_heir_is_not_forgotten(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
-    heir, identifier = site.state(HEIR), stage.row(server)["id"]
+    successor, identifier = site.state(HEIR), stage.row(server)["id"]
     contested.changes(site.remove(HEIR, HIDDEN))
     edge = killed(stage, site, contested)
 
     edge.changes(site.remove(FIRST))
     assert living(stage, server)
-    edge.changes(site.give_back(heir))
+    edge.changes(site.give_back(successor))
 
     inherits(stage, server, identifier)
     agreed(stage, site, edge)
@@ -258,10 +258,10 @@ def another_uuid(machine: inventory_pb2.VirtualMachine) -> None:
 def test_server_ends_with_the_first_when_the_newcomer_wants_it_no_more(
     stage: Stage, site: Site, server: str, contested: FeedEdge, restarted: bool, change: Any
 ) -> None:
-    renounced = site.change_machine("vm-copy", change) if change else site.convert(
+    withdrawn = site.change_machine("vm-copy", change) if change else site.convert(
         "vm-copy", template=True
     )  # fmt: skip
-    contested.changes(renounced)
+    contested.changes(withdrawn)
     edge = killed(stage, site, contested) if restarted else contested
 
     edge.changes(site.remove(FIRST))
@@ -276,13 +276,13 @@ def test_server_that_was_handed_on_ends_when_the_heir_wants_it_no_more(
     stage: Stage, site: Site, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], change: Any,
 ) -> None:  # fmt: skip
-    edge = handed_on(stage, site, contested, edge_first)
+    edge = transferred(stage, site, contested, edge_first)
     assert living(stage, server)
-    renounced = site.change_machine("vm-copy", change) if change else site.convert(
+    withdrawn = site.change_machine("vm-copy", change) if change else site.convert(
         "vm-copy", template=True
     )  # fmt: skip
 
-    edge.changes(renounced)
+    edge.changes(withdrawn)
 
     assert not living(stage, server)
     agreed(stage, site, edge)
@@ -295,7 +295,7 @@ def test_server_that_was_handed_on_and_has_no_heir_any_more_ends(
     contested.close()
     stage.stop()
     row = servers.update().where(servers.c.uuid == server)
-    stage.own.run(lambda c: c.execute(row.values(state=ServerState.HANDED_ON.value)))
+    stage.own.run(lambda c: c.execute(row.values(state=ServerState.TRANSFERRED.value)))
     site.remove(FIRST)
     stage.start()
 

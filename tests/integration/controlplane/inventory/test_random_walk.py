@@ -57,7 +57,7 @@ class Walk:
             held = {
                 row.reference: row.content_hash
                 for row in objects.held(connection, self.site.vcenter_uuid)
-                if row.standing in objects.REPORTED
+                if row.status in objects.REPORTED
             }
         assert held == self.site.hashes()
         images = {row.moref for row in self.stage.images_of(self.site)}

@@ -334,15 +334,15 @@ def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_i
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
     uuid = site.machine("vm-4").instance_uuid
-    edge.changes(site.add_machine("heir", cluster="domain-c1", instance_uuid=uuid))
-    edge.changes(site.remove("VirtualMachine:heir", link_pb2.REMOVAL_REASON_HIDDEN))
+    edge.changes(site.add_machine("successor", cluster="domain-c1", instance_uuid=uuid))
+    edge.changes(site.remove("VirtualMachine:successor", link_pb2.REMOVAL_REASON_HIDDEN))
     edge.changes(site.remove("VirtualMachine:vm-4", link_pb2.REMOVAL_REASON_DELETED))
     gone = [CLUSTER_2, "VirtualMachine:vm-5", "VirtualMachine:vm-6"]
     edge.changes(*(site.remove(key, link_pb2.REMOVAL_REASON_UNMANAGED) for key in gone))
     found = stage.look(site)
     assert found.differences == []
     excused = {one.subject.object for one in found.excuses}
-    assert excused == {"VirtualMachine:vm-4", "VirtualMachine:heir"}
+    assert excused == {"VirtualMachine:vm-4", "VirtualMachine:successor"}
 
 
 def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.domain.errors import AuditError
+from controlplane.domain.errors import OnDemandReadError
 from edge.vcenter.client.faults import VCenterUnreachableError
 from tests.support.link_ends import ControlPlaneEnd, EdgeEnd, eventually
 from tests.support.vcenter_truth import VCENTER, VCenterTruth
@@ -51,7 +51,7 @@ def test_audit_of_a_vcenter_that_fails_says_so(
 ) -> None:
     ready(control_plane, make_edge(control_plane.port, truth))
     truth.failure = VCenterUnreachableError("vcenter.example.com does not answer")
-    with pytest.raises(AuditError, match="does not answer"):
+    with pytest.raises(OnDemandReadError, match="does not answer"):
         list(control_plane.audits.read(UUID))
     truth.failure = None
     assert len(names(list(control_plane.audits.read(UUID)))) == 450
@@ -64,9 +64,9 @@ def test_audit_whose_edge_goes_away_ends(
     batches = control_plane.audits.read(UUID)
     next(batches)
     edge.stop()
-    with pytest.raises(AuditError, match=r"went away|to the end"):
+    with pytest.raises(OnDemandReadError, match=r"went away|to the end"):
         list(batches)
-    with pytest.raises(AuditError, match="is offline since"):
+    with pytest.raises(OnDemandReadError, match="is offline since"):
         list(control_plane.audits.read(UUID))
 
 
@@ -84,5 +84,5 @@ def test_edge_of_an_older_version_is_named(
     control_plane: ControlPlaneEnd, make_edge: MakeEdge, truth: VCenterTruth
 ) -> None:
     ready(control_plane, make_edge(control_plane.port, truth, capabilities=("operation.power_on",)))
-    with pytest.raises(AuditError, match="upgrade"):
+    with pytest.raises(OnDemandReadError, match="upgrade"):
         list(control_plane.audits.read(UUID))

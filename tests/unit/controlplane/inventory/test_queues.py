@@ -7,19 +7,19 @@ import pytest
 
 from common.backoff import Backoff
 from controlplane.domain.errors import FlowControlError
-from controlplane.inventory.apply.retry import AbandonedError, RetryPolicy, RetryQueue
-from controlplane.inventory.model.lag import Lags
-from controlplane.inventory.model.replica_digest import Freshness, Held, Holdings
-from controlplane.inventory.model.waiting import Waiting
-from controlplane.inventory.rules.mass_removal_guard import Limits, Vanished
-from controlplane.inventory.stream import Lanes
+from controlplane.inventory.apply.pipeline import AbandonedError, RetryPolicy
+from controlplane.inventory.jobs import RetryQueue
+from controlplane.inventory.model.replica_digest import Freshness, Held, ReplicaDigest
+from controlplane.inventory.model.topology import Waiting
+from controlplane.inventory.rules.mass_removal_guard import MassRemovalGuard, MassRemovalLimits
+from controlplane.inventory.stream import Lags, Lanes
 from controlplane.store.errors import (
     DatabaseUnavailableError,
     RowRejectedError,
     StatementRejectedError,
     StoreError,
 )
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from vsphere_gateway.v1 import link_pb2
 
 CHANGES, SNAPSHOT = link_pb2.LANE_CHANGES, link_pb2.LANE_SNAPSHOT
@@ -66,12 +66,12 @@ def test_window_counts_what_is_not_acknowledged() -> None:
     lanes.put(_batch(SNAPSHOT, 9))
 
 
-def _held(revision: int, standing: Standing = Standing.APPLIED, epoch: int = 1) -> Held:
-    return Held(10, b"h" * 16, epoch, revision, standing)
+def _held(revision: int, status: ObjectStatus = ObjectStatus.APPLIED, epoch: int = 1) -> Held:
+    return Held(10, b"h" * 16, epoch, revision, status)
 
 
 def test_stale_states_drop_out_within_an_epoch_only() -> None:
-    holdings = Holdings()
+    holdings = ReplicaDigest()
     holdings.put("k", _held(5))
 
     assert holdings.freshness("k", b"x" * 16, 1, 4) is Freshness.STALE
@@ -81,7 +81,7 @@ def test_stale_states_drop_out_within_an_epoch_only() -> None:
 
 
 def test_removal_is_remembered_until_the_call_ends() -> None:
-    holdings = Holdings()
+    holdings = ReplicaDigest()
     holdings.put("k", _held(5))
     holdings.drop("k", 1, 9)
 
@@ -91,18 +91,18 @@ def test_removal_is_remembered_until_the_call_ends() -> None:
 
 
 def test_what_is_not_shown_or_refused_counts_on_neither_side() -> None:
-    holdings = Holdings()
+    holdings = ReplicaDigest()
     holdings.put("a", _held(1))
     holdings.put("b", _held(2))
     both = holdings.message()
 
-    holdings.set_standing("a", Standing.HIDDEN)
+    holdings.set_status("a", ObjectStatus.HIDDEN)
     assert holdings.message().object_count == 1
     assert holdings.freshness("a", b"h" * 16, 1, 3) is Freshness.NEW
     query = link_pb2.BucketQuery(generation=3, buckets=range(256))
     assert [one.reference.type for one in holdings.contents(query).objects] == ["b"]
 
-    holdings.set_standing("a", Standing.APPLIED)
+    holdings.set_status("a", ObjectStatus.APPLIED)
     assert holdings.message() == both
 
 
@@ -140,11 +140,11 @@ def test_delays_of_a_row_grow_and_start_small_again() -> None:
 def test_brake_holds_for_a_whole_cluster_or_many_of_it(
     vanished: int, servers: int, exceeded: bool
 ) -> None:
-    assert Limits().exceeded(vanished, servers) is exceeded
+    assert MassRemovalLimits().exceeded(vanished, servers) is exceeded
 
 
 def test_only_what_vanishes_at_once_counts() -> None:
-    vanished = Vanished(Limits(fraction=0.0, count=1))
+    vanished = MassRemovalGuard(MassRemovalLimits(fraction=0.0, count=1))
     vanished.add("a", 0.0)
     assert vanished.excess(10, 400.0) == ()
     vanished.add("b", 400.0)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.store.own.objects import Standing
+from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.readers import HeldObject
 from controlplane.verification.measurements import MEASURED, differ_in_state
 from vsphere_gateway.v1 import inventory_pb2
@@ -26,7 +26,7 @@ def datastore(content_hash: bytes = HASH) -> inventory_pb2.InventoryObject:
 
 
 def held(content_hash: bytes = HASH) -> HeldObject:
-    return HeldObject("Datastore:datastore-1", MEASURED, content_hash, Standing.APPLIED, "fast")
+    return HeldObject("Datastore:datastore-1", MEASURED, content_hash, ObjectStatus.APPLIED, "fast")
 
 
 def now(change: Change) -> inventory_pb2.InventoryObject:

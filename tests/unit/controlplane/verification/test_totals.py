@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controlplane.inventory.model.topology import Topology
-from controlplane.verification.totals import GIB, MIB, parts, totals
+from controlplane.verification.hosts import GIB, MIB, parts, totals
 from tests.support.site import Site
 from vsphere_gateway.v1 import inventory_pb2
 

@@ -6,12 +6,12 @@ from typing import Any, cast
 import pytest
 
 from common.clock import Clock
-from controlplane.domain.errors import AuditError
+from controlplane.domain.errors import OnDemandReadError
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own.edges import VCenterRow
 from controlplane.verification import verifier
+from controlplane.verification.context import Readers
 from controlplane.verification.findings import Findings, Place, Subject
-from controlplane.verification.readers import Readers
 from controlplane.verification.verifier import PAUSES, UNANNOUNCED_SECONDS, Verdict, Verifier
 from tests.unit.controlplane.verification.test_comparison import THEN
 
@@ -133,7 +133,7 @@ def test_what_vcenter_does_not_announce_gets_the_time_of_the_edges_next_pass(
 
 
 @pytest.mark.parametrize(
-    "error", [AuditError("edge site-1 is offline"), DatabaseUnavailableError("gone away")]
+    "error", [OnDemandReadError("edge site-1 is offline"), DatabaseUnavailableError("gone away")]
 )
 def test_what_could_not_be_looked_at_again_is_not_verified(
     looks: Callable[..., Looks], error: Exception
@@ -151,7 +151,7 @@ def test_first_sync_under_way_is_not_verified(looks: Callable[..., Looks]) -> No
 
 
 def test_vcenter_that_left_with_its_edge_is_left_out(looks: Callable[..., Looks]) -> None:
-    made = looks(AuditError("edge site-1 is offline"))
+    made = looks(OnDemandReadError("edge site-1 is offline"))
     made.own.servers = []
     assert made.verify() == []
 

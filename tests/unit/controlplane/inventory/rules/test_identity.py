@@ -7,11 +7,11 @@ import pytest
 from controlplane.inventory.rules.cluster_identity import (
     compute_host,
     compute_node_uuid,
-    doubt,
     found,
+    identity_mismatch,
 )
 from controlplane.inventory.rules.identity import Bindings, Identified, canonical, derived_uuid
-from controlplane.inventory.rules.identity_conflicts import Contests
+from controlplane.inventory.rules.identity_conflicts import IdentityConflicts
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.servers import ServerRow, ServerState
 
@@ -62,9 +62,9 @@ def test_same_uuid_elsewhere_is_a_duplicate_until_the_first_is_gone() -> None:
 
     bindings.put(_row(HERE, state=ServerState.UNMANAGED))
 
-    heir = bindings.identify(THERE, UUID)
-    assert (heir.found, heir.uuid) == (Identified.FREE, UUID)
-    assert heir.server is not None
+    successor = bindings.identify(THERE, UUID)
+    assert (successor.found, successor.uuid) == (Identified.FREE, UUID)
+    assert successor.server is not None
 
 
 def test_two_that_come_at_once_cannot_both_have_a_uuid() -> None:
@@ -115,21 +115,21 @@ def test_uuids_are_written_as_nova_writes_them() -> None:
 
 
 def test_contest_is_settled_when_both_are_confirmed() -> None:
-    contests = Contests()
-    assert contests.open(THERE, HERE, UUID)
-    assert not contests.open(THERE, HERE, UUID)
+    conflicts = IdentityConflicts()
+    assert conflicts.open(THERE, HERE, UUID)
+    assert not conflicts.open(THERE, HERE, UUID)
 
-    assert contests.confirmed(THERE, UUID) == []
-    assert not contests.settled(THERE)
-    assert contests.unconfirmed("vcenter-1") == [HERE]
-    assert contests.confirmed(HERE, "another") == []
-    assert not contests.settled(THERE)
-    assert contests.confirmed(HERE, UUID) == [THERE]
+    assert conflicts.confirmed(THERE, UUID) == []
+    assert not conflicts.settled(THERE)
+    assert conflicts.unconfirmed("vcenter-1") == [HERE]
+    assert conflicts.confirmed(HERE, "another") == []
+    assert not conflicts.settled(THERE)
+    assert conflicts.confirmed(HERE, UUID) == [THERE]
 
-    assert contests.settled(THERE)
-    assert contests.heir(UUID) == THERE
-    contests.close([(THERE, UUID)])
-    assert contests.heir(UUID) is None
+    assert conflicts.settled(THERE)
+    assert conflicts.successor(UUID) == THERE
+    conflicts.close([(THERE, UUID)])
+    assert conflicts.successor(UUID) is None
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def _cluster(name: str = "prod", hosts: tuple[str, ...] = ("a", "b")) -> Cluster
 def test_only_a_new_name_and_new_hosts_together_raise_doubt() -> None:
     row = _cluster()
 
-    assert not doubt(row, "renamed", ["a", "b"])
-    assert not doubt(row, "renamed", ["b", "c"])
-    assert not doubt(row, "prod", ["x", "y"])
-    assert not doubt(row, "renamed", [])
-    assert "'prod' and is now 'renamed'" in doubt(row, "renamed", ["x", "y"])
+    assert not identity_mismatch(row, "renamed", ["a", "b"])
+    assert not identity_mismatch(row, "renamed", ["b", "c"])
+    assert not identity_mismatch(row, "prod", ["x", "y"])
+    assert not identity_mismatch(row, "renamed", [])
+    assert "'prod' and is now 'renamed'" in identity_mismatch(row, "renamed", ["x", "y"])
