@@ -18,7 +18,7 @@ class InventoryStream(Protocol):
     """The pipeline's end of one open inventory stream (implemented by the pipeline)."""
 
     def holdings(self) -> link_pb2.Holdings:
-        """Return what is held for this vCenter: the first answer on the stream."""
+        """What is held for this vCenter: the first answer on the stream."""
 
     def receive(self, request: link_pb2.InventoryRequest) -> None:
         """Take a batch, bucket query or snapshot end. Queues; answers come through the sink.
@@ -31,7 +31,7 @@ class InventoryStream(Protocol):
 
 
 class InventoryPipeline(Protocol):
-    """Applies inventory to Nova, Glance, placement and the own tables."""
+    """Applies inventory to Nova, Glance, placement and the gateway database."""
 
     def open(
         self, edge_name: str, opened: link_pb2.InventoryOpen, sink: InventorySink
@@ -58,10 +58,10 @@ class EdgeDispatcher(Protocol):
         """Ask the edge to stop an operation; silently nothing when it is offline."""
 
     def online(self, vcenter_uuid: str) -> bool:
-        """Tell whether an edge with a live control stream holds the lease."""
+        """Whether an edge with a live control stream holds the lease."""
 
     def expected(self, vcenter_uuid: str) -> float:
-        """Return for how many seconds more an edge that is away may be about to dial again.
+        """For how many seconds more an edge that is away may be about to dial again.
 
         For one that is here: for how long it would be expected if it left now.
         """
@@ -201,7 +201,7 @@ class RecordedDeletes(Protocol):
     """Which virtual machines may be destroyed (implemented by the ledger)."""
 
     def delete_recorded(self, instance_uuid: str) -> bool:
-        """Tell whether a delete of this server is recorded that was not refused."""
+        """Whether a delete of this server is recorded that was not refused."""
 
     def deletes_recorded(self, instance_uuids: Sequence[str]) -> dict[str, RecordedDelete]:
         """The same in bulk, with what became of them; servers without one are left out."""

@@ -26,10 +26,10 @@ CONTEXT_KINDS = frozenset(BODY_BY_KIND) - MACHINE_KINDS
 
 
 def machine_of(state: inventory_pb2.InventoryObject) -> inventory_pb2.VirtualMachine:
-    """Return the virtual machine or the template that an object is."""
+    """The virtual machine or the template that an object is."""
     return state.template if state.HasField("template") else state.virtual_machine
 
 
 def kind_of(state: inventory_pb2.InventoryObject) -> int:
-    """Return the ObjectKind of an object; 0 when it carries nothing that is known here."""
+    """The ObjectKind of an object; 0 when it carries nothing that is known here."""
     return KIND_BY_BODY.get(state.WhichOneof("body") or "", 0)

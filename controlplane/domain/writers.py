@@ -4,8 +4,8 @@ Implemented by ``controlplane.store.nova`` (servers, compute hosts), ``controlpl
 (images), ``controlplane.openstack.placement`` and ``controlplane.openstack.notifications``. All are
 safe to call from several threads; two calls for the same server are the caller's to keep in order.
 
-The order for one batch: ``images.apply``, ``servers.apply``, own tables, ack; after the commit
-``announcer.announce`` and ``placement.submit``, which only queue.
+The order for one batch: ``images.apply``, ``servers.apply``, gateway database, ack; after the
+commit ``announcer.announce`` and ``placement.submit``, which only queue.
 
 A database that is away raises ``controlplane.store.errors.DatabaseUnavailableError``: what was not
 applied is simply applied again. Values that a database refuses are an outcome, not an error.

@@ -1,4 +1,4 @@
-"""Clusters as compute hosts: who has to know that they came, are complete, or are gone."""
+"""Reports clusters to those who make compute hosts of them: found, synchronised, gone."""
 
 import functools
 import logging
@@ -22,7 +22,7 @@ _PROVISIONED = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFL
 
 
 class ClusterReporter:
-    """Tells the supervisor of workers about clusters, and placement about their servers."""
+    """Reports clusters to the supervisor of workers, and their servers to placement."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ClusterReporter:
         events: ClusterEvents,
         clock: Clock,
     ) -> None:
-        """``database`` holds the own tables."""
+        """``database`` holds the gateway database."""
         self._database = database
         self._bindings = bindings
         self._servers = servers
@@ -41,20 +41,20 @@ class ClusterReporter:
         self._events = events
         self._clock = clock
 
-    def tell(self, state: VCenterState) -> None:
-        """Tell what came, changed or left. After everything about it is committed.
+    def report(self, state: VCenterState) -> None:
+        """Report clusters that came, changed or left; called once all about them is committed.
 
-        One that left is told at once, so that Nova builds nothing there, and again with its last
-        server, since its rows can go only then.
+        One that left is reported at once, so that Nova builds nothing there, and again with its
+        last server, since its rows can go only then.
         """
         for managed in state.clusters.values():
             if managed.leaving:
-                self._tell_leaving(state, managed, managed.touched)
+                self._report_leaving(state, managed, managed.touched)
             elif managed.touched and managed.row.state is not ClusterState.UNMANAGED:
                 self._events.cluster_found(managed.row.uuid)
             managed.touched = False
 
-    def _tell_leaving(self, state: VCenterState, managed: ManagedCluster, touched: bool) -> None:
+    def _report_leaving(self, state: VCenterState, managed: ManagedCluster, touched: bool) -> None:
         managed.leaving = bool(self._bindings.count(managed.row.uuid))
         if not managed.leaving:
             state.allocated.discard(managed.row.compute_node_uuid)
@@ -62,7 +62,10 @@ class ClusterReporter:
             self._events.cluster_gone(managed.row.uuid, managed.row.state_reason)
 
     def synchronised(self, state: VCenterState) -> None:
-        """Tell that every server of the open clusters is written. Raises ``StoreError``."""
+        """Record and report that all servers of the open clusters are written.
+
+        Raises ``StoreError``.
+        """
         uuids = [row.uuid for row in state.open_clusters()]
         now = naive_utc(self._clock.wall())
         self._database.run(lambda connection: clusters.synchronised(connection, uuids, now))

@@ -23,11 +23,11 @@ class NovaServers(Protocol):
     """What Nova's own rows say; raises ``StoreError``."""
 
     def read(self, uuids: Collection[str]) -> Mapping[str, ListedServer]:
-        """Return servers by UUID, without those that Nova does not have."""
+        """Servers by UUID, without those that Nova does not have."""
 
 
 class InventoryDiagnostics:
-    """Reads the own tables and Nova's; every method raises ``StoreError``. Thread-safe."""
+    """Reads the gateway database and Nova's; every method raises ``StoreError``. Thread-safe."""
 
     def __init__(
         self, database: Database, nova: NovaServers, lags: Lags, workers: Workers | None

@@ -152,7 +152,7 @@ class Jobs:
             self._follow(plan, None)
 
     def _has_to_go(self, row: ServerRow) -> bool:
-        """Whether a server is to end: one that was handed on only if nobody takes it."""
+        """Whether a server is to end: a transferred one only if it has no successor."""
         if row.state is ServerState.TRANSFERRED:
             return self.shared.pipeline.conflicts.successor(row.uuid) is None
         return row.state in ENDING
@@ -244,7 +244,7 @@ class Jobs:
             self._follow(pipeline.refuse(self.state, unit, failure, retrying), stream)
 
     def _follow(self, plan: Plan, stream: VCenterStream | None) -> None:
-        """Take a committed plan into memory, tell everybody, and note what is still to do."""
+        """Take a committed plan into memory, report it, and schedule what is still to do."""
         self.shared.pipeline.committed(self.state, plan)
         if stream is not None:
             stream.send_refusals(plan)
@@ -260,8 +260,8 @@ class Jobs:
                 self.to_end.retry_later(removal.uuid)
             else:
                 self.to_end.discard(removal.uuid)
-        self.state.back([*plan.rows, *plan.repeated, *plan.gone])
-        self.shared.hosts.tell(self.state)
+        self.state.clear_from_alarms([*plan.rows, *plan.repeated, *plan.gone])
+        self.shared.hosts.report(self.state)
         if plan.elsewhere:
             self.shared.revisit(plan.elsewhere)
         if plan.to_confirm:

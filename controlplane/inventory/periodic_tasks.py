@@ -22,8 +22,8 @@ COMPARED_AT_ONCE = 100
 SWEPT_AT_ONCE = 500
 COMPARE_SECONDS = 30.0
 FIRST_COMPARE_SECONDS = 1.0
-"""The same until everything that an earlier process left has been compared once: what that one
-still had to look at again, after a rename for example, it knew in memory alone."""
+"""The same until everything that was held at the start has been compared once: an earlier process
+knew from memory alone what was still to be looked at, for example after a rename."""
 ASK_SECONDS = 600.0
 ALARM_SECONDS = 5.0
 ALLOCATE_SECONDS = 1.0
@@ -32,7 +32,7 @@ QUIET_SECONDS = 300.0
 
 @dataclass(slots=True)
 class PeriodicTask:
-    """One of them."""
+    """Something to do every so many seconds while it is needed."""
 
     action: Callable[[], Steps | None]
     every: float
@@ -43,7 +43,7 @@ class PeriodicTask:
 
 
 class PeriodicTasks:
-    """Those of one vCenter; ``stream`` returns the open stream, if there is one."""
+    """The periodic tasks of one vCenter; ``stream`` returns the open stream, if there is one."""
 
     def __init__(self, jobs: Jobs, stream: Callable[[], VCenterStream | None]) -> None:
         """Nothing is due at once but what is needed at once."""
@@ -67,11 +67,11 @@ class PeriodicTasks:
         ]
 
     def next_due(self) -> float:
-        """Return when the next one is due, infinity when none is needed."""
+        """When the next one is due, infinity when none is needed."""
         return min((task.due for task in self._tasks if task.needed()), default=inf)
 
     def take(self) -> Callable[[], Steps | None] | None:
-        """Return one that is due."""
+        """Take the first that is due."""
         now = self._clock()
         for task in self._tasks:
             if task.due <= now and task.needed():

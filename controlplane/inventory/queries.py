@@ -17,7 +17,7 @@ class InventoryQueries:
     """Implements ``controlplane.domain.ports.ComputeInventory``. Thread-safe."""
 
     def __init__(self, database: Database, inventory: Inventory) -> None:
-        """``database`` holds the own tables."""
+        """``database`` holds the gateway database."""
         self._database = database
         self._inventory = inventory
 

@@ -79,7 +79,7 @@ class Inventory:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Load what the own tables hold, and start the workers. Raises ``StoreError``.
+        """Load what the gateway database holds, and start the workers. Raises ``StoreError``.
 
         What no other process serves is this one's from now on, and need not be read again when its
         edge comes.
@@ -130,12 +130,12 @@ class Inventory:
         self._revisit((row.vcenter_uuid, row.moref) for row in rows if row is not None)
 
     def state(self, vcenter_uuid: str) -> VCenterState | None:
-        """Return what is known of a vCenter, for those who ask and change nothing."""
+        """What is known of a vCenter, for those who ask and change nothing."""
         worker = self._workers.get(vcenter_uuid)
         return None if worker is None else worker.state
 
     def cluster(self, compute_host: str) -> ClusterRow | None:
-        """Return the cluster behind a Nova compute host, in any state."""
+        """The cluster behind a Nova compute host, in any state."""
         for worker in list(self._workers.values()):
             managed = worker.state.by_compute_host(compute_host)
             if managed is not None:
@@ -143,7 +143,7 @@ class Inventory:
         return None
 
     def server(self, server_uuid: str) -> servers.ServerRow | None:
-        """Return the binding of a server, in any state."""
+        """The binding of a server, in any state."""
         return self._pipeline.bindings.get(server_uuid)
 
     def _worker(self, vcenter_uuid: str) -> VCenterWorker:

@@ -168,7 +168,7 @@ class Lags:
     """The last lags of each kind in each vCenter, in milliseconds. Thread-safe."""
 
     def __init__(self) -> None:
-        """Have measured nothing."""
+        """Start empty."""
         self._lags: dict[tuple[str, int], deque[float]] = {}
         self._lock = threading.Lock()
 
@@ -179,7 +179,7 @@ class Lags:
             lags.append(max(0.0, milliseconds))
 
     def quantile(self, vcenter_uuid: str, kind: int, fraction: float) -> int:
-        """Return a quantile of the last lags, 0 when there are none."""
+        """A quantile of the last lags, 0 when there are none."""
         with self._lock:
             lags = sorted(self._lags.get((vcenter_uuid, kind), ()))
         return round(lags[min(len(lags) - 1, int(len(lags) * fraction))]) if lags else 0

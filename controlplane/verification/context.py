@@ -1,4 +1,4 @@
-"""What one look knows before it compares: the own tables' decisions, and vCenter's structure."""
+"""What one look compares with: decisions in the gateway database, and vCenter's structure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Readers:
     """None where no placement runs."""
     deletes: RecordedDeletes
     rules: Adoption
-    """Whose things are."""
+    """Which project owns what."""
 
 
 class VerificationContext:
@@ -65,7 +65,7 @@ class VerificationContext:
         self.unknown_images = frozenset(map(unknown_image_id, everywhere))
 
     def take(self, objects: Iterable[inventory_pb2.InventoryObject]) -> None:
-        """Learn what vCenter shows."""
+        """Add a batch of what vCenter has."""
         for one in objects:
             key = key_of(one.reference)
             self.seen.add(key)
@@ -77,11 +77,11 @@ class VerificationContext:
                 self.topology.learn(one)
 
     def subject(self, key: str, name: str = "") -> Subject:
-        """Return what is compared under a key."""
+        """What is compared under a key."""
         return Subject(self.vcenter_uuid, key, name)
 
     def cluster_of(self, machine: inventory_pb2.VirtualMachine) -> ClusterRow | None:
-        """Return the cluster of a virtual machine as the own tables have it."""
+        """The cluster of a virtual machine as the gateway database have it."""
         return self.clusters.get(key_of(machine.cluster))
 
     def compute_id(self, cluster: ClusterRow) -> int | None:
@@ -90,7 +90,7 @@ class VerificationContext:
         return next((row["id"] for row in nodes if row["uuid"] == cluster.compute_node_uuid), None)
 
     def mounts(self, template: inventory_pb2.VirtualMachine) -> bool:
-        """Tell whether a cluster that is open mounts a datastore that a template lies on."""
+        """Whether a cluster that is open mounts a datastore that a template lies on."""
         wanted = {key_of(one) for one in template.datastores}
         return any(
             wanted & {key_of(one) for one in body.datastores}
@@ -105,7 +105,7 @@ class VerificationContext:
         return f"{reason}; {held[0].kind} is open" if held else reason
 
     def is_doubtful(self, cluster_uuid: str) -> bool:
-        """Tell whether a cluster is stopped by an alarm: nothing of it is written."""
+        """Whether a cluster is stopped by an alarm: nothing of it is written."""
         return any(
             row.uuid == cluster_uuid and row.state is ClusterState.ALARM
             for row in self.clusters.values()

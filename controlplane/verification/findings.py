@@ -71,7 +71,7 @@ class Findings:
         self.differences.append(Difference(subject, place, name, expected, found))
 
     def excuse(self, subject: Subject, reason: str) -> None:
-        """Note that a subject is not held against anybody, and why."""
+        """Note that a subject may differ, and why."""
         self.excuses.append(Excuse(subject, reason))
 
     def count(self, place: Place, kind: str, number: int = 1) -> None:

@@ -95,12 +95,12 @@ def compare_allocation(
 
 
 def is_adopted(server: Row) -> bool:
-    """Tell whether a server's row has our mark."""
+    """Whether a server's row has our mark."""
     return str(server["reservation_id"] or "").startswith(OUR_RESERVATION)
 
 
 def is_settled(server: Row) -> bool:
-    """Tell whether a server's allocations follow from its row alone."""
+    """Whether a server's allocations follow from its row alone."""
     return server["task_state"] is None and server["vm_state"] in SETTLED
 
 
@@ -121,7 +121,7 @@ def _amounts(resources: Mapping[str, int]) -> str:
 
 
 def parts(topology: Topology, key: str) -> set[str]:
-    """Return the keys of a cluster, its hosts and its datastores."""
+    """The keys of a cluster, its hosts and its datastores."""
     body = topology.get(key)
     if body is None:
         return {key}
@@ -129,7 +129,7 @@ def parts(topology: Topology, key: str) -> set[str]:
 
 
 def totals(topology: Topology, key: str) -> dict[str, int]:
-    """Return the columns of `compute_nodes` that say what can be used of a cluster now."""
+    """The columns of `compute_nodes` that say what can be used of a cluster now."""
     hosts, datastores = usable_hosts(topology, key), usable_datastores(topology, key)
     return {
         "vcpus": sum(one.cpu_threads for one in hosts),

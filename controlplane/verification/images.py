@@ -59,7 +59,7 @@ def compare_image(
 def _compare_members(
     findings: Findings, subject: Subject, wanted: Set[str], found: Set[str]
 ) -> None:
-    """Nobody to whom the rules give an image may miss it; its owner may give it to more."""
+    """Every project that the rules name must see the image; its owner may share it with more."""
     for project in sorted(wanted - found):
         findings.differ(subject, Place.GLANCE, "image_members", project, "")
     more = ", ".join(sorted(found - wanted))

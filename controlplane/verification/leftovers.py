@@ -27,12 +27,12 @@ from controlplane.verification.hosts import (
 )
 
 LEAVING_SECONDS = 300.0
-"""So long after a cluster left may its worker still end, and its compute host still be there."""
+"""How long the worker and the compute host of a cluster may remain after it left."""
 _KEPT_SERVERS: Final = (ServerState.ACTIVE, ServerState.TRANSFERRED)
 
 
 class LeftoverComparison:
-    """Looks from the other side, when everything that vCenter shows has been compared."""
+    """Compares what is held or written with what vCenter shows, once that was compared itself."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class LeftoverComparison:
         context: VerificationContext,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``around`` has seen the whole vCenter; ``wall`` is Unix time in seconds."""
+        """``context`` has seen the whole vCenter; ``wall`` is Unix time in seconds."""
         self._readers = readers
         self._context = context
         self._wall = wall
@@ -104,7 +104,7 @@ class LeftoverComparison:
                 self._findings.differ(subject, Place.OWN, "servers.state", "ended", state)
 
     def _claimed(self) -> set[str]:
-        """Return the instance UUIDs of virtual machines that wait for a server."""
+        """The instance UUIDs of virtual machines that wait for a server."""
         return {canonical(one.instance_uuid) for one in self._readers.own.unsettled_machines()}
 
     def _compare_images(self) -> None:
@@ -178,12 +178,12 @@ class LeftoverComparison:
             self._findings.compare(subject, Place.NOVA_CELL, "services.disabled", True, disabled)
 
     def _has_servers(self, cluster: ClusterRow) -> bool:
-        """Tell whether servers of a cluster are kept: hidden, or until an heir is ready."""
+        """Whether servers of a cluster are kept: hidden, or until a successor is ready."""
         servers = (row for row in self._bound.values() if row.cluster_uuid == cluster.uuid)
         return any(row.state in _KEPT_SERVERS for row in servers)
 
     def _leaves(self, row: ClusterRow) -> bool:
-        """Tell whether a cluster's worker, or Nova with its servers, may not have ended yet."""
+        """Whether a cluster's worker, or Nova with its servers, may not have ended yet."""
         since = naive_utc(self._wall()) - row.updated_at
         return row.uuid in self._emptying or since.total_seconds() < LEAVING_SECONDS
 

@@ -24,7 +24,7 @@ from controlplane.verification.servers import ExpectedServer, compare_server
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 DELETE_SECONDS = 600.0
-"""So long after Nova recorded a delete may its virtual machine still be there."""
+"""How long a virtual machine may remain after its delete was recorded."""
 
 HELD_FIELD = "objects.content_hash"
 """Differs when another state of an object is held than vCenter's."""
@@ -33,7 +33,7 @@ Objects = Sequence[inventory_pb2.InventoryObject]
 
 
 class MachineComparison:
-    """Compares what an audit brings, as it comes: no more than one batch is in memory."""
+    """Compares an on-demand read batch by batch, so that one batch at most is in memory."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class MachineComparison:
         context: VerificationContext,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Compare in these surroundings; ``wall`` is Unix time in seconds."""
+        """``context`` is that of this look; ``wall`` is Unix time in seconds."""
         self._readers = readers
         self._context = context
         self._findings = context.findings
@@ -72,7 +72,7 @@ class MachineComparison:
     def _differing_in_measurements(
         self, objects: Objects, held: Mapping[str, HeldObject]
     ) -> set[str]:
-        """Return the keys of objects that are held as they are, but for what is measured."""
+        """The keys of objects that are held as they are, but for what is measured."""
         suspects = {
             key: one
             for one in objects
@@ -138,7 +138,7 @@ class MachineComparison:
         return False
 
     def _is_of_stopped(self, subject: Subject) -> bool:
-        """Tell whether a stopped cluster's server stands for a reference."""
+        """Whether a stopped cluster's server stands for a reference."""
         moref = moref_of(subject.object)
         bound = self._readers.own.servers(self._context.vcenter_uuid, [moref]).get(moref, [])
         return any(self._context.is_doubtful(row.cluster_uuid) for row in bound)
@@ -162,7 +162,7 @@ class MachineComparison:
     def _server(
         self, subject: Subject, machine: inventory_pb2.VirtualMachine, bound: Sequence[ServerRow]
     ) -> ServerRow | None:
-        """Return the server that stands for a virtual machine, and compare that there is one."""
+        """The server that stands for a virtual machine, and compare that there is one."""
         never = never_adopted(machine)
         if never and not any(row.origin == Origin.CREATED.value for row in bound):
             for row in bound:

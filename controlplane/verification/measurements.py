@@ -13,7 +13,7 @@ MEASURED = inventory_pb2.OBJECT_KIND_DATASTORE
 def differ_in_state(
     one: inventory_pb2.InventoryObject, held: HeldObject, body: bytes | None
 ) -> bool:
-    """Tell whether a datastore and what is held of it differ in more than free space.
+    """Whether a datastore and what is held of it differ in more than free space.
 
     ``body`` is what is stored of it, and counts only if the hash that is held belongs to it.
     """
@@ -26,7 +26,7 @@ def differ_in_state(
 
 
 def _state(one: inventory_pb2.InventoryObject) -> inventory_pb2.InventoryObject:
-    """Return an object without what is measured and what is said about the report of it."""
+    """An object without what is measured and what is said about the report of it."""
     state = inventory_pb2.InventoryObject()
     state.CopyFrom(one)
     for name in ("content_hash", "revision", "observed_at"):

@@ -66,7 +66,7 @@ def compare_server(
 
 
 def origin_of(instance: Row) -> Origin:
-    """Tell whether a server was adopted or created, by the mark in its row."""
+    """Whether a server was adopted or created, by the mark in its row."""
     reservation = instance["reservation_id"] or ""
     return Origin.ADOPTED if reservation.startswith(OUR_RESERVATION) else Origin.CREATED
 
@@ -121,7 +121,7 @@ def _compare_place(
 
 
 def _flavor(findings: Findings, subject: Subject, extra: list[Row]) -> Mapping[str, Any] | None:
-    """Return the fields of the embedded flavor; None, with a difference, if there is none."""
+    """The fields of the embedded flavor; None, with a difference, if there is none."""
     findings.compare(subject, _CELL, "instance_extra rows", 1, len(extra))
     flavor = _json(extra[0]["flavor"], "cur", "nova_object.data") if extra else None
     if flavor is None and extra:
@@ -272,7 +272,7 @@ def _compare_repeated(
 
 
 def _json(text: str | None, *path: str) -> Mapping[str, Any] | None:
-    """Return an object inside of JSON; None when it is not there."""
+    """An object inside of JSON; None when it is not there."""
     try:
         value = json.loads(text or "null")
         for key in path:

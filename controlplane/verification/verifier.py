@@ -1,4 +1,4 @@
-"""Looks at everything, and again at what differs: only what persists is a difference."""
+"""Compares everything, and what differs again: only a difference that persists is reported."""
 
 import dataclasses
 import logging
@@ -63,7 +63,7 @@ class Verifier:
         self._sleep = sleep
 
     def verify(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[Verdict]:
-        """Yield a verdict on each vCenter, until nobody wants any more. Raises ``StoreError``."""
+        """Yield a verdict on each vCenter while ``wanted`` returns true. Raises ``StoreError``."""
         for row in self._readers.own.vcenters():
             if not wanted():
                 return
@@ -86,7 +86,7 @@ class Verifier:
             yield verdict
 
     def _judge(self, verdict: Verdict, wanted: Callable[[], bool]) -> None:
-        """Look until nothing differs, or nothing that differs will go away by itself."""
+        """Compare until nothing differs, or what differs will not go away by itself."""
         try:
             suspects = self._look(verdict, _Suspects())
             for pause in self._pauses:
@@ -94,7 +94,7 @@ class Verifier:
                     break
                 self._sleep(pause)
                 suspects = self._look(verdict, suspects)
-            if suspects.differences and wanted() and suspects.are_untold():
+            if suspects.differences and wanted() and suspects.are_unreported():
                 self._sleep(self._unannounced)
                 suspects = self._look(verdict, suspects)
             verdict.differences = suspects.differences
@@ -105,7 +105,8 @@ class Verifier:
         """Compare everything; return what differs and, if there was a look before, did then."""
         findings = look(self._readers, verdict.vcenter_uuid, self._read_on_demand, self._clock)
         verdict.excuses, verdict.counts = findings.excuses, findings.counts
-        found = _Suspects(list(dict.fromkeys(findings.differences)), _untold(findings.differences))
+        differences = list(dict.fromkeys(findings.differences))
+        found = _Suspects(differences, _unreported(differences))
         if verdict.looks:
             known = set(before.differences)
             found.differences = [
@@ -117,7 +118,7 @@ class Verifier:
         return found
 
     def _is_idle(self, vcenter_uuid: str) -> bool:
-        """Tell whether nothing stands for anything of a vCenter: it left, and its edge with it."""
+        """Whether nothing of a vCenter is left here: it left management, and its edge with it."""
         own = self._readers.own
         return (
             all(row.state is ClusterState.UNMANAGED for row in own.clusters(vcenter_uuid))
@@ -131,16 +132,17 @@ class _Suspects:
     """What may be a difference after a look."""
 
     differences: list[Difference] = dataclasses.field(default_factory=list)
-    untold: dict[Subject, str] = dataclasses.field(default_factory=dict)
+    unreported: dict[Subject, str] = dataclasses.field(default_factory=dict)
     """Objects that are held in another state than vCenter's, with the hash that is held."""
 
     def is_new_to(self, subject: Subject, before: "_Suspects") -> bool:
-        """Tell whether an object is on its way: another state of it is held than before."""
-        return subject in self.untold and self.untold[subject] != before.untold.get(subject)
+        """Whether an object is being synchronised: another state of it is held than before."""
+        held = self.unreported.get(subject)
+        return held is not None and held != before.unreported.get(subject)
 
-    def are_untold(self) -> bool:
-        """Tell whether all belongs to objects of which the edge may not have told yet."""
-        return all(one.subject in self.untold for one in self.differences)
+    def are_unreported(self) -> bool:
+        """Whether all that differs belongs to objects that the edge may not have reported yet."""
+        return all(one.subject in self.unreported for one in self.differences)
 
 
 def look(
@@ -159,5 +161,5 @@ def look(
     return findings
 
 
-def _untold(differences: Iterable[Difference]) -> dict[Subject, str]:
+def _unreported(differences: Iterable[Difference]) -> dict[Subject, str]:
     return {one.subject: one.found for one in differences if one.field == HELD_FIELD}

@@ -19,19 +19,19 @@ _SCSI_ADAPTERS = frozenset({"lsiLogic", "busLogic", "paraVirtual", "lsiLogicsas"
 
 
 def size_gb(capacity_bytes: int) -> int:
-    """Return a capacity in GiB, rounded up."""
+    """A capacity in GiB, rounded up."""
     return -(-capacity_bytes // GIB)
 
 
 def flavor(cpus: int, memory_mb: int, disks: Sequence[inventory_pb2.VirtualDisk]) -> FlavorRecord:
-    """Return the synthetic flavor of this hardware: the first disk is root, the rest ephemeral."""
+    """The synthetic flavor of this hardware: the first disk is root, the rest ephemeral."""
     sizes = [size_gb(disk.capacity_bytes) for disk in disks]
     return sized_flavor(cpus, memory_mb, sizes[0] if sizes else 0, sum(sizes[1:]))
 
 
 @functools.lru_cache(maxsize=4096)
 def sized_flavor(cpus: int, memory_mb: int, root_gb: int, ephemeral_gb: int) -> FlavorRecord:
-    """Return the synthetic flavor of these sizes."""
+    """The synthetic flavor of these sizes."""
     name = f"vsphere-{cpus}c-{memory_mb}m-{root_gb}g"
     if ephemeral_gb:
         name += f"-{ephemeral_gb}g"
@@ -50,7 +50,7 @@ def sized_flavor(cpus: int, memory_mb: int, root_gb: int, ephemeral_gb: int) -> 
 def disks(
     instance_uuid: str, devices: Sequence[inventory_pb2.VirtualDisk]
 ) -> tuple[DiskRecord, ...]:
-    """Return the block devices of a virtual machine; the first one boots."""
+    """The block devices of a virtual machine; the first one boots."""
     return tuple(
         DiskRecord(
             uuid=_disk_uuid(instance_uuid, device.key),
@@ -74,7 +74,7 @@ def device_name(index: int) -> str:
 
 
 def disk_bus(adapter_type: str) -> str:
-    """Return Nova's name of a controller's bus; SCSI when vCenter does not say."""
+    """Nova's name of a controller's bus; SCSI when vCenter does not say."""
     return "scsi" if adapter_type in _SCSI_ADAPTERS or not adapter_type else adapter_type
 
 
@@ -83,7 +83,7 @@ def nics(
     devices: Sequence[inventory_pb2.VirtualNic],
     labels: Sequence[str],
 ) -> tuple[NicRecord, ...]:
-    """Return the network adapters; ``labels`` are the names of their networks, in order."""
+    """The network adapters; ``labels`` are the names of their networks, in order."""
     return tuple(
         NicRecord(
             network_uuid=_network(vcenter_uuid, device.network.value or device.portgroup_key),

@@ -91,7 +91,7 @@ def server_record(
     names: Names,
     now: datetime,
 ) -> ServerRecord:
-    """Return the server that stands for a virtual machine; ``now`` is UTC without a zone."""
+    """The server that stands for a virtual machine; ``now`` is UTC without a zone."""
     server = decision.instance_uuid
     display_name = _name(machine, reference)
     flavor = mapping_hardware.flavor(machine.cpus, machine.memory_mb, machine.disks)
@@ -128,7 +128,7 @@ def image_record(
     names: Names,
     now: datetime,
 ) -> ImageRecord:
-    """Return the image that stands for a template; ``now`` is UTC without a zone."""
+    """The image that stands for a template; ``now`` is UTC without a zone."""
     capacity = template.disks[0].capacity_bytes if template.disks else 0
     return ImageRecord(
         id=decision.image_id,
@@ -146,13 +146,13 @@ def image_record(
 
 
 def _name(machine: inventory_pb2.VirtualMachine, reference: inventory_pb2.ObjectReference) -> str:
-    """Return the name to show; a reference where there is nothing that one could see or type."""
+    """The name to show; a reference where there is nothing that one could see or type."""
     shown = cut(machine.name)
     return reference.value if not shown or shown.isspace() else shown
 
 
 def unknown_image_id(vcenter_uuid: str) -> str:
-    """Return the image of servers whose template nobody knows.
+    """The image of servers whose template nobody knows.
 
     A server without an image is one that was booted from a volume, says `openstack server list`.
     """
@@ -160,7 +160,7 @@ def unknown_image_id(vcenter_uuid: str) -> str:
 
 
 def vcenter_trait(vcenter_uuid: str) -> str:
-    """Return the trait that a vCenter's clusters have and that its images require."""
+    """The trait that a vCenter's clusters have and that its images require."""
     return f"CUSTOM_VSG_VCENTER_{vcenter_uuid.upper().replace('-', '_')}"
 
 
@@ -196,7 +196,7 @@ def _disk_summary(disks: Iterable[inventory_pb2.VirtualDisk]) -> str:
 def _image_metadata(
     machine: inventory_pb2.VirtualMachine, image_id: str, root_gb: int
 ) -> dict[str, str]:
-    """Return what nova/utils.py:get_system_metadata_from_image would keep of an image."""
+    """What nova/utils.py:get_system_metadata_from_image would keep of an image."""
     return {
         "base_image_ref": image_id,
         "container_format": "bare",
@@ -207,7 +207,7 @@ def _image_metadata(
 
 
 def _hardware_properties(machine: inventory_pb2.VirtualMachine) -> dict[str, str]:
-    """Return the properties by which Nova's drivers build the same hardware again."""
+    """The properties by which Nova's drivers build the same hardware again."""
     adapter = machine.disks[0].adapter_type if machine.disks else ""
     model = machine.nics[0].model if machine.nics else ""
     properties = {
@@ -245,7 +245,7 @@ def _image_properties(
 
 
 def _location(template: inventory_pb2.VirtualMachine, names: Names) -> str:
-    """Return a pointer in the form of glance_store's vmware_datastore driver.
+    """A pointer in the form of glance_store's vmware_datastore driver.
 
     The host is the vCenter's UUID, which no store can dial: the pointer is for people and for us.
     """

@@ -19,7 +19,7 @@ _OLDEST_DATE = datetime(1971, 1, 1)  # noqa: DTZ001 - the columns hold UTC witho
 
 
 def escape(text: str) -> str:
-    """Return text without what utf8mb3 refuses: `U+1F600` becomes `\\u{1F600}`.
+    """Text without what utf8mb3 refuses: `U+1F600` becomes `\\u{1F600}`.
 
     Nova's and Glance's tables are utf8mb3, and one 4-byte character fails a whole batch with error
     1366. Control characters become spaces.
@@ -31,7 +31,7 @@ def escape(text: str) -> str:
 
 
 def cut(text: str, length: int = COLUMN_LENGTH) -> str:
-    """Return escaped text of at most ``length`` characters, never with half an escape."""
+    """Escaped text of at most ``length`` characters, never with half an escape."""
     escaped = escape(text)
     if len(escaped) <= length:
         return escaped
@@ -41,7 +41,7 @@ def cut(text: str, length: int = COLUMN_LENGTH) -> str:
 
 
 def hostname(*candidates: str) -> str:
-    """Return the first candidate that leaves a host name after cleaning, else an empty string."""
+    """The first candidate that leaves a host name after cleaning, else an empty string."""
     for candidate in candidates:
         label = candidate.split(".", 1)[0].lower() if candidate.isascii() else candidate.lower()
         cleaned = _NO_HOSTNAME.sub("-", label)[:HOSTNAME_LENGTH].strip("-")
@@ -51,7 +51,7 @@ def hostname(*candidates: str) -> str:
 
 
 def utc(timestamp: Timestamp) -> datetime | None:
-    """Return a time as the DATETIME columns hold it; None when vCenter has no such time."""
+    """A time as the DATETIME columns hold it; None when vCenter has no such time."""
     if not timestamp.seconds:
         return None
     moment = datetime.fromtimestamp(timestamp.seconds, UTC).replace(tzinfo=None)

@@ -49,7 +49,7 @@ def plan_removal(
     if bound is not None:
         reason = "deleted in vCenter" if deleted else "moved out of the managed clusters"
         end_server(plan, bound, conflicts, delete=deleted, reason=reason)
-        state.guard(bound.cluster_uuid).back(key)
+        state.guard(bound.cluster_uuid).discard(key)
     if held is None or held.kind in MACHINE_KINDS:
         _machine_gone(state, plan, key, bindings, conflicts, deleted=deleted)
     elif held.kind == inventory_pb2.OBJECT_KIND_CLUSTER:
@@ -59,7 +59,7 @@ def plan_removal(
 def end_server(
     plan: Plan, row: ServerRow, conflicts: IdentityConflicts, *, delete: bool, reason: str
 ) -> None:
-    """End a server, or hand it on to the virtual machine that waits for its UUID."""
+    """End a server, or transfer it to the virtual machine that waits for its UUID."""
     successor = conflicts.successor(row.uuid, plan.settled_claims)
     if successor is not None and successor != (row.vcenter_uuid, row.moref):
         plan.transferred.append(row)
@@ -76,9 +76,9 @@ def withdraw(
     *,
     delete: bool = False,
 ) -> None:
-    """A virtual machine is gone, or wants the UUID no more for which it waited.
+    """Withdraw the claim of a virtual machine that is gone or has another instance UUID now.
 
-    A server that was handed on to it ends, unless there is another successor.
+    A server that was transferred to it ends, unless there is another successor.
     """
     server_uuid = conflicts.claimed(place)
     if server_uuid is None:
@@ -121,7 +121,7 @@ def _cluster_gone(state: VCenterState, plan: Plan, key: str, *, deleted: bool) -
 
 
 def is_stopped(state: VCenterState, bound: ServerRow | None) -> bool:
-    """Tell whether the server's cluster is stopped: then nothing of it ends."""
+    """Whether the server's cluster is stopped: then nothing of it ends."""
     managed = None if bound is None else state.by_uuid(bound.cluster_uuid)
     return managed is not None and managed.row.state is ClusterState.ALARM
 
@@ -134,7 +134,7 @@ def _guard_mass_removal(
     bindings: Bindings,
     clock: float,
 ) -> None:
-    """Raise an alarm when too much of a cluster vanishes unconfirmed."""
+    """Raise an alarm when too much of a cluster goes missing unconfirmed."""
     managed = state.by_uuid(bound.cluster_uuid)
     if managed is None or managed.row.state in CLOSED:
         return
@@ -160,7 +160,7 @@ def upsert(
     adoption: Adoption,
     clock: float,
 ) -> None:
-    """Learn an object; ``clock`` is a monotonic time in seconds."""
+    """Update what virtual machines live in; ``clock`` is a monotonic time in seconds."""
     known = state.topology.get(key)
     renamed = state.topology.learn(one)
     if known is None:
@@ -181,7 +181,7 @@ def upsert(
 
 
 def _usable(datastore: inventory_pb2.Datastore | None) -> int:
-    """Return what of a datastore counts in a cluster's totals, in bytes."""
+    """What of a datastore counts in a cluster's totals, in bytes."""
     return datastore.capacity_bytes if datastore is not None and is_usable(datastore) else 0
 
 

@@ -1,10 +1,10 @@
 """Inventory becomes servers, images and compute hosts: one unit after another, in this order.
 
-1. ``planner`` decides what follows from a unit: identity, adoption, project, brake.
-2. The own tables take new clusters: their compute host's name is frozen before it is used.
+1. ``planner`` decides what follows from a unit: identity, adoption, project, mass removal.
+2. The gateway database takes new clusters: their compute host's name is frozen before it is used.
 3. Glance, then Nova's API and cell databases, take images and servers, in bulk.
-4. The own tables take the rest; the objects' content hashes are the last rows.
-5. Only then are others told: the bus, placement, the supervisor of workers, and the edge.
+4. The gateway database takes the rest; the objects' content hashes are the last rows.
+5. Only then are others informed: the bus, placement, the supervisor of workers, and the edge.
 
 What a database refuses is taken out and quarantined; when one is away, the step is repeated.
 ``commit`` does the first four, ``committed`` the rest: an object is at fault for what fails before
@@ -81,7 +81,7 @@ class RetryPolicy:
         self._backoff = backoff
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Return what ``work`` returns. Raises ``AbandonedError``.
+        """What ``work`` returns. Raises ``AbandonedError``.
 
         Only unavailability and deadlocks are worth a repetition. Every other error would come
         again: it is raised, for the caller to find the object that causes it.
@@ -105,7 +105,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """Where inventory is written, apart from the own tables."""
+    """Where inventory is written, apart from the gateway database."""
 
     servers: ServerWriter
     images: ImageWriter
@@ -125,7 +125,7 @@ class Pipeline:
         adoption: Adoption,
         clock: Clock,
     ) -> None:
-        """``database`` holds the own tables."""
+        """``database`` holds the gateway database."""
         self.bindings = Bindings()
         self.conflicts = IdentityConflicts()
         self._planner = Planner(self.bindings, self.conflicts, adoption, clock)
@@ -137,8 +137,8 @@ class Pipeline:
     def commit(self, state: VCenterState, unit: Unit, retrying: RetryPolicy) -> Plan:
         """Plan a unit and write all that follows from it. ``committed`` must be called next.
 
-        Raises ``AbandonedError``, or what an object of the unit causes; then the own tables have
-        nothing of the unit, and it may be applied in parts.
+        Raises ``AbandonedError``, or what an object of the unit causes; then the gateway database
+        has nothing of the unit, and it may be applied in parts.
         """
         retrying.run(lambda: self._recorder.refresh(self._planner.unknown(state, unit)))
         plan = self._planner.plan(state, unit)
@@ -169,16 +169,16 @@ class Pipeline:
         retrying.run(functools.partial(self._recorder.clusters, state))
 
     def committed(self, state: VCenterState, plan: Plan) -> None:
-        """Take what was written into memory, and tell the bus, placement and the quota.
+        """Take what was written into memory, and inform the bus, placement and the quota.
 
-        What is raised here is no object's fault; memory has to be read from the own tables again.
+        What is raised here is no object's fault; memory has to be read from the database again.
         """
         try:
             self._recorder.remember(state, plan)
             self.conflicts.close(plan.settled_claims)
         finally:
             self.bindings.release(plan.claims())
-        self._tell(state, plan)
+        self._inform(state, plan)
         for key, rejection in plan.refused.items():
             facts = fields(
                 vcenter=state.uuid,
@@ -196,7 +196,7 @@ class Pipeline:
         finally:
             if not written:
                 self.bindings.release(plan.claims())
-                self._tell(state, plan)  # Nova has what was written before a later step failed
+                self._inform(state, plan)  # Nova has what was written before a later step failed
         return plan
 
     def _write(self, state: VCenterState, plan: Plan) -> None:
@@ -229,20 +229,20 @@ class Pipeline:
         return [restored.get(one.uuid, one) for one in outcomes]
 
     def _flag(self, state: VCenterState, servers: Iterable[str], plan: Plan) -> None:
-        """Have a person look at servers that were deleted although nobody had them destroyed."""
+        """Raise an alarm about servers that were deleted although no destroy is recorded."""
         named = sorted(servers)[:NAMED_SERVERS]
         message = (
             "Nova deleted servers while their virtual machines live on and no delete is recorded, "
             "as its API does by itself while a cluster's compute service is down; they were "
-            f"restored, lately {', '.join(named)}: delete them again if that was wanted, then "
-            "release this"
+            f"restored, most recently {', '.join(named)}: delete them again if that was wanted, "
+            "then release this"
         )
         held = tuple(f"server:{one}" for one in sorted(servers))
         state.raise_alarm(AlarmKind.UNRECORDED_DELETE, None, message, held, plan.now)
         self._recorder.clusters(state)
 
     def _not_deleted(self, uuids: Sequence[str]) -> set[str]:
-        """Return servers that Nova calls deleted although nobody had the machine destroyed."""
+        """Servers that Nova calls deleted although nobody had the machine destroyed."""
         recorded = self._deletes.deletes_recorded(uuids)
         before = self._clock.wall() - RECORDED_DELETE_SECONDS
         return {
@@ -262,8 +262,8 @@ class Pipeline:
             outcomes += self._writers.servers.unmanage(unmanaged)
         return outcomes
 
-    def _tell(self, state: VCenterState, plan: Plan) -> None:
-        """Tell the bus, placement and the keeper of quota what Nova's database has now."""
+    def _inform(self, state: VCenterState, plan: Plan) -> None:
+        """Inform the bus, placement and the keeper of quota what Nova's database has now."""
         outcomes = plan.server_outcomes or []
         adopted = {one.project_id for one in outcomes if one.change in _ADOPTED}
         if adopted:

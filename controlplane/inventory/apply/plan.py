@@ -32,10 +32,10 @@ class Unit:
     objects: tuple[inventory_pb2.InventoryObject, ...] = ()
     removals: tuple[link_pb2.ObjectRemoval, ...] = ()
     revisited: bool = False
-    """The objects come from the own tables: what follows from them is looked at once more."""
+    """The objects come from the gateway database: what follows from them is looked at once more."""
 
     def __len__(self) -> int:
-        """Return how many objects and removals there are."""
+        """How many objects and removals there are."""
         return len(self.objects) + len(self.removals)
 
     def only_key(self) -> str:
@@ -106,25 +106,25 @@ class Plan:
     rows: dict[str, ObjectRow] = field(default_factory=dict)
     """To hold, by key."""
     kept: dict[str, tuple[ObjectStatus, int]] = field(default_factory=dict)
-    """No longer shown, yet kept: status and the removal's revision."""
+    """No longer reported, but kept: status and the removal's revision."""
     gone: dict[str, int] = field(default_factory=dict)
     """To hold no longer: the removal's revision."""
     servers: list[PlannedServer] = field(default_factory=list)
     images: list[PlannedImage] = field(default_factory=list)
     ended: list[EndedServer] = field(default_factory=list)
     transferred: list[ServerRow] = field(default_factory=list)
-    """Free for another virtual machine that has the same instance UUID."""
+    """Servers that another virtual machine with the same instance UUID takes over."""
     images_gone: set[str] = field(default_factory=set)
     """Morefs of templates whose images are to go."""
     held_back: dict[str, Rejection] = field(default_factory=dict)
     """Held, and in quarantine."""
     refused: dict[str, Rejection] = field(default_factory=dict)
-    """Not held: nacked, and in quarantine."""
+    """Not held: rejected (nacked), and in quarantine."""
     repeated: dict[str, int] = field(default_factory=dict)
     """Held already in this state: key and revision."""
     settled_claims: set[tuple[tuple[str, str], str]] = field(default_factory=set)
-    """Newcomers, by vCenter and moref, that have the server whose UUID they have, or want it no
-    more."""
+    """Newcomers, by vCenter and moref, and the server whose UUID they have, which they now took
+    over or claim no longer."""
     to_confirm: set[str] = field(default_factory=set)
     """vCenters that are to confirm who has an instance UUID."""
     revisit: set[str] = field(default_factory=set)
@@ -137,15 +137,15 @@ class Plan:
     server_outcomes: list[ServerOutcome] | None = None
     removal_outcomes: list[RemovalOutcome] | None = None
     written: UnitRows | None = None
-    """What the own tables hold of it, once it is committed."""
+    """What the gateway database holds of it, once it is committed."""
 
     def claims(self) -> list[str]:
-        """Return the UUIDs that were claimed for this."""
+        """The UUIDs that were claimed for this."""
         return [server.record.uuid for server in self.servers]
 
 
 def unreadable_reason(key: str, one: inventory_pb2.InventoryObject) -> str:
-    """Return why an object cannot be held at all; empty when it can."""
+    """Why an object cannot be held at all; empty when it can."""
     if not key or len(key) > LONGEST_KEY:
         return f"expected a reference of at most {LONGEST_KEY} characters"
     if not kind_of(one):

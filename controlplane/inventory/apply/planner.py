@@ -1,4 +1,4 @@
-"""Decides what follows from a unit of inventory: identity, adoption, project, brake.
+"""Decides what follows from a unit of inventory: identity, adoption, project, mass removal.
 
 Reads memory only. What it changes in memory is the surroundings of virtual machines, which the
 edge sends again if the unit comes to nothing.
@@ -64,13 +64,13 @@ class Planner:
         self._clock = clock
 
     def unknown(self, state: VCenterState, unit: Unit) -> list[str]:
-        """Return the instance UUIDs of a unit that no server in memory has."""
+        """The instance UUIDs of a unit that no server in memory has."""
         machines = (one for one in unit.objects if one.HasField("virtual_machine"))
         uuids = {canonical(one.virtual_machine.instance_uuid) for one in machines} - {""}
         return sorted(uuid for uuid in uuids if self._bindings.get(uuid) is None)
 
     def plan(self, state: VCenterState, unit: Unit) -> Plan:
-        """Return what follows from a unit. Claims the UUIDs of new servers."""
+        """What follows from a unit. Claims the UUIDs of new servers."""
         plan = Plan(state.uuid, unit, naive_utc(self._clock.wall()))
         machines = []
         with state.topology.lock:
@@ -94,7 +94,7 @@ class Planner:
     def _worth_a_look(
         self, state: VCenterState, plan: Plan, key: str, one: inventory_pb2.InventoryObject
     ) -> bool:
-        """Drop what is stale or held already, and refuse what makes no sense."""
+        """Drop what is stale or held already, and reject what cannot be read."""
         unreadable = unreadable_reason(key, one)
         if unreadable:
             plan.refused[key] = rejection(QuarantineReason.UNREADABLE, unreadable, one)
@@ -161,7 +161,7 @@ class Planner:
             return
         bound = self._bindings.at(place)
         if bound is not None and not plan.unit.revisited:
-            state.guard(bound.cluster_uuid).back(key)
+            state.guard(bound.cluster_uuid).discard(key)
         if status is not ObjectStatus.WAITING:
             state.waiting.done(key)
         self._hold(state, plan, key, one, status)
@@ -224,7 +224,7 @@ class Planner:
         return self._identified(state, plan, key, one, cluster, identity)
 
     def _claim(self, place: Place, instance_uuid: str) -> None:
-        """Keep the server of a virtual machine that waits, should it be another's until now."""
+        """Claim the server of a virtual machine that waits, in case it is another's until now."""
         server = self._bindings.get(instance_uuid)
         if server is None or server.state not in CLAIMABLE:
             return
@@ -235,7 +235,7 @@ class Planner:
     def _waits(
         self, state: VCenterState, plan: Plan, key: str, machine: inventory_pb2.VirtualMachine
     ) -> bool:
-        """Tell whether a machine should wait for surroundings that may still be on their way."""
+        """Whether a machine should wait for surroundings that may still be on their way."""
         missing = state.topology.missing(machine)
         if not missing:
             return False
@@ -277,11 +277,11 @@ class Planner:
         return ObjectStatus.APPLIED
 
     def _withdraw(self, plan: Plan, place: Place) -> None:
-        """A virtual machine wants no other's server any more, if ever it did."""
+        """Withdraw the claim that a virtual machine may have on another's server."""
         withdraw(plan, place, self._bindings, self._conflicts)
 
     def _take(self, plan: Plan, place: Place, server_uuid: str) -> None:
-        """A virtual machine takes a server up; who else has its UUID conflicts with that one."""
+        """Note that a virtual machine takes over a server, with which others may conflict now."""
         plan.settled_claims.add((place, server_uuid))
         plan.elsewhere.update(set(self._conflicts.claimants(server_uuid)) - {place})
 

@@ -1,4 +1,4 @@
-"""What a unit leaves in the own tables, after everything else was written, and in memory."""
+"""What a unit leaves in the gateway database, after everything else was written, and in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ _LATER = (RemovalChange.REQUESTED, RemovalChange.DEFERRED)
 
 
 class Recorder:
-    """Writes the own tables. Everything is idempotent."""
+    """Writes the gateway database. Everything is idempotent."""
 
     def __init__(self, database: Database, bindings: Bindings, clock: Clock) -> None:
         """Write into ``database`` and remember in ``bindings``."""

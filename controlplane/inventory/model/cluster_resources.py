@@ -19,7 +19,7 @@ LOWEST_VERSION = 8000000
 def resources(
     state: VCenterState, row: ClusterRow, usage: Usage
 ) -> compute_pb2.GetClusterResourcesResponse:
-    """Return totals of what is usable now, and what the adopted servers use of it.
+    """Totals of what is usable now, and what the adopted servers use of it.
 
     Use may exceed the totals: clusters are overcommitted, and that is to be seen.
     """
@@ -50,7 +50,7 @@ def resources(
 
 
 def version_number(version: str) -> int:
-    """Return a version as Nova writes it: `8.0.3` becomes 8000003."""
+    """A version as Nova writes it: `8.0.3` becomes 8000003."""
     parts = [int(part) for part in version.split(".")[:3] if part.isdigit()]
     if not parts:
         return LOWEST_VERSION
@@ -59,7 +59,7 @@ def version_number(version: str) -> int:
 
 
 def usable_hosts(topology: Topology, cluster: str) -> list[inventory_pb2.Host]:
-    """Return the hosts of a cluster that can run something. The caller holds the lock."""
+    """The hosts of a cluster that can run something. The caller holds the lock."""
     body = topology.get(cluster)
     members = [] if body is None else [topology.get(key_of(one)) for one in body.hosts]
     return [
@@ -73,19 +73,19 @@ def usable_hosts(topology: Topology, cluster: str) -> list[inventory_pb2.Host]:
 
 
 def usable_datastores(topology: Topology, cluster: str) -> list[inventory_pb2.Datastore]:
-    """Return the datastores of a cluster that can hold something. The caller holds the lock."""
+    """The datastores of a cluster that can hold something. The caller holds the lock."""
     body = topology.get(cluster)
     mounted = [] if body is None else [topology.get(key_of(one)) for one in body.datastores]
     return [one for one in mounted if one is not None and is_usable(one)]
 
 
 def is_usable(datastore: inventory_pb2.Datastore) -> bool:
-    """Tell whether a datastore counts in the totals of the clusters that mount it."""
+    """Whether a datastore counts in the totals of the clusters that mount it."""
     return datastore.accessible and not datastore.in_maintenance_mode
 
 
 def _cpu_info(hosts: Iterable[inventory_pb2.Host]) -> dict[str, object]:
-    """Return the JSON of `compute_nodes.cpu_info`, as nova/virt/vmwareapi/host.py has it."""
+    """The JSON of `compute_nodes.cpu_info`, as nova/virt/vmwareapi/host.py has it."""
     models = sorted({host.cpu_model for host in hosts if host.cpu_model})
     cores = sum(host.cpu_cores for host in hosts)
     threads = sum(host.cpu_threads for host in hosts)

@@ -37,14 +37,14 @@ class ReplicaDigest:
     """Every object of one vCenter. Changed by one thread, read by any."""
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """Start empty."""
         self._held: dict[str, Held] = {}
         self._gone: dict[str, tuple[int, int]] = {}
         self._digests = Digests()
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Held | None:
-        """Return what is held of an object."""
+        """What is held of an object."""
         return self._held.get(key)
 
     def freshness(self, key: str, content_hash: bytes, epoch: int, revision: int) -> Freshness:
@@ -57,7 +57,7 @@ class ReplicaDigest:
         return Freshness.SAME
 
     def stale(self, key: str, epoch: int, revision: int) -> bool:
-        """Tell whether a later state or removal of the same epoch has been taken."""
+        """Whether a later state or removal of the same epoch has been taken."""
         held = self._held.get(key)
         if held is not None:
             taken = (held.epoch, held.revision)
@@ -97,22 +97,22 @@ class ReplicaDigest:
             self._gone[key] = (epoch, revision)
 
     def end_of_call(self) -> None:
-        """Nothing that a removal could have overtaken is under way any more."""
+        """The stream has ended: no older state of a removed object can come any more."""
         self._gone.clear()
 
     def message(self) -> link_pb2.Holdings:
-        """Return count and digests for the edge."""
+        """Count and digests for the edge."""
         with self._lock:
             return link_pb2.Holdings(
                 object_count=self._digests.count, bucket_digests=self._digests.to_bytes()
             )
 
     def equal(self, end: link_pb2.SnapshotEnd) -> bool:
-        """Tell whether the edge's snapshot is what is held."""
+        """Whether the edge's snapshot is what is held."""
         return self._digests.equal(end.object_count, end.bucket_digests)
 
     def contents(self, query: link_pb2.BucketQuery) -> link_pb2.BucketContents:
-        """Return the objects in some buckets."""
+        """The objects in some buckets."""
         wanted = frozenset(query.buckets)
         answer = link_pb2.BucketContents(generation=query.generation)
         for key, held in self._held.items():
@@ -121,11 +121,11 @@ class ReplicaDigest:
         return answer
 
     def keys(self, statuses: Collection[ObjectStatus]) -> list[str]:
-        """Return the keys of objects with one of some statuses, in a stable order."""
+        """The keys of objects with one of some statuses, in a stable order."""
         return sorted(key for key, held in self._held.items() if held.status in statuses)
 
     def keys_of_kinds(self, kinds: Collection[int]) -> list[str]:
-        """Return the keys of objects of some kinds, in a stable order."""
+        """The keys of objects of some kinds, in a stable order."""
         return sorted(key for key, held in self._held.items() if held.kind in kinds)
 
     def _count_out(self, key: str) -> None:

@@ -1,4 +1,4 @@
-"""What is known of one vCenter while the control plane runs; rebuilt from the own tables."""
+"""What is known of one vCenter while the control plane runs; rebuilt from the gateway database."""
 
 import uuid
 from collections.abc import Callable, Iterable
@@ -23,17 +23,17 @@ CLOSED = (ClusterState.UNMANAGED, ClusterState.ALARM)
 
 @dataclass(slots=True)
 class ManagedCluster:
-    """A cluster and what is to be written and told about it."""
+    """A cluster, and which of its changes are not written or reported yet."""
 
     row: ClusterRow
     touched: bool = False
-    """Its hosts or itself changed: whoever provisions it has to know."""
+    """It or its hosts changed: the supervisor of workers must be told."""
     unsaved: bool = False
     unsaved_state: bool = False
     touched_at: float = 0.0
     """Monotonic time of the last change."""
     leaving: bool = False
-    """It left management, and has servers that did not end yet."""
+    """It left management and still has servers."""
 
 
 class VCenterState:
@@ -45,7 +45,7 @@ class VCenterState:
         limits: MassRemovalLimits,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
-        """Know nothing yet."""
+        """Start empty."""
         self.uuid = vcenter_uuid
         self.replica = ReplicaDigest()
         self.topology = Topology(vcenter_uuid)
@@ -64,7 +64,7 @@ class VCenterState:
         self.quarantined: dict[str, int] = {}
         """Attempts, by key."""
         self.refused: set[str] = set()
-        """Nacked, and held by neither side."""
+        """Rejected (nacked); neither side holds them."""
         self.alarms: dict[tuple[str, str | None], AlarmRow] = {}
         """Open ones, by kind and cluster."""
         self.unsaved_alarms: set[tuple[str, str | None]] = set()
@@ -73,7 +73,7 @@ class VCenterState:
         self._new_uuid = new_uuid
 
     def load(self, connection: Connection) -> None:
-        """Take what the own tables hold."""
+        """Fill it from the gateway database."""
         for held in objects.held(connection, self.uuid):
             self.replica.put(
                 held.reference,
@@ -95,37 +95,37 @@ class VCenterState:
         self.complete = vcenter is not None and vcenter.parity_at is not None
 
     def guard(self, cluster_uuid: str) -> MassRemovalGuard:
-        """Return what vanished of late from a cluster."""
+        """What is missing from a cluster since a short while, unconfirmed."""
         return self._guards.setdefault(cluster_uuid, MassRemovalGuard(self._limits))
 
     def open_cluster(self, key: str) -> ClusterRow | None:
-        """Return a cluster whose virtual machines become servers."""
+        """A cluster whose virtual machines become servers."""
         managed = self.clusters.get(key)
         return None if managed is None or managed.row.state in CLOSED else managed.row
 
     def is_stopped(self, key: str) -> bool:
-        """Tell whether a cluster is stopped by an alarm."""
+        """Whether a cluster is stopped by an alarm."""
         managed = self.clusters.get(key)
         return managed is not None and managed.row.state is ClusterState.ALARM
 
     def open_clusters(self) -> list[ClusterRow]:
-        """Return every cluster whose virtual machines become servers."""
+        """Every cluster whose virtual machines become servers."""
         return [one.row for one in self.clusters.values() if one.row.state not in CLOSED]
 
     def by_uuid(self, cluster_uuid: str) -> ManagedCluster | None:
-        """Return a cluster by its own UUID."""
+        """A cluster by its own UUID."""
         return next((c for c in self._snapshot() if c.row.uuid == cluster_uuid), None)
 
     def by_compute_host(self, compute_host: str) -> ManagedCluster | None:
-        """Return the cluster behind a Nova compute host."""
+        """The cluster behind a Nova compute host."""
         return next((c for c in self._snapshot() if c.row.compute_host == compute_host), None)
 
     def _snapshot(self) -> list[ManagedCluster]:
-        """Return the clusters for whoever looks through them, in any thread."""
+        """A copy of the list of clusters, for any thread."""
         return list(self.clusters.values())
 
     def mounts(self, template: inventory_pb2.VirtualMachine) -> bool:
-        """Tell whether a managed cluster mounts a datastore that a template lies on."""
+        """Whether a managed cluster mounts a datastore that a template lies on."""
         wanted = {key_of(one) for one in template.datastores}
         for key, managed in self.clusters.items():
             body = self.topology.get(key)
@@ -136,7 +136,7 @@ class VCenterState:
         return False
 
     def mounting(self, datastore: str) -> list[str]:
-        """Return the keys of the clusters that mount a datastore."""
+        """The keys of the clusters that mount a datastore."""
         bodies = ((key, self.topology.get(key)) for key in self.clusters)
         return [
             key
@@ -145,7 +145,7 @@ class VCenterState:
         ]
 
     def host_uuids(self, key: str) -> tuple[str, ...]:
-        """Return the hardware UUIDs of a cluster's hosts as far as they are known, sorted."""
+        """The hardware UUIDs of a cluster's hosts as far as they are known, sorted."""
         body = self.topology.get(key)
         hosts = [] if body is None else [self.topology.get(key_of(one)) for one in body.hosts]
         return tuple(sorted({host.hardware_uuid for host in hosts if host and host.hardware_uuid}))
@@ -179,7 +179,7 @@ class VCenterState:
         managed.unsaved_state = True
 
     def identity_mismatch(self, key: str) -> str:
-        """Return why a cluster is not the one that its reference named before; empty if it is."""
+        """Why a cluster is not the one that its reference named before; empty if it is."""
         managed = self.clusters[key]
         return cluster_identity.identity_mismatch(
             managed.row, managed.row.name, self.host_uuids(key)
@@ -218,8 +218,8 @@ class VCenterState:
         self.alarms[kind.value, cluster_uuid] = replace(before, message=message, held=held)
         self.unsaved_alarms.add((kind.value, cluster_uuid))
 
-    def back(self, keys: Iterable[str]) -> None:
-        """Take objects that were reported, or are confirmed gone, out of the alarms."""
+    def clear_from_alarms(self, keys: Iterable[str]) -> None:
+        """Take objects out of the alarms that are reported again or confirmed gone."""
         if not self.alarms:
             return
         seen = set(keys)
@@ -231,5 +231,5 @@ class VCenterState:
 
 
 def cluster_key(moref: str) -> str:
-    """Return the key of a cluster."""
+    """The key of a cluster."""
     return f"ClusterComputeResource:{moref}"

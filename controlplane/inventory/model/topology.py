@@ -31,7 +31,7 @@ class Topology:
     """The surroundings of one vCenter's virtual machines. Implements ``mapping.Names``."""
 
     def __init__(self, vcenter_uuid: str) -> None:
-        """Know nothing yet."""
+        """Start empty."""
         self.vcenter_uuid = vcenter_uuid
         self.vcenter_name = ""
         self.vcenter = inventory_pb2.VCenter(instance_uuid=vcenter_uuid)
@@ -42,7 +42,7 @@ class Topology:
         self._folders: dict[str, str] = {}
 
     def learn(self, state: inventory_pb2.InventoryObject) -> bool:
-        """Take an object; return whether names that others show have changed or appeared."""
+        """Store an object; returns whether its name or parent is new, which others show."""
         key, kind = key_of(state.reference), kind_of(state)
         body = getattr(state, BODY_BY_KIND[kind])
         with self.lock:
@@ -65,16 +65,16 @@ class Topology:
             self._forget_paths()
 
     def get(self, key: str) -> Any | None:
-        """Return the body of an object."""
+        """The body of an object."""
         return self._bodies.get(key)
 
     def name(self, reference: inventory_pb2.ObjectReference) -> str:
-        """Return the object's name, empty when it is not known."""
+        """The object's name, empty when it is not known."""
         body = self._bodies.get(key_of(reference))
         return "" if body is None else str(body.name)
 
     def folder_path(self, reference: inventory_pb2.ObjectReference) -> str:
-        """Return the path below the datacenter's `vm` folder, datacenter first: `DC0/web`.
+        """The path below the datacenter's `vm` folder, datacenter first: `DC0/web`.
 
         Names in it are escaped as in vCenter's own paths, or else a folder named `shop/x` would be
         taken for one below the folder `shop`, and its machines for that one's project's.
@@ -86,21 +86,21 @@ class Topology:
         return path
 
     def datacenter(self, reference: inventory_pb2.ObjectReference) -> str:
-        """Return the name of the datacenter that holds an object, empty when not known."""
+        """The name of the datacenter that holds an object, empty when not known."""
         for key in self.path_keys(key_of(reference)):
             if self._kinds[key] == inventory_pb2.OBJECT_KIND_DATACENTER:
                 return str(self._bodies[key].name)
         return ""
 
     def path_keys(self, key: str) -> tuple[str, ...]:
-        """Return the known keys from an object up to the root, the object first."""
+        """The known keys from an object up to the root, the object first."""
         path = self._paths.get(key)
         if path is None:
             path = self._paths[key] = tuple(self._climb(key))
         return path
 
     def missing(self, machine: inventory_pb2.VirtualMachine) -> list[str]:
-        """Return the keys that a virtual machine refers to and that nobody has reported yet."""
+        """The keys that a virtual machine refers to and that nobody has reported yet."""
         wanted = [machine.cluster, machine.host, machine.folder]
         wanted += [nic.network for nic in machine.nics]
         keys = {key_of(reference) for reference in wanted} - {""}
@@ -109,7 +109,7 @@ class Topology:
         return sorted(key for key in keys - {""} if key not in self._bodies)
 
     def depends(self, machine: inventory_pb2.VirtualMachine, changed: set[str]) -> bool:
-        """Tell whether a virtual machine's records show the name of one of some objects."""
+        """Whether a virtual machine's records show the name of one of some objects."""
         references = [machine.cluster, machine.host, machine.resource_pool]
         references += [nic.network for nic in machine.nics]
         references += list(machine.datastores)
@@ -156,7 +156,7 @@ class Waiting:
     """
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Start empty."""
         self._wanted_by: dict[str, set[str]] = {}
         self._since: dict[str, float] = {}
         self._absent: set[str] = set()
@@ -168,7 +168,7 @@ class Waiting:
             self._wanted_by.setdefault(one, set()).add(key)
 
     def worth_waiting(self, key: str, missing: Iterable[str], now: float, wait: float) -> bool:
-        """Tell whether something may still come for which an object has not waited enough.
+        """Whether to go on waiting for what an object refers to and has not come.
 
         What was missing at the end of a complete pass is not shown to the edge's user at all.
         """
@@ -178,16 +178,16 @@ class Waiting:
         )
 
     def arrived(self, key: str) -> set[str]:
-        """Return who wanted an object that has come."""
+        """The objects that waited for one that has come."""
         self._absent.discard(key)
         return self._wanted_by.pop(key, set())
 
     def complete(self) -> None:
-        """A complete pass has been taken: what is still missing will not come by itself."""
+        """Note the end of a complete pass: what is still missing will not come by itself."""
         self._absent.update(self._wanted_by)
 
     def done(self, key: str) -> None:
-        """An object waits no longer, though it may still want what it has not got."""
+        """An object waits no longer, though what it refers to may still be missing."""
         self._since.pop(key, None)
 
 

@@ -53,7 +53,7 @@ class ProjectRule:
         return cls(kinds[name], pattern.strip().strip("/"), project_id.strip())
 
     def fits(self, machine: inventory_pb2.VirtualMachine, folder_path: str) -> bool:
-        """Tell whether the rule names this virtual machine."""
+        """Whether the rule names this virtual machine."""
         if self.kind is RuleKind.FOLDER:
             return _below(folder_path, self.pattern)
         if self.kind is RuleKind.TAG:
@@ -85,11 +85,11 @@ class Adoption:
         )
 
     def project(self, machine: inventory_pb2.VirtualMachine, folder_path: str) -> str:
-        """Return whose a virtual machine is: the first rule that fits, else the default."""
+        """Whose a virtual machine is: the first rule that fits, else the default."""
         return self._ruled(machine, folder_path) or self.default_project_id
 
     def cluster_policy(self, cluster_name: str) -> Policy:
-        """Return what may be done with the servers of a cluster."""
+        """What may be done with the servers of a cluster."""
         for pattern, policy in self.cluster_policies:
             if fnmatch.fnmatchcase(cluster_name, pattern):
                 return policy
@@ -98,7 +98,7 @@ class Adoption:
     def image_access(
         self, template: inventory_pb2.VirtualMachine, folder_path: str
     ) -> tuple[str, frozenset[str]]:
-        """Return a template's owner and the other projects that see its image.
+        """A template's owner and the other projects that see its image.
 
         A template that a rule names is its project's own; any other is for every project here.
         """
@@ -113,7 +113,7 @@ class Adoption:
 
 
 def never_adopted(machine: inventory_pb2.VirtualMachine) -> str:
-    """Return why a virtual machine never becomes a server; empty when it may."""
+    """Why a virtual machine never becomes a server; empty when it may."""
     if machine.placeholder:
         return "a placeholder of Site Recovery Manager"
     if machine.HasField("managed_by"):
@@ -124,7 +124,7 @@ def never_adopted(machine: inventory_pb2.VirtualMachine) -> str:
 
 
 def machine_policy(cluster_policy: Policy, machine: inventory_pb2.VirtualMachine) -> Policy:
-    """Return what may be done with one server: what the site protects is at least listed."""
+    """What may be done with one server: what the site protects is at least listed."""
     return Policy.LISTED if machine.protected_by_site else cluster_policy
 
 

@@ -1,4 +1,4 @@
-"""A cluster's own identity: made at first sight, kept through renames, doubted after a restore.
+"""A cluster's own identity: made at first sight, kept through renames, questioned after a restore.
 
 Pure; time and UUIDs are passed in.
 """
@@ -21,7 +21,7 @@ _NOT_IN_A_SLUG = re.compile(r"[^a-z0-9]+")
 def found(
     vcenter_uuid: str, moref: str, name: str, policy: str, now: datetime, own_uuid: str
 ) -> ClusterRow:
-    """Return the row of a cluster that was never seen before."""
+    """The row of a cluster that was never seen before."""
     return ClusterRow(
         uuid=own_uuid,
         vcenter_uuid=vcenter_uuid,
@@ -41,19 +41,19 @@ def found(
 
 
 def compute_host(name: str, own_uuid: str) -> str:
-    """Return the compute host of a cluster: its first name's slug and 8 characters of its UUID."""
+    """The compute host of a cluster: its first name's slug and 8 characters of its UUID."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = _NOT_IN_A_SLUG.sub("-", plain).strip("-")[:SLUG_LENGTH].strip("-")
     return f"{slug or 'cluster'}-{own_uuid.replace('-', '')[:SUFFIX_LENGTH]}"
 
 
 def compute_node_uuid(vcenter_uuid: str, moref: str) -> str:
-    """Return the UUID of a cluster's compute node, stable however often it is made again."""
+    """The UUID of a cluster's compute node, stable however often it is made again."""
     return str(uuid.uuid5(NAMESPACE, f"compute-node:{vcenter_uuid}:{moref}"))
 
 
 def identity_mismatch(row: ClusterRow, name: str, host_uuids: Collection[str]) -> str:
-    """Return why a cluster is not the one that its reference named before; empty if it is.
+    """Why a cluster is not the one that its reference named before; empty if it is.
 
     A vCenter restored from an old backup gives a reference to something else: then the name and
     every host differ. One of both alone is a rename, or hosts that were replaced.

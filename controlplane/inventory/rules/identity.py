@@ -52,7 +52,7 @@ class Bindings:
     """
 
     def __init__(self) -> None:
-        """Know no server."""
+        """Start empty; ``load`` fills it."""
         self._by_uuid: dict[str, ServerRow] = {}
         self._by_place: dict[Place, str] = {}
         self._claims: dict[str, Place] = {}
@@ -60,16 +60,16 @@ class Bindings:
         self._lock = threading.Lock()
 
     def load(self, rows: Iterable[ServerRow]) -> None:
-        """Take the bindings that the own tables hold."""
+        """Take the bindings that the gateway database holds."""
         for row in rows:
             self.put(row)
 
     def get(self, server_uuid: str) -> ServerRow | None:
-        """Return a binding by Nova UUID, in any state."""
+        """A binding by Nova UUID, in any state."""
         return self._by_uuid.get(server_uuid)
 
     def at(self, place: Place) -> ServerRow | None:
-        """Return the server that stands for a reference."""
+        """The server that stands for a reference."""
         server_uuid = self._by_place.get(place)
         return None if server_uuid is None else self._by_uuid[server_uuid]
 
@@ -84,11 +84,11 @@ class Bindings:
                 self._counts[row.cluster_uuid] = self._counts.get(row.cluster_uuid, 0) + 1
 
     def count(self, cluster_uuid: str) -> int:
-        """Return the number of active servers of a cluster."""
+        """The number of active servers of a cluster."""
         return self._counts.get(cluster_uuid, 0)
 
     def with_state(self, state: ServerState) -> list[ServerRow]:
-        """Return every binding in one state."""
+        """Every binding in one state."""
         with self._lock:
             return [row for row in self._by_uuid.values() if row.state is state]
 
@@ -144,17 +144,17 @@ class Bindings:
 
 
 def derived_uuid(place: Place) -> str:
-    """Return the Nova UUID of a virtual machine whose own UUID another has."""
+    """The Nova UUID of a virtual machine whose own UUID another has."""
     return str(uuid.uuid5(NAMESPACE, f"server:{place[0]}:{place[1]}"))
 
 
 def image_uuid(vcenter_uuid: str, moref: str) -> str:
-    """Return the Glance image id of a template."""
+    """The Glance image id of a template."""
     return str(uuid.uuid5(NAMESPACE, f"image:{vcenter_uuid}:{moref}"))
 
 
 def canonical(instance_uuid: str) -> str:
-    """Return an instance UUID as Nova writes UUIDs; empty when it is none."""
+    """An instance UUID as Nova writes UUIDs; empty when it is none."""
     if _CANONICAL.fullmatch(instance_uuid):
         return instance_uuid
     try:

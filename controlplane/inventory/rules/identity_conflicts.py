@@ -30,7 +30,7 @@ class IdentityConflict:
     confirmed: set[Place] = field(default_factory=set)
 
     def is_settled(self) -> bool:
-        """Tell whether both live: then the newcomer gets a UUID of its own."""
+        """Whether both live: then the newcomer gets a UUID of its own."""
         return {self.newcomer, self.first} <= self.confirmed
 
 
@@ -38,7 +38,7 @@ class IdentityConflicts:
     """Every conflict that is not over. Thread-safe."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Start without any."""
         self._conflicts: dict[Place, IdentityConflict] = {}
         self._lock = threading.Lock()
 
@@ -69,28 +69,28 @@ class IdentityConflicts:
             return settled
 
     def settled(self, newcomer: Place) -> bool:
-        """Tell whether a newcomer may have a UUID of its own."""
+        """Whether a newcomer may have a UUID of its own."""
         conflict = self._conflicts.get(newcomer)
         return conflict is not None and conflict.is_settled()
 
     def successor(self, server_uuid: str, withdrawn: Collection[Claim] = ()) -> Place | None:
-        """Return the newcomer that inherits a server whose first owner is gone."""
+        """The newcomer that inherits a server whose first owner is gone."""
         claimants = self.claimants(server_uuid)
         return next((one for one in claimants if (one, server_uuid) not in withdrawn), None)
 
     def claimants(self, server_uuid: str) -> list[Place]:
-        """Return the newcomers that have a server's UUID, who came first first."""
+        """The newcomers that have a server's UUID, who came first first."""
         with self._lock:
             conflicts = self._conflicts.values()
             return [one.newcomer for one in conflicts if one.server_uuid == server_uuid]
 
     def claimed(self, newcomer: Place) -> str | None:
-        """Return the UUID that a newcomer has in common with a server."""
+        """The UUID that a newcomer has in common with a server."""
         conflict = self._conflicts.get(newcomer)
         return None if conflict is None else conflict.server_uuid
 
     def close(self, claims: Iterable[Claim]) -> None:
-        """Newcomers have the server, or want it no more, and that is committed."""
+        """Close claims whose newcomer has the server, or another instance UUID, committed."""
         with self._lock:
             for newcomer, server_uuid in claims:
                 conflict = self._conflicts.get(newcomer)
@@ -98,13 +98,13 @@ class IdentityConflicts:
                     del self._conflicts[newcomer]
 
     def forget(self, vcenter_uuid: str) -> None:
-        """Know nothing of the newcomers of a vCenter any more."""
+        """Drop the newcomers of a vCenter."""
         with self._lock:
             for newcomer in [place for place in self._conflicts if place[0] == vcenter_uuid]:
                 del self._conflicts[newcomer]
 
     def unconfirmed(self, vcenter_uuid: str) -> list[Place]:
-        """Return the places in one vCenter that its edge should confirm."""
+        """The places in one vCenter that its edge should confirm."""
         with self._lock:
             return sorted(
                 place

@@ -22,7 +22,7 @@ class Cloud:
     nova: NovaDatabases
     glance: Database
     own_url: Callable[[], str]
-    """Makes an empty database for the own tables."""
+    """Makes an empty database for the gateway database."""
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,7 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
 
 @pytest.fixture
 def stage(cloud: Cloud) -> Iterator[Stage]:
-    """A pipeline with empty own tables."""
+    """A pipeline with empty gateway database."""
     stage = Stage(cloud.nova, cloud.glance, cloud.own_url())
     stage.start()
     yield stage

@@ -151,7 +151,7 @@ def test_only_what_vanishes_at_once_counts() -> None:
     assert vanished.excess(10, 401.0) == ()
     vanished.add("c", 402.0)
     assert vanished.excess(10, 403.0) == ("b", "c")
-    vanished.back("b")
+    vanished.discard("b")
     assert vanished.excess(10, 403.0) == ()
 
 

@@ -23,7 +23,7 @@ HASH: One = (SUBJECT, "objects.content_hash", "a", "b")
 
 
 class FixedTables:
-    """In place of the own tables: one vCenter, and whether anything stands for it."""
+    """In place of the gateway database: one vCenter, and whether anything stands for it."""
 
     def __init__(self) -> None:
         self.parity: Any = THEN
