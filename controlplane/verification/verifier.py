@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from common.clock import Clock
-from controlplane.config.log import keyed
+from common.log_fields import fields
 from controlplane.domain.errors import OnDemandReadError
 from controlplane.openstack.placement.client import PlacementError
 from controlplane.store.errors import StoreError
@@ -74,15 +74,13 @@ class Verifier:
                 self._judge(verdict, wanted)
             if verdict.problem and self._is_idle(row.uuid):
                 continue
-            LOG.info(
-                "vCenter verified %s",
-                keyed(
-                    vcenter=row.uuid,
-                    looks=verdict.looks,
-                    differences=len(verdict.differences),
-                    problem=verdict.problem or None,
-                ),
+            facts = fields(
+                vcenter=row.uuid,
+                looks=verdict.looks,
+                differences=len(verdict.differences),
+                problem=verdict.problem or None,
             )
+            LOG.info("vCenter verified", extra=facts)
             yield verdict
 
     def _judge(self, verdict: Verdict, wanted: Callable[[], bool]) -> None:
