@@ -138,10 +138,10 @@ def _guard_mass_removal(
     managed = state.by_uuid(bound.cluster_uuid)
     if managed is None or managed.row.state in CLOSED:
         return
-    vanished = state.guard(bound.cluster_uuid)
-    vanished.add(key, clock)
+    guard = state.guard(bound.cluster_uuid)
+    guard.add(key, clock)
     servers = bindings.count(bound.cluster_uuid)
-    held = vanished.excess(servers, clock)
+    held = guard.excess(servers, clock)
     if held:
         message = (
             f"{len(held)} of {servers} servers of cluster {managed.row.name!r} are no longer shown "

@@ -17,11 +17,11 @@ class MassRemovalLimits:
     fraction: float = 0.10
     count: int = 20
 
-    def exceeded(self, vanished: int, servers: int) -> bool:
+    def exceeded(self, missing: int, servers: int) -> bool:
         """Whether so many of a cluster's servers are too many, or all of them."""
-        if servers and vanished >= servers:
+        if servers and missing >= servers:
             return True
-        return vanished > self.count and vanished > servers * self.fraction
+        return missing > self.count and missing > servers * self.fraction
 
 
 @dataclass(slots=True)

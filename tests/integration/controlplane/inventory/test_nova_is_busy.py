@@ -42,7 +42,9 @@ def test_power_change_during_a_task_is_applied_when_the_task_ends(
     stage.eventually(lambda: stage.row(server)["vm_state"] == "stopped", "end of the task")
 
 
-def test_reassert_does_not_wait_for_patience(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_reassert_does_not_wait_for_the_next_comparison(
+    stage: Stage, site: Site, edge: FeedEdge
+) -> None:
     server = site.instance_uuid("vm-1")
     stage.change_row(server, vm_state="stopped", power_state=4)
 

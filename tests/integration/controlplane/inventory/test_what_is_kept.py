@@ -111,7 +111,7 @@ def test_released_alarm_lets_what_it_held_leave_without_touching_it(
     assert {kind.value for kind, _ in stage.told.said[-30:]} == {"instance.unmanage.end"}
 
 
-def test_confirmed_deletes_are_never_braked(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_confirmed_deletes_are_never_held_back(stage: Stage, site: Site, edge: FeedEdge) -> None:
     edge.changes(*(site.remove(f"VirtualMachine:vm-{n}") for n in range(1, 31)))
 
     assert stage.servers_of(site) == {}

@@ -1,4 +1,4 @@
-"""Lanes, patience, brake and digests: small things that everything rests on."""
+"""Lanes, retries, the mass-removal guard and digests."""
 
 import threading
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def test_delays_of_a_row_grow_and_start_small_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vanished", "servers", "exceeded"),
+    ("missing", "servers", "exceeded"),
     [
         (20, 100, False),
         (21, 100, True),
@@ -137,22 +137,22 @@ def test_delays_of_a_row_grow_and_start_small_again() -> None:
         (2, 3, False),
     ],
 )
-def test_brake_holds_for_a_whole_cluster_or_many_of_it(
-    vanished: int, servers: int, exceeded: bool
+def test_guard_holds_back_a_whole_cluster_or_many_of_it(
+    missing: int, servers: int, exceeded: bool
 ) -> None:
-    assert MassRemovalLimits().exceeded(vanished, servers) is exceeded
+    assert MassRemovalLimits().exceeded(missing, servers) is exceeded
 
 
 def test_only_what_vanishes_at_once_counts() -> None:
-    vanished = MassRemovalGuard(MassRemovalLimits(fraction=0.0, count=1))
-    vanished.add("a", 0.0)
-    assert vanished.excess(10, 400.0) == ()
-    vanished.add("b", 400.0)
-    assert vanished.excess(10, 401.0) == ()
-    vanished.add("c", 402.0)
-    assert vanished.excess(10, 403.0) == ("b", "c")
-    vanished.discard("b")
-    assert vanished.excess(10, 403.0) == ()
+    guard = MassRemovalGuard(MassRemovalLimits(fraction=0.0, count=1))
+    guard.add("a", 0.0)
+    assert guard.excess(10, 400.0) == ()
+    guard.add("b", 400.0)
+    assert guard.excess(10, 401.0) == ()
+    guard.add("c", 402.0)
+    assert guard.excess(10, 403.0) == ("b", "c")
+    guard.discard("b")
+    assert guard.excess(10, 403.0) == ()
 
 
 def test_machine_waits_for_what_may_come_and_not_for_what_is_never_shown() -> None:
