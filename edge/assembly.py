@@ -140,7 +140,6 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
         version=SOFTWARE_VERSION,
         epoch=time.time_ns(),
         capabilities=("audit", *(f"operation.{action}" for action in sorted(ACTIONS))),
-        machine_uuid=own_uuid,
     )
     limits = OutboxLimits(content_bytes=config.limits.outbox_bytes)
     session = VCenterSession(config.vcenter)

@@ -141,7 +141,11 @@ class ControlStream:
         self._runner.replay()
         log.info(
             "link open",
-            extra=fields(session=welcome.session_id, version=welcome.control_plane_version),
+            extra=fields(
+                session=welcome.session_id,
+                version=welcome.control_plane_version,
+                protocol=welcome.protocol_version,
+            ),
         )
 
     def _take_lease(self, lease: link_pb2.Lease) -> None:

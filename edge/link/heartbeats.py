@@ -31,7 +31,6 @@ class Heartbeats:
         self._sequence = 0
         self._sent: dict[int, float] = {}
         self._heard_at = monotonic()
-        self._round_trip: float | None = None
         self._skew = 0.0
         self._clock_reported = False
 
@@ -42,7 +41,6 @@ class Heartbeats:
             self._sent[self._sequence] = self._monotonic()
             heartbeat.sequence = self._sequence
             heartbeat.sent_at.CopyFrom(to_timestamp(self._now()))
-            heartbeat.round_trip_us = round((self._round_trip or 0.0) * 1e6)
         return heartbeat
 
     def echoed(self, echo: link_pb2.HeartbeatEcho) -> None:
@@ -53,9 +51,7 @@ class Heartbeats:
             self._sent = {each: at for each, at in self._sent.items() if each > echo.sequence}
             if sent is None:
                 return
-            self._round_trip = self._heard_at - sent
-            self._skew = clock_skew(echo, self._round_trip)
-            skew = self._skew
+            skew = self._skew = clock_skew(echo, self._heard_at - sent)
         self._report(skew)
 
     def by_own_clock(self, operation: operations_pb2.Operation) -> operations_pb2.Operation:

@@ -40,8 +40,6 @@ class EdgeFacts:
     epoch: int
     """Start of the process in nanoseconds since 1970."""
     capabilities: tuple[str, ...]
-    machine_uuid: str
-    """SMBIOS UUID of the machine, or empty."""
 
 
 class Dialer:
@@ -196,7 +194,6 @@ class Link:
             epoch=self._facts.epoch,
             vcenter=self._source.vcenter(),
             unsettled_operations=self._runner.unsettled(),
-            machine_uuid=self._facts.machine_uuid,
         )
 
     def _open(self) -> link_pb2.InventoryOpen:

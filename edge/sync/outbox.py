@@ -115,10 +115,6 @@ class Outbox:
         """Number of unacknowledged batches of a lane."""
         return len(self._in_flight[lane])
 
-    def last_sequence(self, lane: Lane) -> int:
-        """Sequence of the last batch sent in a lane."""
-        return self._sequence[lane]
-
     def is_removing(self, key: str) -> bool:
         """Whether a removal of the object waits or is in flight."""
         item = self._items.get(key)

@@ -206,8 +206,6 @@ class Reconciliation:
             generation=self.generation,
             object_count=self._replica.digests.count,
             bucket_digests=self._replica.digests.to_bytes(),
-            changes_sequence=self._outbox.last_sequence(CHANGES),
-            snapshot_sequence=self._outbox.last_sequence(SNAPSHOT),
         )
         return link_pb2.InventoryRequest(snapshot_end=end)
 

@@ -195,7 +195,7 @@ class EdgeEnd:
         )
         self.link = Link(
             Dialer(bundle, settings or ControlPlaneSettings("none"), environment or {}),
-            EdgeFacts("0.1.0", epoch, capabilities, ""),
+            EdgeFacts("0.1.0", epoch, capabilities),
             self.inventory,
             limits,
             self.executor,

@@ -206,7 +206,6 @@ class Site:
             datastore=inventory_pb2.Datastore(
                 name="datastore1",
                 type="VMFS",
-                url="ds:///vmfs/volumes/1/",
                 capacity_bytes=10_000 * GIB,
                 free_bytes=5_000 * GIB,
                 accessible=True,
@@ -215,7 +214,7 @@ class Site:
         )
         yield make(
             reference=Reference(type="Network", value="network-1"),
-            network=inventory_pb2.Network(name="VM Network", parent=datacenter, accessible=True),
+            network=inventory_pb2.Network(name="VM Network", parent=datacenter),
         )
 
     def add_cluster(self, number: int, hosts: int) -> None:
@@ -229,7 +228,6 @@ class Site:
             name=f"Cluster {number}",
             parent=Reference(type="Datacenter", value="datacenter-1"),
             hosts=members,
-            root_resource_pool=Reference(type="ResourcePool", value=f"resgroup-{number}"),
             datastores=[Reference(type="Datastore", value="datastore-1")],
             networks=[Reference(type="Network", value="network-1")],
         )
@@ -244,7 +242,6 @@ class Site:
                 cpu_model="Intel(R) Xeon(R) Gold 6342",
                 cpu_threads=96,
                 cpu_cores=48,
-                cpu_mhz=2800,
                 memory_bytes=1024 * GIB,
                 connection_state=inventory_pb2.CONNECTION_STATE_CONNECTED,
                 esxi_version="8.0.3",
@@ -252,9 +249,8 @@ class Site:
             )
             self._put(inventory_pb2.InventoryObject(reference=member, host=host))
         pool = inventory_pb2.ResourcePool(name="Resources", parent=reference, cluster=reference)
-        self._put(
-            inventory_pb2.InventoryObject(reference=cluster.root_resource_pool, resource_pool=pool)
-        )
+        root = Reference(type="ResourcePool", value=f"resgroup-{number}")
+        self._put(inventory_pb2.InventoryObject(reference=root, resource_pool=pool))
 
 
 def _disk(moref: str) -> inventory_pb2.VirtualDisk:
@@ -262,10 +258,8 @@ def _disk(moref: str) -> inventory_pb2.VirtualDisk:
         key=2000,
         label="Hard disk 1",
         capacity_bytes=40 * GIB,
-        controller_key=1000,
         adapter_type="paraVirtual",
         file_name=f"[datastore1] {moref}/{moref}.vmdk",
-        disk_mode="persistent",
         disk_type="thin",
         datastore=Reference(type="Datastore", value="datastore-1"),
     )

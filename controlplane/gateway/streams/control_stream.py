@@ -30,7 +30,6 @@ LOG = logging.getLogger(__name__)
 
 PROTOCOL_MINIMUM = 1
 PROTOCOL_MAXIMUM = 1
-CAPABILITIES = ("inventory.confirm", "inventory.digests", "operation.cancel", "operation.settle")
 QUEUE_LIMIT = 4096
 """Messages to one edge; operations are small and few."""
 RETRY_SECONDS = 2.0
@@ -225,7 +224,6 @@ class ControlStreams:
             control_plane_version=self._terms.software_version,
             protocol_version=min(hello.protocol_maximum, PROTOCOL_MAXIMUM),
             heartbeat_interval_ms=round(self._terms.heartbeat_interval * 1000),
-            capabilities=CAPABILITIES,
             session_id=session_id,
         )
         return EdgeSession(

@@ -79,7 +79,6 @@ STRUCTURE: Final = (
             "name",
             "parent",
             "host",
-            "resourcePool",
             "datastore",
             "network",
             # The same in two generations of the API; a simulator knows the newer alone.
@@ -98,7 +97,6 @@ STRUCTURE: Final = (
             "summary.hardware.cpuModel",
             "summary.hardware.numCpuThreads",
             "summary.hardware.numCpuCores",
-            "summary.hardware.cpuMhz",
             "summary.hardware.memorySize",
             "runtime.connectionState",
             "runtime.inMaintenanceMode",
@@ -114,7 +112,6 @@ STRUCTURE: Final = (
             "name",
             "parent",
             "summary.type",
-            "summary.url",
             "summary.capacity",
             "summary.freeSpace",
             "summary.accessible",
@@ -122,13 +119,12 @@ STRUCTURE: Final = (
             "summary.multipleHostAccess",
         ),
     ),
-    TypeSpec("Network", ("name", "parent", "summary.accessible"), subtypes=("OpaqueNetwork",)),
+    TypeSpec("Network", ("name", "parent"), subtypes=("OpaqueNetwork",)),
     TypeSpec(
         "DistributedVirtualPortgroup",
         (
             "name",
             "parent",
-            "summary.accessible",
             "key",
             "config.distributedVirtualSwitch",
             "config.uplink",

@@ -71,20 +71,19 @@ def set_devices(machine: inventory_pb2.VirtualMachine, devices: Iterable[Element
     Raises ``ValueError`` for a device that cannot be read.
     """
     addresses = {nic.key: list(nic.ip_addresses) for nic in machine.nics}
-    disks, nics, controllers = [], [], {}
+    disks, nics, adapters = [], [], {}
     for device in devices:
         kind = type_of(device)
         if kind == "VirtualDisk":
-            disks.append(_disk(device))
+            disks.append((_disk(device), child_number(device, "controllerKey")))
         elif kind in _CONTROLLERS:
-            found = Children(device)
-            controllers[found.number("key")] = (_CONTROLLERS[kind], found.number("busNumber"))
+            adapters[child_number(device, "key")] = _CONTROLLERS[kind]
         elif kind not in _OTHER_DEVICES and device.find(_MAC_ADDRESS) is not None:
             nics.append(_nic(device, kind, addresses))
-    for disk in disks:
-        disk.adapter_type, disk.bus_number = controllers.get(disk.controller_key, ("", 0))
+    for disk, controller in disks:
+        disk.adapter_type = adapters.get(controller, "")
     del machine.disks[:], machine.nics[:]
-    machine.disks.extend(sorted(disks, key=lambda each: each.key))
+    machine.disks.extend(sorted((disk for disk, _ in disks), key=lambda each: each.key))
     machine.nics.extend(sorted(nics, key=lambda each: each.key))
 
 
@@ -108,8 +107,6 @@ def _disk(device: Element) -> inventory_pb2.VirtualDisk:
         key=found.number("key"),
         label=_label(found),
         capacity_bytes=found.number("capacityInBytes") or found.number("capacityInKB") * 1024,
-        controller_key=found.number("controllerKey"),
-        unit_number=found.number("unitNumber"),
     )
     disk_id = found.element("vDiskId")
     if disk_id is not None:
@@ -124,7 +121,6 @@ def _fill_backing(disk: inventory_pb2.VirtualDisk, backing: Element) -> None:
     kind, found = type_of(backing), Children(backing)
     disk.file_name = found.text("fileName")
     disk.uuid = found.text("uuid")
-    disk.disk_mode = found.text("diskMode")
     disk.disk_type = _disk_type(found, kind)
     disk.raw_device_mapping = kind in _RAW_BACKINGS
     disk.shared = found.text("sharing") == "sharingMultiWriter"

@@ -215,7 +215,6 @@ _CLUSTER: Final = _Kind(
     {
         **_NAMED,
         "host": _repeated("hosts", values.references),
-        "resourcePool": _message("root_resource_pool", values.reference),
         "datastore": _repeated("datastores", values.references),
         "network": _repeated("networks", values.references),
         "configuration.drsConfig.enabled": _kept("drs_enabled", values.boolean),
@@ -233,7 +232,6 @@ _HOST: Final = _Kind(
         "summary.hardware.cpuModel": _kept("cpu_model", values.text),
         "summary.hardware.numCpuThreads": _kept("cpu_threads", values.number),
         "summary.hardware.numCpuCores": _kept("cpu_cores", values.number),
-        "summary.hardware.cpuMhz": _kept("cpu_mhz", values.number),
         "summary.hardware.memorySize": _kept("memory_bytes", values.number),
         "runtime.connectionState": _enum("connection_state", _CONNECTION_STATES),
         "runtime.inMaintenanceMode": _kept("in_maintenance_mode", values.boolean),
@@ -250,7 +248,6 @@ _DATASTORE: Final = _Kind(
     {
         **_NAMED,
         "summary.type": _kept("type", values.text),
-        "summary.url": _kept("url", values.text),
         "summary.capacity": _kept("capacity_bytes", values.number),
         "summary.freeSpace": _kept("free_bytes", _whole_gib),
         "summary.accessible": _kept("accessible", values.boolean),
@@ -264,7 +261,6 @@ _NETWORK: Final = _Kind(
     "network",
     {
         **_NAMED,
-        "summary.accessible": _kept("accessible", values.boolean),
         "key": _kept("portgroup_key", values.text),
         "config.distributedVirtualSwitch": _message("distributed_switch", values.reference),
         "config.uplink": _kept("uplink", values.boolean),

@@ -392,7 +392,6 @@ class Cluster(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
-    ROOT_RESOURCE_POOL_FIELD_NUMBER: _builtins.int
     DATASTORES_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
     DRS_ENABLED_FIELD_NUMBER: _builtins.int
@@ -412,10 +411,6 @@ class Cluster(_message.Message):
         """The hosts that belong to the cluster."""
 
     @_builtins.property
-    def root_resource_pool(self) -> Global___ObjectReference:
-        """The cluster's root resource pool."""
-
-    @_builtins.property
     def datastores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectReference]:
         """Datastores that the cluster's hosts mount."""
 
@@ -429,15 +424,14 @@ class Cluster(_message.Message):
         name: _builtins.str = ...,
         parent: Global___ObjectReference | None = ...,
         hosts: _abc.Iterable[Global___ObjectReference] | None = ...,
-        root_resource_pool: Global___ObjectReference | None = ...,
         datastores: _abc.Iterable[Global___ObjectReference] | None = ...,
         networks: _abc.Iterable[Global___ObjectReference] | None = ...,
         drs_enabled: _builtins.bool = ...,
         ha_enabled: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "root_resource_pool", b"root_resource_pool"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datastores", b"datastores", "drs_enabled", b"drs_enabled", "ha_enabled", b"ha_enabled", "hosts", b"hosts", "name", b"name", "networks", b"networks", "parent", b"parent", "root_resource_pool", b"root_resource_pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datastores", b"datastores", "drs_enabled", b"drs_enabled", "ha_enabled", b"ha_enabled", "hosts", b"hosts", "name", b"name", "networks", b"networks", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -455,7 +449,6 @@ class Host(_message.Message):
     CPU_MODEL_FIELD_NUMBER: _builtins.int
     CPU_THREADS_FIELD_NUMBER: _builtins.int
     CPU_CORES_FIELD_NUMBER: _builtins.int
-    CPU_MHZ_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     CONNECTION_STATE_FIELD_NUMBER: _builtins.int
     IN_MAINTENANCE_MODE_FIELD_NUMBER: _builtins.int
@@ -472,8 +465,6 @@ class Host(_message.Message):
     """summary.hardware.numCpuThreads: schedulable logical processors."""
     cpu_cores: _builtins.int
     """summary.hardware.numCpuCores."""
-    cpu_mhz: _builtins.int
-    """summary.hardware.cpuMhz, per core."""
     memory_bytes: _builtins.int
     """summary.hardware.memorySize in bytes."""
     connection_state: Global___ConnectionState.ValueType
@@ -501,7 +492,6 @@ class Host(_message.Message):
         cpu_model: _builtins.str = ...,
         cpu_threads: _builtins.int = ...,
         cpu_cores: _builtins.int = ...,
-        cpu_mhz: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         connection_state: Global___ConnectionState.ValueType = ...,
         in_maintenance_mode: _builtins.bool = ...,
@@ -511,7 +501,7 @@ class Host(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connection_state", b"connection_state", "cpu_cores", b"cpu_cores", "cpu_mhz", b"cpu_mhz", "cpu_model", b"cpu_model", "cpu_threads", b"cpu_threads", "datastores", b"datastores", "esxi_version", b"esxi_version", "hardware_uuid", b"hardware_uuid", "in_maintenance_mode", b"in_maintenance_mode", "memory_bytes", b"memory_bytes", "name", b"name", "powered_on", b"powered_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connection_state", b"connection_state", "cpu_cores", b"cpu_cores", "cpu_model", b"cpu_model", "cpu_threads", b"cpu_threads", "datastores", b"datastores", "esxi_version", b"esxi_version", "hardware_uuid", b"hardware_uuid", "in_maintenance_mode", b"in_maintenance_mode", "memory_bytes", b"memory_bytes", "name", b"name", "powered_on", b"powered_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,7 +549,6 @@ class Datastore(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
     CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     ACCESSIBLE_FIELD_NUMBER: _builtins.int
@@ -570,8 +559,6 @@ class Datastore(_message.Message):
     """Name, percent-decoded."""
     type: _builtins.str
     """summary.type, for example `VMFS`, `NFS`, `vsan`."""
-    url: _builtins.str
-    """summary.url, unique per datastore."""
     capacity_bytes: _builtins.int
     """summary.capacity in bytes."""
     free_bytes: _builtins.int
@@ -591,7 +578,6 @@ class Datastore(_message.Message):
         *,
         name: _builtins.str = ...,
         type: _builtins.str = ...,
-        url: _builtins.str = ...,
         capacity_bytes: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
         accessible: _builtins.bool = ...,
@@ -601,7 +587,7 @@ class Datastore(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessible", b"accessible", "capacity_bytes", b"capacity_bytes", "free_bytes", b"free_bytes", "in_maintenance_mode", b"in_maintenance_mode", "name", b"name", "parent", b"parent", "shared", b"shared", "type", b"type", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessible", b"accessible", "capacity_bytes", b"capacity_bytes", "free_bytes", b"free_bytes", "in_maintenance_mode", b"in_maintenance_mode", "name", b"name", "parent", b"parent", "shared", b"shared", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,7 +605,6 @@ class Network(_message.Message):
     DISTRIBUTED_SWITCH_FIELD_NUMBER: _builtins.int
     VLAN_ID_FIELD_NUMBER: _builtins.int
     UPLINK_FIELD_NUMBER: _builtins.int
-    ACCESSIBLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, percent-decoded."""
     portgroup_key: _builtins.str
@@ -628,8 +613,6 @@ class Network(_message.Message):
     """config.defaultPortConfig.vlan when it is one VLAN identifier (1 to 4094), else 0."""
     uplink: _builtins.bool
     """The port group carries uplinks and is no place for a virtual NIC."""
-    accessible: _builtins.bool
-    """summary.accessible."""
     @_builtins.property
     def parent(self) -> Global___ObjectReference:
         """Parent folder."""
@@ -647,11 +630,10 @@ class Network(_message.Message):
         distributed_switch: Global___ObjectReference | None = ...,
         vlan_id: _builtins.int = ...,
         uplink: _builtins.bool = ...,
-        accessible: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["distributed_switch", b"distributed_switch", "parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accessible", b"accessible", "distributed_switch", b"distributed_switch", "name", b"name", "parent", b"parent", "portgroup_key", b"portgroup_key", "uplink", b"uplink", "vlan_id", b"vlan_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distributed_switch", b"distributed_switch", "name", b"name", "parent", b"parent", "portgroup_key", b"portgroup_key", "uplink", b"uplink", "vlan_id", b"vlan_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -922,13 +904,9 @@ class VirtualDisk(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
-    CONTROLLER_KEY_FIELD_NUMBER: _builtins.int
     ADAPTER_TYPE_FIELD_NUMBER: _builtins.int
-    BUS_NUMBER_FIELD_NUMBER: _builtins.int
-    UNIT_NUMBER_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
     UUID_FIELD_NUMBER: _builtins.int
-    DISK_MODE_FIELD_NUMBER: _builtins.int
     DISK_TYPE_FIELD_NUMBER: _builtins.int
     PARENT_FILE_NAME_FIELD_NUMBER: _builtins.int
     FIRST_CLASS_DISK_ID_FIELD_NUMBER: _builtins.int
@@ -941,22 +919,14 @@ class VirtualDisk(_message.Message):
     """deviceInfo.label, for example `Hard disk 1`."""
     capacity_bytes: _builtins.int
     """Capacity in bytes."""
-    controller_key: _builtins.int
-    """The controller's device key."""
     adapter_type: _builtins.str
     """The controller's kind as Glance's vmware_adaptertype names it: `lsiLogic`, `busLogic`,
     `paraVirtual`, `lsiLogicsas`, `ide`, `sata`, `nvme`.
     """
-    bus_number: _builtins.int
-    """The controller's bus number."""
-    unit_number: _builtins.int
-    """Unit number on the controller."""
     file_name: _builtins.str
     """backing.fileName, for example `[datastore1] web/web.vmdk`."""
     uuid: _builtins.str
     """backing.uuid."""
-    disk_mode: _builtins.str
-    """backing.diskMode."""
     disk_type: _builtins.str
     """As Glance's vmware_disktype names it: `thin`, `preallocated`, `eagerZeroedThick`, `sparse`."""
     parent_file_name: _builtins.str
@@ -977,13 +947,9 @@ class VirtualDisk(_message.Message):
         key: _builtins.int = ...,
         label: _builtins.str = ...,
         capacity_bytes: _builtins.int = ...,
-        controller_key: _builtins.int = ...,
         adapter_type: _builtins.str = ...,
-        bus_number: _builtins.int = ...,
-        unit_number: _builtins.int = ...,
         file_name: _builtins.str = ...,
         uuid: _builtins.str = ...,
-        disk_mode: _builtins.str = ...,
         disk_type: _builtins.str = ...,
         parent_file_name: _builtins.str = ...,
         first_class_disk_id: _builtins.str = ...,
@@ -993,7 +959,7 @@ class VirtualDisk(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["datastore", b"datastore"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_type", b"adapter_type", "bus_number", b"bus_number", "capacity_bytes", b"capacity_bytes", "controller_key", b"controller_key", "datastore", b"datastore", "disk_mode", b"disk_mode", "disk_type", b"disk_type", "file_name", b"file_name", "first_class_disk_id", b"first_class_disk_id", "key", b"key", "label", b"label", "parent_file_name", b"parent_file_name", "raw_device_mapping", b"raw_device_mapping", "shared", b"shared", "unit_number", b"unit_number", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_type", b"adapter_type", "capacity_bytes", b"capacity_bytes", "datastore", b"datastore", "disk_type", b"disk_type", "file_name", b"file_name", "first_class_disk_id", b"first_class_disk_id", "key", b"key", "label", b"label", "parent_file_name", b"parent_file_name", "raw_device_mapping", b"raw_device_mapping", "shared", b"shared", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

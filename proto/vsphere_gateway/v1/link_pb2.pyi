@@ -4,7 +4,9 @@ isort:skip_file
 The link that an edge dials: one channel, one call per concern.
 
 `Control` carries hello, heartbeats, the lease and operations. `Inventory` carries snapshots,
-changes and acks. `Audit` carries a read of everything that was asked for and changes nothing.
+changes and acks. `Audit` carries an on-demand read: of everything, because the control plane
+asked for it, and it changes nothing. (The name of that call and of its messages is older than
+the term, and stays for compatibility; that both sides agree is `Parity` for the same reason.)
 docs/concepts/sync-protocol.md specifies delivery and resynchronisation.
 """
 
@@ -258,7 +260,6 @@ class Hello(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     VCENTER_FIELD_NUMBER: _builtins.int
     UNSETTLED_OPERATIONS_FIELD_NUMBER: _builtins.int
-    MACHINE_UUID_FIELD_NUMBER: _builtins.int
     edge_name: _builtins.str
     """The edge's name; must equal the name in its certificate."""
     edge_version: _builtins.str
@@ -269,8 +270,6 @@ class Hello(_message.Message):
     """Greatest protocol version that the edge speaks."""
     epoch: _builtins.int
     """Start of the edge process in nanoseconds since 1970. Grows with every start."""
-    machine_uuid: _builtins.str
-    """SMBIOS UUID of the machine that the edge runs on, when it can be read."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of optional features that the edge has, for example `operation.clone`."""
@@ -294,11 +293,10 @@ class Hello(_message.Message):
         epoch: _builtins.int = ...,
         vcenter: _inventory_pb2.VCenter | None = ...,
         unsettled_operations: _abc.Iterable[_operations_pb2.OperationProgress] | None = ...,
-        machine_uuid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vcenter", b"vcenter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "edge_name", b"edge_name", "edge_version", b"edge_version", "epoch", b"epoch", "machine_uuid", b"machine_uuid", "protocol_maximum", b"protocol_maximum", "protocol_minimum", b"protocol_minimum", "unsettled_operations", b"unsettled_operations", "vcenter", b"vcenter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "edge_name", b"edge_name", "edge_version", b"edge_version", "epoch", b"epoch", "protocol_maximum", b"protocol_maximum", "protocol_minimum", b"protocol_minimum", "unsettled_operations", b"unsettled_operations", "vcenter", b"vcenter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,7 +311,6 @@ class Welcome(_message.Message):
     CONTROL_PLANE_VERSION_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
-    CAPABILITIES_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     control_plane_version: _builtins.str
     """Version of the control plane's software."""
@@ -323,22 +320,17 @@ class Welcome(_message.Message):
     """Milliseconds between heartbeats."""
     session_id: _builtins.str
     """Identifies this call in logs on both sides."""
-    @_builtins.property
-    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of optional features that the control plane has."""
-
     def __init__(
         self,
         *,
         control_plane_version: _builtins.str = ...,
         protocol_version: _builtins.int = ...,
         heartbeat_interval_ms: _builtins.int = ...,
-        capabilities: _abc.Iterable[_builtins.str] | None = ...,
         session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "control_plane_version", b"control_plane_version", "heartbeat_interval_ms", b"heartbeat_interval_ms", "protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_plane_version", b"control_plane_version", "heartbeat_interval_ms", b"heartbeat_interval_ms", "protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,7 +346,6 @@ class Heartbeat(_message.Message):
     SENT_AT_FIELD_NUMBER: _builtins.int
     VCENTER_STATE_FIELD_NUMBER: _builtins.int
     VCENTER_MESSAGE_FIELD_NUMBER: _builtins.int
-    ROUND_TRIP_US_FIELD_NUMBER: _builtins.int
     OUTBOX_OBJECTS_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     UNREADABLE_OBJECTS_FIELD_NUMBER: _builtins.int
@@ -365,8 +356,6 @@ class Heartbeat(_message.Message):
     """State of the connection to vCenter."""
     vcenter_message: _builtins.str
     """What a person needs to know about `vcenter_state`; no secrets."""
-    round_trip_us: _builtins.int
-    """Round trip of the previous heartbeat in microseconds, 0 if unknown."""
     outbox_objects: _builtins.int
     """Changes waiting in the outbox."""
     resident_bytes: _builtins.int
@@ -392,7 +381,6 @@ class Heartbeat(_message.Message):
         sent_at: _timestamp_pb2.Timestamp | None = ...,
         vcenter_state: Global___VCenterState.ValueType = ...,
         vcenter_message: _builtins.str = ...,
-        round_trip_us: _builtins.int = ...,
         outbox_objects: _builtins.int = ...,
         resident_bytes: _builtins.int = ...,
         unreadable_objects: _abc.Iterable[Global___UnreadableObject] | None = ...,
@@ -400,7 +388,7 @@ class Heartbeat(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failing_threads", b"failing_threads", "outbox_objects", b"outbox_objects", "resident_bytes", b"resident_bytes", "round_trip_us", b"round_trip_us", "sent_at", b"sent_at", "sequence", b"sequence", "unreadable_objects", b"unreadable_objects", "vcenter_message", b"vcenter_message", "vcenter_state", b"vcenter_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failing_threads", b"failing_threads", "outbox_objects", b"outbox_objects", "resident_bytes", b"resident_bytes", "sent_at", b"sent_at", "sequence", b"sequence", "unreadable_objects", b"unreadable_objects", "vcenter_message", b"vcenter_message", "vcenter_state", b"vcenter_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -866,30 +854,22 @@ class SnapshotEnd(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     OBJECT_COUNT_FIELD_NUMBER: _builtins.int
     BUCKET_DIGESTS_FIELD_NUMBER: _builtins.int
-    CHANGES_SEQUENCE_FIELD_NUMBER: _builtins.int
-    SNAPSHOT_SEQUENCE_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Grows with every pass of an epoch."""
     object_count: _builtins.int
     """Number of objects in the edge's snapshot."""
     bucket_digests: _builtins.bytes
     """Digests in the form of `Holdings.bucket_digests`."""
-    changes_sequence: _builtins.int
-    """Sequence of the last batch of the changes lane that the digests include."""
-    snapshot_sequence: _builtins.int
-    """Sequence of the last batch of the snapshot lane that the digests include."""
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         object_count: _builtins.int = ...,
         bucket_digests: _builtins.bytes = ...,
-        changes_sequence: _builtins.int = ...,
-        snapshot_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_digests", b"bucket_digests", "changes_sequence", b"changes_sequence", "generation", b"generation", "object_count", b"object_count", "snapshot_sequence", b"snapshot_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_digests", b"bucket_digests", "generation", b"generation", "object_count", b"object_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1007,7 +987,7 @@ Global___ConfirmObjects: _TypeAlias = ConfirmObjects  # noqa: Y015
 
 @_typing.final
 class StartAudit(_message.Message):
-    """Asks for a read of everything that is managed, past the edge's snapshot."""
+    """Asks for an on-demand read: everything that is managed, past the edge's snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -4,7 +4,9 @@ isort:skip_file
 The link that an edge dials: one channel, one call per concern.
 
 `Control` carries hello, heartbeats, the lease and operations. `Inventory` carries snapshots,
-changes and acks. `Audit` carries a read of everything that was asked for and changes nothing.
+changes and acks. `Audit` carries an on-demand read: of everything, because the control plane
+asked for it, and it changes nothing. (The name of that call and of its messages is older than
+the term, and stays for compatibility; that both sides agree is `Parity` for the same reason.)
 docs/concepts/sync-protocol.md specifies delivery and resynchronisation.
 """
 

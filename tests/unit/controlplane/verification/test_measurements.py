@@ -19,7 +19,7 @@ def datastore(content_hash: bytes = HASH) -> inventory_pb2.InventoryObject:
         content_hash=content_hash,
         revision=7,
         datastore=inventory_pb2.Datastore(
-            name="fast", type="VMFS", url="ds:///1/", capacity_bytes=100, free_bytes=50,
+            name="fast", type="VMFS", capacity_bytes=100, free_bytes=50,
             accessible=True, parent=inventory_pb2.ObjectReference(type="Folder", value="group-s1"),
         ),
     )  # fmt: skip
@@ -51,7 +51,6 @@ def test_free_space_alone_is_no_difference(free: int) -> None:
     [
         lambda body: setattr(body, "name", "slow"),
         lambda body: setattr(body, "type", "NFS"),
-        lambda body: setattr(body, "url", "ds:///2/"),
         lambda body: setattr(body, "capacity_bytes", 101),
         lambda body: setattr(body, "accessible", False),
         lambda body: setattr(body, "in_maintenance_mode", True),

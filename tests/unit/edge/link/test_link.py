@@ -26,7 +26,7 @@ from edge.sync.on_demand_read import OnDemandReads
 from edge.sync.outbox import OutboxLimits
 from tests.support.scripted_operations import ScriptedOperations
 from tests.support.vcenter_truth import VCenterTruth
-from vsphere_gateway.v1 import link_pb2
+from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 FOLLOW = ControlPlaneSettings("environment")
 
@@ -75,15 +75,16 @@ def echo(heartbeat: link_pb2.Heartbeat, ahead: float = 0.0) -> link_pb2.Heartbea
     return answer
 
 
-def test_round_trip_of_a_heartbeat_is_told_in_the_next() -> None:
+def test_round_trip_is_not_taken_for_a_difference_of_the_clocks() -> None:
     hands = Hands()
     heartbeats = Heartbeats(25.0, hands, hands)
     first = heartbeats.stamp(link_pb2.Heartbeat())
-    hands.now += 0.25
-    heartbeats.echoed(echo(first))
-    second = heartbeats.stamp(link_pb2.Heartbeat())
-    assert (first.sequence, first.round_trip_us) == (1, 0)
-    assert (second.sequence, second.round_trip_us) == (2, 250_000)
+    hands.now += 8
+    heartbeats.echoed(echo(first, ahead=90 + 4))
+    operation = operations_pb2.Operation()
+    operation.deadline.FromSeconds(2000)
+    assert heartbeats.by_own_clock(operation).deadline.ToSeconds() == 2000 - 90
+    assert heartbeats.stamp(link_pb2.Heartbeat()).sequence == first.sequence + 1
 
 
 def test_three_intervals_without_an_echo_are_silence() -> None:
@@ -192,7 +193,7 @@ def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: f
     backoff.next_delay()
     link = Link(
         cast(Dialer, NowhereDialer(hands, lived)),
-        EdgeFacts("0", 1, (), ""),
+        EdgeFacts("0", 1, ()),
         inventory,
         OutboxLimits(),
         OperationExecutor(ScriptedOperations(), inventory, messages, health.threads),
