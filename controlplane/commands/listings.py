@@ -85,6 +85,7 @@ EDGES = Listing(
         Column("Lease", lambda edge: yes_no(edge.lease_held)),
         Column("vCenter", lambda edge: _or_dash(edge.vcenter_name), prose=True),
         Column("vCenter state", _state, prose=True, rank=ESSENTIAL),
+        Column("Failing", lambda edge: _or_dash("; ".join(edge.failing_threads)), prose=True),
         Column("Parity", lambda edge: moment(edge.parity_at) if edge.HasField("parity_at")
                else "partial", rank=1),
         Column("Certificate", _certificate),

@@ -172,6 +172,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
         if session is not None:
             status.outbox_objects = session.heartbeat.outbox_objects
             status.resident_bytes = session.heartbeat.resident_bytes
+            status.failing_threads.extend(session.heartbeat.failing_threads)
         return status
 
     def _unreadable(self) -> list[diagnostics_pb2.QuarantineEntry]:

@@ -167,7 +167,14 @@ def test_grpcurl_finds_every_service_by_reflection(admin: Admin) -> None:
 def test_grpcurl_shows_a_connected_edge(admin: Admin, dial: Dial, gateway: Running) -> None:
     call = dial("site-1", epoch=42).connect()
     assert call.receive().lease.held
-    call.send(heartbeat(1, vcenter_state=link_pb2.VCENTER_STATE_CONNECTED, outbox_objects=5))
+    call.send(
+        heartbeat(
+            1,
+            vcenter_state=link_pb2.VCENTER_STATE_CONNECTED,
+            outbox_objects=5,
+            failing_threads=["thread verification is down: KeyError: 'x'"],
+        )
+    )
     assert call.receive().HasField("heartbeat_echo")
     gateway.hands.turn(3)
     (edge,) = admin.ask("vsphere_gateway.v1.Diagnostics/ListEdges")["edges"]
@@ -180,6 +187,7 @@ def test_grpcurl_shows_a_connected_edge(admin: Admin, dial: Dial, gateway: Runni
     assert edge["vcenter_state"] == "VCENTER_STATE_CONNECTED"
     assert edge["lease_held"] is True
     assert edge["outbox_objects"] == 5
+    assert edge["failing_threads"] == ["thread verification is down: KeyError: 'x'"]
     assert "certificate_not_after" in edge
 
 
