@@ -28,7 +28,7 @@ class CollectorUpdate:
     """False while more pages follow of what ``full_read`` or ``newly_managed`` names."""
     full_read: bool = False
     """Part of a read of everything: what it has not mentioned by its last page (``complete``) is
-    no longer shown; ``confirm`` tells whether it was deleted."""
+    no longer shown; ``confirm`` finds out whether it was deleted."""
     newly_managed: bool = False
     """Part of a read of clusters that came under management: changes of others overtake it, and
     after its last page (``complete``) both sides are compared."""

@@ -19,8 +19,7 @@ from edge.errors import VCenterReplacedError
 from edge.interfaces import CONFIRM_AT_ONCE, CollectorUpdate
 from edge.sync.outbox import CHANGES, SNAPSHOT, Lane, Outbox, OutboxLimits, PendingState
 from edge.sync.reconciliation import Reconciliation
-from edge.sync.replica import Replica
-from edge.sync.verification_queue import Reason, VerificationQueue
+from edge.sync.replica import Reason, Replica, VerificationQueue
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 LARGEST_OBJECT = 3 << 20

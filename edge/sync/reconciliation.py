@@ -12,8 +12,7 @@ from common.digests import BUCKETS, bucket_of
 from common.log_fields import fields
 from common.references import key_of
 from edge.sync.outbox import CHANGES, SNAPSHOT, Outbox
-from edge.sync.replica import Replica
-from edge.sync.verification_queue import Reason, VerificationQueue
+from edge.sync.replica import Reason, Replica, VerificationQueue
 from vsphere_gateway.v1 import link_pb2
 
 HELD_AT_ONCE = 10_000

@@ -36,7 +36,7 @@ def vcenter_settings(simulator: Vcsim, folder: Path, **changes: Any) -> VCenterS
 
 
 class Follower:
-    """Does what the inventory does with a collector: keeps what it tells, in a thread."""
+    """Does what the inventory does with a collector: keeps what it reports, in a thread."""
 
     def __init__(self, collector: VCenterCollector) -> None:
         self.collector = collector
@@ -44,7 +44,7 @@ class Follower:
         self.removals: dict[str, link_pb2.RemovalReason.ValueType] = {}
         self.unreadable: dict[str, str] = {}
         self.updates = 0
-        self.told = 0
+        self.reported = 0
         """Objects in all updates since the full read."""
         self.full_read_ended = threading.Event()
         self.new_clusters_read = threading.Event()
@@ -65,12 +65,12 @@ class Follower:
         assert not self._thread.is_alive(), "the collector does not stop"
 
     def wait(self, condition: Callable[[], object], timeout: float = PATIENCE) -> None:
-        """Wait until a condition on what was told holds."""
+        """Wait until a condition on what was reported holds."""
         with self._changed:
             done = self._changed.wait_for(lambda: condition() or self.error, timeout)
         if self.error is not None and not condition():
             raise self.error
-        assert done, "vCenter's change was not told in time"
+        assert done, "vCenter's change was not reported in time"
 
     def wait_for_end(self) -> Exception:
         """Wait until the collector gives up; return why."""
@@ -79,18 +79,18 @@ class Follower:
         return self.error
 
     def machine(self, name: str) -> inventory_pb2.VirtualMachine:
-        """Return the virtual machine or template that was told under a name."""
+        """Return the virtual machine or template that was reported under a name."""
         return getattr(found := self.object(name), found.WhichOneof("body") or "")
 
     def object(self, name: str) -> inventory_pb2.InventoryObject:
-        """Return the virtual machine or template that was told under a name, as an object."""
+        """Return the virtual machine or template that was reported under a name, as an object."""
         for each in self.objects.values():
             if name in (each.virtual_machine.name, each.template.name):
                 return each
         raise KeyError(name)
 
     def has(self, name: str) -> bool:
-        """Tell whether a virtual machine or template of a name was told and not removed."""
+        """Whether a virtual machine or template of a name was reported and not removed."""
         return name in {n for each in self.objects.values() for n in _machine_names(each)}
 
     def kinds(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ class Follower:
                 with self._changed:
                     self._take(update)
                     self._changed.notify_all()
-        except Exception as error:  # noqa: BLE001 - told to the test
+        except Exception as error:  # noqa: BLE001 - reported to the test
             with self._changed:
                 self.error = error
                 self._changed.notify_all()
@@ -115,7 +115,7 @@ class Follower:
     def _take(self, update: Any) -> None:
         self.updates += 1
         if self.full_read_ended.is_set():
-            self.told += len(update.objects) + len(update.removals)
+            self.reported += len(update.objects) + len(update.removals)
         for state in update.objects:
             key = key_of(state.reference)
             self.objects[key] = state

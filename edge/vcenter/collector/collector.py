@@ -24,8 +24,8 @@ from edge.vcenter.collector.configuration_cache import ConfigurationCache
 from edge.vcenter.collector.fresh_state import FreshState
 from edge.vcenter.collector.full_read import FullRead
 from edge.vcenter.collector.inventory_cache import InventoryCache
+from edge.vcenter.collector.machines import Appliances, Serializer
 from edge.vcenter.collector.object_reader import ObjectReader
-from edge.vcenter.collector.serializer import Appliances, Serializer
 from edge.vcenter.collector.topology import Topology
 from edge.vcenter.collector.update_source import UpdateSource
 from vsphere_gateway.v1 import inventory_pb2

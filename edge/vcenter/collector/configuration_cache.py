@@ -4,7 +4,7 @@ Their devices are most of what a full read reads. vCenter names each state of a 
 ``config.changeVersion`` (vSphere Web Services API, VirtualMachineConfigInfo): while that is the
 same, and the power state too, by which devices connect, they need not be read again.
 
-It is a cache and nothing more. An edge without it reads everything; it is believed only beside
+It is a cache and nothing more. An edge without it reads everything; it is used only together with
 what vCenter says at that moment; and what was taken from it is read again little by little.
 """
 
@@ -43,7 +43,7 @@ class CachedConfiguration:
     change_version: str
     """``config.changeVersion`` of that state."""
     state: bytes
-    """A ``VirtualMachine`` in the form in which ``machines`` keeps it."""
+    """A ``VirtualMachine`` in the form in which ``machines.Machine`` keeps it."""
 
 
 class ConfigurationCache:
@@ -61,7 +61,7 @@ class ConfigurationCache:
         """Hashes of what the file holds."""
 
     def load(self, vcenter_uuid: str) -> Mapping[Key, CachedConfiguration]:
-        """Return what is kept of a vCenter; what is kept of any other is deleted."""
+        """Load what is kept of a vCenter; what is kept of any other is deleted."""
         self._stored = {}
         if self._directory is None:
             return {}

@@ -10,7 +10,7 @@ from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.inventory_cache import InventoryCache, removal, unreadable
-from edge.vcenter.collector.machines import Machine
+from edge.vcenter.collector.machines import Machine, serialize_vcenter
 from edge.vcenter.collector.object_reader import ObjectReader, Presence, is_hidden
 from edge.vcenter.collector.parser import (
     UnreadablePropertyError,
@@ -18,7 +18,6 @@ from edge.vcenter.collector.parser import (
     body_of,
     new_object,
 )
-from edge.vcenter.collector.serializer import serialize_vcenter
 from vsphere_gateway.v1 import link_pb2
 
 
@@ -96,11 +95,7 @@ class FreshState:
             elif machine.problem:
                 self._update.unreadable.append(unreadable(key, machine.problem))
             else:
-                self._update.objects.append(
-                    self._cache.serializer.virtual_machine(
-                        key, machine.message(), is_template=machine.is_template
-                    )
-                )
+                self._update.objects.append(self._cache.serializer.virtual_machine(key, machine))
 
     def _add_structure(self, found: ObjectProperties, asked: Sequence[str]) -> None:
         state = new_object(found.key)

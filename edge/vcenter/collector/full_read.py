@@ -24,8 +24,8 @@ from edge.vcenter.client.property_specs import PLACE_PATHS, STRUCTURE, VIRTUAL_M
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
 from edge.vcenter.collector.inventory_cache import InventoryCache
+from edge.vcenter.collector.machines import serialize_vcenter
 from edge.vcenter.collector.object_reader import OBJECTS_AT_ONCE, ChangeLoader, ObjectReader
-from edge.vcenter.collector.serializer import serialize_vcenter
 from edge.vcenter.collector.topology import Topology
 
 log = logging.getLogger(__name__)

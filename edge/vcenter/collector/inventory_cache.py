@@ -15,8 +15,7 @@ from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.property_specs import POLLED_MACHINE_PATHS, spec_of
 from edge.vcenter.collector.attributes import Attributes
 from edge.vcenter.collector.configuration_cache import CachedConfiguration
-from edge.vcenter.collector.machines import NOT_RETURNED, Machine
-from edge.vcenter.collector.serializer import Serializer
+from edge.vcenter.collector.machines import NOT_RETURNED, Machine, Serializer
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 
@@ -288,9 +287,7 @@ class InventoryCache:
                 machine.reported_problem = machine.problem
                 update.unreadable.append(unreadable(key, machine.problem))
         elif machine.detailed:
-            state = self.serializer.virtual_machine(
-                key, machine.message(), is_template=machine.is_template
-            )
+            state = self.serializer.virtual_machine(key, machine)
             digest = _hash(state)
             if digest != machine.reported or machine.reported_problem:
                 machine.reported, machine.reported_problem = digest, ""

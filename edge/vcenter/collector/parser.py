@@ -4,7 +4,7 @@ One function fills one field from one property. A full read and a single change 
 the first starts from an empty message, the second from the object's last one.
 
 What is derived from other objects (a virtual machine's cluster, its tags, names of custom
-attributes, the network behind a port group key) is not set here but by ``presentation``.
+attributes, the network behind a port group key) is set by ``machines.Serializer``.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ Fill = Callable[[Message, Element | None], None]
 
 
 class UnreadablePropertyError(ValueError):
-    """A property's value is not what the vSphere API says that it is."""
+    """A property's value does not have the type that the vSphere API specifies."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,19 +41,19 @@ class _Kind:
 
 
 def new_object(key: Key) -> inventory_pb2.InventoryObject:
-    """Return an object of the kind that the key's type says, without any property."""
+    """Make an object of the kind that the key's type says, without any property."""
     created = inventory_pb2.InventoryObject(reference=reference_of(key))
     getattr(created, _kind(key).body).SetInParent()
     return created
 
 
 def body_of(inventory_object: inventory_pb2.InventoryObject) -> Message:
-    """Return the message in ``body``."""
+    """The message in ``body``."""
     return getattr(inventory_object, inventory_object.WhichOneof("body") or "vcenter")
 
 
 def apply_properties(key: Key, body: Message, properties: Mapping[str, Element | None]) -> None:
-    """Fill ``body`` from ``properties``; a path that fills no field is passed over.
+    """Fill ``body`` from ``properties``; a path that fills no field is ignored.
 
     Raises ``UnreadablePropertyError`` in the end, when all that can be read has been filled.
     """
@@ -78,7 +78,8 @@ def apply_full_read(
     """Fill ``body`` from a read of the paths ``asked``: what it left out has no value.
 
     A path in ``missing`` could not be read and keeps what it had; so does the configuration of a
-    virtual machine whose files vCenter cannot reach at the moment. Raises likewise.
+    virtual machine whose files vCenter cannot reach at the moment. Raises what
+    ``apply_properties`` raises.
     """
     unknown = set(missing)
     if _CONFIGURED in asked and properties.get(_CONFIGURED) is None:
@@ -164,7 +165,7 @@ def _managed_by(body: inventory_pb2.VirtualMachine, element: Element | None) -> 
 
 
 def _custom_values(element: Element) -> list[inventory_pb2.NamedValue]:
-    """Return attributes by the number of their definition; names are set for presentation."""
+    """Custom attributes by the number of their definition; the serializer sets their names."""
     found = [
         inventory_pb2.NamedValue(
             name=values.child_text(each, "key"), value=values.child_text(each, "value")
@@ -180,7 +181,7 @@ def _whole_gib(element: Element) -> int:
 
 
 def _vlan_id(element: Element) -> int:
-    """Return the VLAN of a DVPortSetting when it is one, else 0 (a trunk, a private VLAN)."""
+    """The VLAN of a DVPortSetting when it is one, else 0 (a trunk, a private VLAN)."""
     vlan = element.find(f"{VIM}vlan")
     if vlan is None or type_of(vlan) != "VmwareDistributedVirtualSwitchVlanIdSpec":
         return 0

@@ -39,7 +39,7 @@ def test_change_in_the_lost_half_of_an_answer_is_told_after_the_next_read(
     follower.start()
     # The first state of the watch has been told once an announced change has.
     site.reconfigure(third, annotation="announced")
-    follower.wait(lambda: follower.told)
+    follower.wait(lambda: follower.reported)
     relay.cut_short(asked=b"WaitForUpdatesEx", told=b"<changeSet>")
     site.finish(first.Rename_Task("renamed-1"))
     site.finish(second.Rename_Task("renamed-2"))

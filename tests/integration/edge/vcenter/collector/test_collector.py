@@ -1,4 +1,4 @@
-"""What is in vCenter, and what changes there, is what the collector tells."""
+"""What is in vCenter, and what changes there, is what the collector reports."""
 
 import dataclasses
 import threading
@@ -96,10 +96,10 @@ def test_nothing_of_an_unlisted_cluster_leaves_the_site(open_site: OpenSite) -> 
     ]
     assert len(unmanaged) > 10
     with site.following() as follower:
-        told = "".join(str(each) for each in follower.objects.values())
+        reported = "".join(str(each) for each in follower.objects.values())
     for each in (*unmanaged, key(site.named(vim.ClusterComputeResource, "DC0_C1"))):
         assert each not in follower.objects
-        assert f'"{each.partition(":")[2]}"' not in told
+        assert f'"{each.partition(":")[2]}"' not in reported
 
 
 def owner(managed_object: Any) -> Any:
@@ -109,7 +109,7 @@ def owner(managed_object: Any) -> Any:
     return (pool.resourcePool if isinstance(pool, vim.VirtualMachine) else pool).owner
 
 
-def test_datastore_that_no_managed_cluster_mounts_is_not_told(site: VCenterSite) -> None:
+def test_datastore_that_no_managed_cluster_mounts_is_not_reported(site: VCenterSite) -> None:
     host = site.named(vim.HostSystem, "DC0_C1_H0")
     system = host.configManager.datastoreSystem
     system.CreateLocalDatastore("elsewhere", str(site.simulator.folder))
@@ -125,7 +125,7 @@ def test_clusters_are_listed_by_globs(open_site: OpenSite) -> None:
         assert follower.kinds()["virtual_machine"] == 6
 
 
-def test_without_a_matching_cluster_only_the_vcenter_is_told(
+def test_without_a_matching_cluster_only_the_vcenter_is_reported(
     open_site: OpenSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_site(ManagedSettings(("prod",))).following() as follower:
@@ -133,7 +133,7 @@ def test_without_a_matching_cluster_only_the_vcenter_is_told(
     assert "no cluster matches managed.clusters" in caplog.text
 
 
-def test_second_full_read_tells_the_same(site: VCenterSite) -> None:
+def test_second_full_read_reports_the_same(site: VCenterSite) -> None:
     with site.following() as first:
         pass
     with site.following() as second:
@@ -141,16 +141,16 @@ def test_second_full_read_tells_the_same(site: VCenterSite) -> None:
     assert first.objects == second.objects
 
 
-def test_polling_pass_over_an_unchanged_inventory_tells_nothing(site: VCenterSite) -> None:
+def test_polling_pass_over_an_unchanged_inventory_reports_nothing(site: VCenterSite) -> None:
     with site.following(polling_seconds=0.1) as follower:
         time.sleep(2)
-        assert follower.told == 0
+        assert follower.reported == 0
 
 
 # Changes
 
 
-def test_power_changes_are_told(site: VCenterSite) -> None:
+def test_power_changes_are_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following(polling_seconds=60) as follower:
         site.finish(machine.PowerOffVM_Task())
@@ -170,7 +170,7 @@ def test_power_changes_are_told(site: VCenterSite) -> None:
         )
 
 
-def test_network_adapters_that_power_connects_and_disconnects_are_told(
+def test_network_adapters_that_power_connects_and_disconnects_are_reported(
     site: VCenterSite,
 ) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
@@ -188,7 +188,7 @@ def test_network_adapters_that_power_connects_and_disconnects_are_told(
         assert machine.config.changeVersion == version, "nothing announced that"
 
 
-def test_new_virtual_machine_is_told_whole(site: VCenterSite) -> None:
+def test_new_virtual_machine_is_reported_whole(site: VCenterSite) -> None:
     with site.following(polling_seconds=60) as follower:
         site.create("web-1", beside=site.machine("DC0_C0_RP0_VM0"), annotation="first")
         follower.wait(lambda: follower.has("web-1"))
@@ -199,7 +199,7 @@ def test_new_virtual_machine_is_told_whole(site: VCenterSite) -> None:
     assert machine.cluster == reference(site.named(vim.ClusterComputeResource, "DC0_C0"))
 
 
-def test_virtual_machine_made_in_an_unlisted_cluster_is_not_told(site: VCenterSite) -> None:
+def test_virtual_machine_made_in_an_unlisted_cluster_is_not_reported(site: VCenterSite) -> None:
     with site.following() as follower:
         site.create("secret", beside=site.machine("DC0_C1_RP0_VM0"))
         site.create("public", beside=site.machine("DC0_C0_RP0_VM0"))
@@ -217,24 +217,24 @@ def test_deleted_virtual_machine_is_a_confirmed_deletion(site: VCenterSite) -> N
         assert not follower.has("DC0_C0_RP0_VM0")
 
 
-def test_rename_is_told_with_its_escapes_undone(site: VCenterSite) -> None:
+def test_rename_is_reported_with_its_escapes_undone(site: VCenterSite) -> None:
     with site.following(polling_seconds=60) as follower:
         site.finish(site.machine("DC0_C0_RP0_VM0").Rename_Task("a%2fb 100%25"))
         follower.wait(lambda: follower.has("a/b 100%"))
 
 
-def test_reconfiguration_is_told(site: VCenterSite) -> None:
+def test_reconfiguration_is_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following(polling_seconds=60) as follower:
         site.reconfigure(machine, numCPUs=3, memoryMB=96, annotation="bigger")
         follower.wait(lambda: follower.machine("DC0_C0_RP0_VM0").memory_mb == 96)
-        told = follower.machine("DC0_C0_RP0_VM0")
-        assert (told.cpus, told.annotation) == (3, "bigger")
-        assert told.disks
-        assert told.power_state == inventory_pb2.POWER_STATE_ON
+        reported = follower.machine("DC0_C0_RP0_VM0")
+        assert (reported.cpus, reported.annotation) == (3, "bigger")
+        assert reported.disks
+        assert reported.power_state == inventory_pb2.POWER_STATE_ON
 
 
-def test_added_and_removed_devices_are_told(site: VCenterSite) -> None:
+def test_added_and_removed_devices_are_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     disk = vim.vm.device.VirtualDisk(
         key=-1,
@@ -264,10 +264,10 @@ def test_added_and_removed_devices_are_told(site: VCenterSite) -> None:
                 and len(follower.machine("DC0_C0_RP0_VM0").nics) == 2
             )
         )
-        told = follower.machine("DC0_C0_RP0_VM0")
-        assert told.disks[1].capacity_bytes == 2 << 30
-        nic_told = next(each for each in told.nics if each.model == "VirtualVmxnet3")
-        assert nic_told.network == reference(site.named(vim.Network, "VM Network"))
+        reported = follower.machine("DC0_C0_RP0_VM0")
+        assert reported.disks[1].capacity_bytes == 2 << 30
+        nic_reported = next(each for each in reported.nics if each.model == "VirtualVmxnet3")
+        assert nic_reported.network == reference(site.named(vim.Network, "VM Network"))
         added = next(
             each
             for each in machine.config.hardware.device
@@ -284,14 +284,14 @@ def change(site: VCenterSite, machine: Any, device: Any, operation: str, file: s
     site.reconfigure(machine, deviceChange=[spec])
 
 
-def test_snapshots_are_told(site: VCenterSite) -> None:
+def test_snapshots_are_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following(polling_seconds=60) as follower:
         site.finish(machine.CreateSnapshot_Task("before", "", False, False))
         follower.wait(lambda: follower.machine("DC0_C0_RP0_VM0").has_snapshot)
 
 
-def test_addresses_of_the_guest_are_told(site: VCenterSite) -> None:
+def test_addresses_of_the_guest_are_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following() as follower:
         site.finish(machine.PowerOffVM_Task())
@@ -420,22 +420,22 @@ class NewCluster:
         self._scope = ManagedScope(MANAGED)
         self._following = site.collector(managed=self._scope, polling_seconds=3600.0)
         self.updates = self._following.updates(threading.Event())
-        self.told_until(lambda update: update.full_read and update.complete)
+        self.updates_until(lambda update: update.full_read and update.complete)
         self.site.finish(site.machine("DC0_C0_RP0_VM1").PowerOffVM_Task())
-        # So the watch has told its first state.
-        self.told_until(lambda update: "DC0_C0_RP0_VM1" in _machines(update))
+        # So the watch has reported its first state.
+        self.updates_until(lambda update: "DC0_C0_RP0_VM1" in _machines(update))
 
     def add(self) -> None:
         self._scope.replace(ManagedSettings(("*",)))
         self._following.rescope()
 
-    def told_until(self, wanted: Callable[[CollectorUpdate], bool]) -> list[CollectorUpdate]:
-        told = []
+    def updates_until(self, wanted: Callable[[CollectorUpdate], bool]) -> list[CollectorUpdate]:
+        reported = []
         for update in self.updates:
-            told.append(update)
+            reported.append(update)
             if wanted(update):
                 break
-        return told
+        return reported
 
     def change(self, task: Any) -> None:
         """Finish a task of the administrator's, and wait until the source has its update."""
@@ -491,51 +491,53 @@ def new_cluster(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_change_overtakes_the_read_of_a_cluster_that_came_under_management(
     new_cluster: NewCluster,
 ) -> None:
-    new_cluster.told_until(lambda update: "DC0_C1_RP0_VM0" in _machines(update))
+    new_cluster.updates_until(lambda update: "DC0_C1_RP0_VM0" in _machines(update))
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
-    told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
-    assert not told[-1].newly_managed
-    assert len(told) == 1, "the change is told next"
-    assert new_cluster.told_until(_is_last_of_new_clusters)[-1].newly_managed
+    reported = new_cluster.updates_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    assert not reported[-1].newly_managed
+    assert len(reported) == 1, "the change is reported next"
+    assert new_cluster.updates_until(_is_last_of_new_clusters)[-1].newly_managed
 
 
-def test_new_cluster_is_announced_before_any_part_of_it_is_told(new_cluster: NewCluster) -> None:
-    before = new_cluster.told_until(lambda update: update.newly_managed)
-    assert not before[-1].complete
-    assert not any(map(_shows_new_cluster, before))
-    told = new_cluster.told_until(_is_last_of_new_clusters)
-    assert any(map(_shows_new_cluster, told))
-    names = {name for update in told for name in _machines(update)}
-    assert {f"DC0_C1_RP0_VM{number}" for number in range(30)} <= names
-    assert not any(update.complete for update in told[:-1] if update.newly_managed)
-
-
-def test_machine_that_changed_since_it_was_fetched_is_told_as_it_is_now(
+def test_new_cluster_is_announced_before_any_part_of_it_is_reported(
     new_cluster: NewCluster,
 ) -> None:
-    new_cluster.told_until(_shows_new_cluster)
+    before = new_cluster.updates_until(lambda update: update.newly_managed)
+    assert not before[-1].complete
+    assert not any(map(_shows_new_cluster, before))
+    reported = new_cluster.updates_until(_is_last_of_new_clusters)
+    assert any(map(_shows_new_cluster, reported))
+    names = {name for update in reported for name in _machines(update)}
+    assert {f"DC0_C1_RP0_VM{number}" for number in range(30)} <= names
+    assert not any(update.complete for update in reported[:-1] if update.newly_managed)
+
+
+def test_machine_that_changed_since_it_was_fetched_is_reported_as_it_is_now(
+    new_cluster: NewCluster,
+) -> None:
+    new_cluster.updates_until(_shows_new_cluster)
     assert new_cluster.fetched.wait(30)
     new_cluster.change(new_cluster.site.machine("DC0_C1_RP0_VM0").PowerOffVM_Task())
     states = [
         _machines(update)["DC0_C1_RP0_VM0"].power_state
-        for update in new_cluster.told_until(_is_last_of_new_clusters)
+        for update in new_cluster.updates_until(_is_last_of_new_clusters)
         if "DC0_C1_RP0_VM0" in _machines(update)
     ]
     assert states
     assert states[-1] == inventory_pb2.POWER_STATE_OFF
 
 
-def test_machine_that_a_polling_pass_has_read_since_it_was_fetched_is_told_as_it_is_now(
+def test_machine_that_a_polling_pass_has_read_since_it_was_fetched_is_reported_as_it_is_now(
     new_cluster: NewCluster,
 ) -> None:
-    new_cluster.told_until(_shows_new_cluster)
+    new_cluster.updates_until(_shows_new_cluster)
     assert new_cluster.fetched.wait(30)
     # The simulator does not announce it.
     new_cluster.stopped.MarkAsTemplate()
     new_cluster.poll()
     kinds = [
         each.WhichOneof("body")
-        for update in new_cluster.told_until(_is_last_of_new_clusters)
+        for update in new_cluster.updates_until(_is_last_of_new_clusters)
         for each in update.objects
         if each.reference == reference(new_cluster.stopped)
     ]
@@ -543,47 +545,49 @@ def test_machine_that_a_polling_pass_has_read_since_it_was_fetched_is_told_as_it
     assert kinds[-1] == "template"
 
 
-def test_machine_that_was_deleted_since_it_was_fetched_is_not_told(
+def test_machine_that_was_deleted_since_it_was_fetched_is_not_reported(
     new_cluster: NewCluster,
 ) -> None:
-    new_cluster.told_until(_shows_new_cluster)
+    new_cluster.updates_until(_shows_new_cluster)
     assert new_cluster.fetched.wait(30)
     machine = new_cluster.site.machine("DC0_C1_RP0_VM0")
     new_cluster.site.finish(machine.PowerOffVM_Task())
     new_cluster.change(machine.Destroy_Task())
-    told = new_cluster.told_until(_is_last_of_new_clusters)
+    reported = new_cluster.updates_until(_is_last_of_new_clusters)
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
-    told += new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
-    names = [name for update in told for name in _machines(update)]
+    reported += new_cluster.updates_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    names = [name for update in reported for name in _machines(update)]
     assert "DC0_C1_RP0_VM1" in names
     assert "DC0_C1_RP0_VM0" not in names
 
 
 def test_change_overtakes_a_polling_pass(new_cluster: NewCluster) -> None:
-    new_cluster.told_until(_is_last_of_new_clusters)
+    new_cluster.updates_until(_is_last_of_new_clusters)
     # The simulator does not announce it.
     new_cluster.stopped.MarkAsTemplate()
     new_cluster.poll()
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
-    told = new_cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
-    assert not any(each.HasField("template") for update in told for each in update.objects)
-    new_cluster.told_until(lambda update: any(each.HasField("template") for each in update.objects))
+    reported = new_cluster.updates_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    assert not any(each.HasField("template") for update in reported for each in update.objects)
+    new_cluster.updates_until(
+        lambda update: any(each.HasField("template") for each in update.objects)
+    )
 
 
 def test_machine_made_while_a_polling_pass_reads_is_not_forgotten(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a cluster that is not managed: nothing of it was told, so nobody asks vCenter for it."""
+    """In a cluster that is not managed: it was never reported, so nobody asks vCenter for it."""
     cluster = NewCluster(open_site(), monkeypatch)
     cluster.poll()
     cluster.create("made-meanwhile", cluster.stopped)
     # Told when the news has been taken in, and before the end of the pass is.
     cluster.change(cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
-    cluster.told_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
+    cluster.updates_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
     cluster.add()
-    told = cluster.told_until(_is_last_of_new_clusters)
+    reported = cluster.updates_until(_is_last_of_new_clusters)
     cluster.updates.close()
-    assert "made-meanwhile" in {name for update in told for name in _machines(update)}
+    assert "made-meanwhile" in {name for update in reported for name in _machines(update)}
 
 
 def test_polling_pass_lets_an_operation_look_at_its_machine_between_two_objects(
@@ -609,10 +613,10 @@ def test_polling_pass_lets_an_operation_look_at_its_machine_between_two_objects(
 def test_renamed_cluster_leaves_management_without_any_deletion(site: VCenterSite) -> None:
     cluster = site.named(vim.ClusterComputeResource, "DC0_C0")
     with site.following() as follower:
-        told = set(follower.objects)
+        reported = set(follower.objects)
         site.finish(cluster.Rename_Task("private"))
         follower.wait(lambda: follower.kinds() == {"vcenter": 1})
-        assert set(follower.removals) == told - {"ServiceInstance:ServiceInstance"}
+        assert set(follower.removals) == reported - {"ServiceInstance:ServiceInstance"}
         assert set(follower.removals.values()) == {UNMANAGED}
 
 
@@ -633,7 +637,7 @@ def test_template_and_back_keeps_the_reference(site: VCenterSite) -> None:
 
 
 def test_template_belongs_to_whoever_mounts_its_datastore(site: VCenterSite) -> None:
-    """Its host is one that this edge does not manage, and is not told."""
+    """Its host is one that this edge does not manage, and is not reported."""
     machine = site.machine("DC0_C1_RP0_VM0")
     site.finish(machine.PowerOffVM_Task())
     machine.MarkAsTemplate()
@@ -644,7 +648,7 @@ def test_template_belongs_to_whoever_mounts_its_datastore(site: VCenterSite) -> 
         assert len(template.datastores) == 1
 
 
-def test_move_to_another_folder_tells_the_folder_too(site: VCenterSite) -> None:
+def test_move_to_another_folder_reports_the_folder_too(site: VCenterSite) -> None:
     datacenter = site.objects(vim.Datacenter)[0]
     folder = datacenter.vmFolder.CreateFolder("tenant-a").CreateFolder("web")
     with site.following() as follower:
@@ -655,7 +659,7 @@ def test_move_to_another_folder_tells_the_folder_too(site: VCenterSite) -> None:
         assert key(folder.parent) in follower.objects
 
 
-def test_custom_attributes_and_tags_are_told(site: VCenterSite) -> None:
+def test_custom_attributes_and_tags_are_reported(site: VCenterSite) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following() as follower:
         manager = site.administrator.content.customFieldsManager
@@ -680,7 +684,7 @@ def test_custom_attributes_and_tags_are_told(site: VCenterSite) -> None:
         assert again.machine("DC0_C0_RP0_VM0").custom_attributes
 
 
-def test_new_host_and_maintenance_mode_are_told(site: VCenterSite) -> None:
+def test_new_host_and_maintenance_mode_are_reported(site: VCenterSite) -> None:
     cluster = site.named(vim.ClusterComputeResource, "DC0_C0")
     with site.following() as follower:
         spec = vim.host.ConnectSpec(hostName="new-host", userName="root", password="x", force=True)
@@ -692,7 +696,7 @@ def test_new_host_and_maintenance_mode_are_told(site: VCenterSite) -> None:
         follower.wait(lambda: follower.objects[key(host)].host.in_maintenance_mode)
 
 
-def test_new_port_group_is_told_and_a_removed_one_is_deleted(site: VCenterSite) -> None:
+def test_new_port_group_is_reported_and_a_removed_one_is_deleted(site: VCenterSite) -> None:
     switch = site.objects(vim.DistributedVirtualSwitch)[0]
     with site.following() as follower:
         spec = vim.dvs.DistributedVirtualPortgroup.ConfigSpec(
@@ -706,13 +710,13 @@ def test_new_port_group_is_told_and_a_removed_one_is_deleted(site: VCenterSite) 
         site.finish(switch.AddDVPortgroup_Task([spec]))
         made = site.named(vim.dvs.DistributedVirtualPortgroup, "vlan-12")
         follower.wait(lambda: key(made) in follower.objects)
-        told = follower.objects[key(made)].network
-        assert (told.vlan_id, told.distributed_switch) == (12, reference(switch))
+        reported = follower.objects[key(made)].network
+        assert (reported.vlan_id, reported.distributed_switch) == (12, reference(switch))
         site.finish(made.Destroy_Task())
         follower.wait(lambda: follower.removals.get(key(made)) == DELETED)
 
 
-def test_many_changes_at_once_are_all_told(open_site: OpenSite) -> None:
+def test_many_changes_at_once_are_all_reported(open_site: OpenSite) -> None:
     site = open_site(vm=40)
     machines = [each for each in site.objects(vim.VirtualMachine) if "_C0_" in each.name]
     with site.following() as follower:
@@ -780,7 +784,7 @@ def test_expired_session_ends_the_following_and_deletes_nothing(site: VCenterSit
         assert again.machine("DC0_C0_RP0_VM0").power_state == inventory_pb2.POWER_STATE_OFF
 
 
-def test_what_changes_after_it_was_read_and_before_it_is_watched_is_told(
+def test_what_changes_after_it_was_read_and_before_it_is_watched_is_reported(
     site: VCenterSite,
 ) -> None:
     collector = site.collector(polling_seconds=3600.0)
@@ -795,15 +799,17 @@ def test_what_changes_after_it_was_read_and_before_it_is_watched_is_told(
     gone = key(deleted)
     made = site.create("made-meanwhile", beside=off)
     site.finish(deleted.Destroy_Task())
-    told, removals = {}, {}
-    while not ({key(off), key(resized), key(made)} <= told.keys() and removals):
+    reported, removals = {}, {}
+    while not ({key(off), key(resized), key(made)} <= reported.keys() and removals):
         update = next(updates)
-        told |= {f"{each.reference.type}:{each.reference.value}": each for each in update.objects}
+        reported |= {
+            f"{each.reference.type}:{each.reference.value}": each for each in update.objects
+        }
         removals |= {each.reference.value: each.reason for each in update.removals}
     updates.close()
-    assert told[key(off)].virtual_machine.power_state == inventory_pb2.POWER_STATE_OFF
-    assert told[key(resized)].virtual_machine.cpus == 7
-    assert told[key(made)].virtual_machine.name == "made-meanwhile"
+    assert reported[key(off)].virtual_machine.power_state == inventory_pb2.POWER_STATE_OFF
+    assert reported[key(resized)].virtual_machine.cpus == 7
+    assert reported[key(made)].virtual_machine.name == "made-meanwhile"
     assert removals == {gone.partition(":")[2]: DELETED}
 
 
@@ -843,7 +849,7 @@ def test_confirm_answers_each_reference_once(site: VCenterSite) -> None:
             inventory_pb2.ObjectReference(type="ServiceInstance", value="ServiceInstance"),
         ]
         answer = follower.collector.confirm(asked)
-        told = follower.objects[key(machine)]
+        reported = follower.objects[key(machine)]
     assert {each.reference.value: each.reason for each in answer.removals} == {
         deleted._moId: DELETED,
         asked[2].value: UNMANAGED,
@@ -854,7 +860,7 @@ def test_confirm_answers_each_reference_once(site: VCenterSite) -> None:
         "virtual_machine",
         "cluster",
     ]
-    assert answer.objects[1] == told
+    assert answer.objects[1] == reported
     assert answer.unreadable == []
 
 
@@ -887,17 +893,17 @@ def test_a_look_sees_the_power_of_now_and_reads_no_configuration_again(
 ) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following() as follower:
-        told = follower.objects[key(machine)].virtual_machine
+        reported = follower.objects[key(machine)].virtual_machine
     site.finish(machine.PowerOffVM_Task())  # nobody follows: only vCenter knows
     paths_read.clear()
     (seen,) = follower.collector.look(reference(machine)).objects
     assert paths_read == [VIRTUAL_MACHINE.watched]
-    assert (told.power_state, seen.virtual_machine.power_state) == (
+    assert (reported.power_state, seen.virtual_machine.power_state) == (
         inventory_pb2.POWER_STATE_ON,
         inventory_pb2.POWER_STATE_OFF,
     )
-    assert seen.virtual_machine.disks == told.disks
-    assert seen.virtual_machine.cluster == told.cluster
+    assert seen.virtual_machine.disks == reported.disks
+    assert seen.virtual_machine.cluster == reported.cluster
 
 
 def test_a_look_reads_a_configuration_that_has_changed(
@@ -905,13 +911,13 @@ def test_a_look_reads_a_configuration_that_has_changed(
 ) -> None:
     machine = site.machine("DC0_C0_RP0_VM0")
     with site.following() as follower:
-        told = follower.objects[key(machine)].virtual_machine
+        reported = follower.objects[key(machine)].virtual_machine
     site.reconfigure(machine, instanceUuid="11111111-2222-4333-8444-555555555555")
     paths_read.clear()
     answer = follower.collector.look(reference(machine))
     assert paths_read == [VIRTUAL_MACHINE.watched, VIRTUAL_MACHINE.all_paths]
     assert answer == follower.collector.confirm([reference(machine)])
-    assert answer.objects[0].virtual_machine.instance_uuid != told.instance_uuid
+    assert answer.objects[0].virtual_machine.instance_uuid != reported.instance_uuid
 
 
 def test_a_look_at_what_is_not_followed_asks_for_all(site: VCenterSite) -> None:

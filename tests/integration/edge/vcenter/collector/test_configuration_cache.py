@@ -1,4 +1,4 @@
-"""A restarted edge reads what has changed, tells what is true, and trusts no cache for long."""
+"""A restarted edge reads what has changed, reports what is true, and trusts no cache for long."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def run_once(site: VCenterSite, tmp_path: Path, **options: Any) -> Follower:
 
 
 def truth(site: VCenterSite, **options: Any) -> dict[str, inventory_pb2.InventoryObject]:
-    """Return what an edge that keeps nothing tells."""
+    """Return what an edge that keeps nothing reports."""
     with site.following(polling_seconds=60, **options) as follower:
         pass
     return follower.objects
@@ -117,7 +117,7 @@ def _attribute(site: VCenterSite, machine: Any) -> None:
     "change",
     [_reconfigure, _power_off, _rename, _template, _remove_disk, _destroy, _attribute],
 )
-def test_what_changed_while_the_edge_was_away_is_told_after_its_restart(
+def test_what_changed_while_the_edge_was_away_is_reported_after_its_restart(
     site: VCenterSite, tmp_path: Path, change: Callable[[VCenterSite, Any], None]
 ) -> None:
     before = run_once(site, tmp_path).objects
@@ -160,13 +160,13 @@ def test_vcenter_of_another_identity_gets_nothing_of_the_first_ones(
     kept_files = list((tmp_path / "cache").iterdir())
     (tmp_path / "two").mkdir()
     other = VCenterSite(vcsim(cluster=1, host=1, vm=1), tmp_path / "two", EVERYTHING)
-    told = run_once(other, tmp_path).objects
-    assert told == truth(other)
+    reported = run_once(other, tmp_path).objects
+    assert reported == truth(other)
     assert not any(file.exists() for file in kept_files)
     other.close()
 
 
-def test_where_all_is_managed_folders_are_told_before_what_is_in_them(
+def test_where_all_is_managed_folders_are_reported_before_what_is_in_them(
     site: VCenterSite,
 ) -> None:
     folder = site.objects(vim.Datacenter)[0].vmFolder.CreateFolder("finance")

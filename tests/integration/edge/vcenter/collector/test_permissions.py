@@ -66,7 +66,7 @@ def test_machine_that_is_listed_and_may_not_be_read_hides_no_other(
     follower.wait(lambda: follower.has(HIDDEN))
 
 
-def test_new_machine_that_is_announced_and_may_not_be_read_is_told_as_unreadable(
+def test_new_machine_that_is_announced_and_may_not_be_read_is_reported_as_unreadable(
     site: VCenterSite, restricted: RestrictedVCenter, follower: Follower
 ) -> None:
     follower.start()

@@ -13,7 +13,7 @@ from edge.vcenter.client.answers import ObjectProperties, parse_objects, parse_u
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
 from edge.vcenter.collector.attributes import Attributes
 from edge.vcenter.collector.inventory_cache import ChangeSet, InventoryCache
-from edge.vcenter.collector.serializer import Appliances, Serializer
+from edge.vcenter.collector.machines import Appliances, Serializer
 from edge.vcenter.collector.topology import Topology
 from tests.support.vsphere_answers import array, change, changed, content, update_answer
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
