@@ -46,16 +46,7 @@ def acquire(
         now if taken_over else row.acquired_at,
         now + duration,
     )
-    connection.execute(
-        update(leases)
-        .where(leases.c.resource == resource)
-        .values(
-            holder=row.holder,
-            fencing_epoch=row.fencing_epoch,
-            acquired_at=row.acquired_at,
-            expires_at=row.expires_at,
-        )
-    )
+    connection.execute(update(leases).where(leases.c.resource == resource).values(asdict(row)))
     return row
 
 
@@ -78,7 +69,7 @@ def database_time(connection: Connection) -> datetime:
 
 
 def get(connection: Connection, resource: str) -> LeaseRow | None:
-    """Return a lease, expired or not."""
+    """Read a lease, expired or not."""
     return _get(connection, resource, lock=False)
 
 
