@@ -1,14 +1,15 @@
-"""Managed clusters as compute hosts: Nova's rows and placement's provider together."""
+"""Makes managed clusters compute hosts: Nova's rows and placement's provider together."""
 
 import logging
 
+from common.log_fields import fields
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.openstack.placement.client import PlacementError
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 class ComputeHosts:
@@ -28,7 +29,7 @@ class ComputeHosts:
     def provision(self, record: ComputeHostRecord) -> None:
         """Make service, node, mapping and provider (``ComputeHostWriter.provision``).
 
-        And the image that servers refer to whose template is not known, before there are any.
+        Makes the image too that servers refer to whose template is not known.
         """
         if self._images:
             _, _, vcenter_uuid = record.node.partition(".")
@@ -36,7 +37,8 @@ class ComputeHosts:
         status = self._rows.provision(record)
         if self._providers:
             self._providers.provision(record, disabled=status.disabled)
-        log.info("compute host provisioned host=%s disabled=%s", record.host, status.disabled)
+        facts = fields(host=record.host, disabled=status.disabled)
+        LOG.info("compute host provisioned", extra=facts)
 
     def status(self, host: str) -> ServiceStatus | None:
         """Read the service's row (``ComputeHostWriter.status``)."""
@@ -57,7 +59,7 @@ class ComputeHosts:
     def remove(self, host: str) -> None:
         """Take the host out of Nova and placement (``ComputeHostWriter.remove``).
 
-        Placement comes first: what fails, or is cut off, is done again for as long as there is a
+        Placement comes first: what fails, or is interrupted, is repeated for as long as there is a
         row to find the provider by.
         """
         self._rows.require_empty(host)
@@ -65,20 +67,16 @@ class ComputeHosts:
         if node and self._providers:
             self._providers.remove(node, self._rows.ended(host))
         self._rows.remove(host)
-        log.info("compute host removed host=%s", host)
+        LOG.info("compute host removed", extra=fields(host=host))
 
     def _follow(self, status: ServiceStatus) -> None:
-        """Tell placement; the row alone suffices for the scheduler, only less early."""
-        log.info(
-            "compute service host=%s disabled=%s reason=%r",
-            status.host,
-            status.disabled,
-            status.disabled_reason,
-        )
+        """Set the trait by which placement spares the scheduler a disabled host."""
+        change = "compute service disabled" if status.disabled else "compute service enabled"
+        LOG.info(change, extra=fields(host=status.host, reason=status.disabled_reason or None))
         node = self._rows.node_uuid(status.host)
         if not node or not self._providers:
             return
         try:
             self._providers.set_disabled(node, status.disabled)
         except PlacementError as error:
-            log.warning("trait not updated host=%s error=%s", status.host, error)
+            LOG.warning("trait not updated", extra=fields(host=status.host, error=error))

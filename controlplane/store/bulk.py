@@ -63,7 +63,7 @@ def upsert(
 def select_in(
     connection: Connection, table: Table, columns: Iterable[str], key: str, values: Iterable[Any]
 ) -> Sequence[RowMapping]:
-    """Return the columns of all rows whose ``key`` is among ``values``, deleted rows included."""
+    """Read columns of all rows whose ``key`` is among ``values``, deleted rows included."""
     wanted = [table.c[column] for column in columns]
     statement = sqlalchemy.select(*wanted).where(table.c[key].in_(list(values)))
     return connection.execute(statement).mappings().all()

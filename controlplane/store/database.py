@@ -1,4 +1,4 @@
-"""Connections and transactions: the same for the own tables, Nova's and Glance's.
+"""Connections and transactions: the same for the gateway database, Nova's and Glance's.
 
 Every transaction runs at READ COMMITTED and is retried as a whole when the server chose it as the
 victim of a deadlock.

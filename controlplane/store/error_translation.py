@@ -41,13 +41,13 @@ _SQLITE_PRIMARY_CODE = 0xFF
 
 
 def is_conflict(error: exc.DBAPIError) -> bool:
-    """Tell whether the server gave up the transaction for another's: it may begin anew at once."""
+    """Whether the server rolled back the transaction for another's: it may begin anew at once."""
     codes = _SQLITE_CONFLICTS if isinstance(error.orig, sqlite3.Error) else _CONFLICTS
     return _code(error) in codes
 
 
 def translate(error: exc.SQLAlchemyError) -> StoreError:
-    """Return our error for one of SQLAlchemy's, with the driver's text."""
+    """Make our error of one of SQLAlchemy's, with the driver's text."""
     if isinstance(error, exc.TimeoutError):
         return DatabaseUnavailableError(f"every connection is in use: {error}")
     if isinstance(error, exc.DBAPIError):
@@ -66,7 +66,7 @@ def _is_unavailable(error: exc.DBAPIError) -> bool:
         return True
     if isinstance(error.orig, sqlite3.Error):
         return _code(error) in _SQLITE_UNAVAILABLE
-    # PyMySQL raises these two for a connection whose packets make no sense any more.
+    # PyMySQL raises these two for a connection whose packets are out of step.
     lost = isinstance(error, exc.InterfaceError | exc.InternalError)
     return lost or _code(error) in _UNAVAILABLE
 

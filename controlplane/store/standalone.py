@@ -1,4 +1,4 @@
-"""Nova's and Glance's databases as SQLite files, for a control plane that is tried alone."""
+"""Nova's and Glance's databases as SQLite files, for `serve --standalone`."""
 
 import logging
 import uuid
@@ -8,12 +8,13 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
+from common.log_fields import fields
 from controlplane.store import bulk, upstream_schema
 from controlplane.store.database import Database
 from controlplane.store.nova.cells import CELL0, NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 CELL_NAME = "standalone"
 _NO_BUS = "none:///"
@@ -22,7 +23,7 @@ _CELL_UUID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "standalone.vsphere-gateway"))
 
 @dataclass(frozen=True, slots=True)
 class StandaloneDatabases:
-    """What stands in for a cloud's databases."""
+    """The databases of `serve --standalone`."""
 
     nova: NovaDatabases
     glance: Database
@@ -58,9 +59,8 @@ def _create_missing(files: dict[str, Path]) -> None:
     missing = {kind: file for kind, file in files.items() if not file.exists()}
     if not missing:
         return
-    log.info(
-        "creating schemas folder=%s kinds=%s", next(iter(files.values())).parent, list(missing)
-    )
+    facts = fields(directory=next(iter(files.values())).parent, kinds=",".join(missing))
+    LOG.info("schemas are created", extra=facts)
     # A file appears under its name only when its migrations have ended.
     unfinished = {kind: file.with_suffix(".new") for kind, file in missing.items()}
     for file in unfinished.values():

@@ -29,7 +29,7 @@ class UnifiedLimits:
         self._adapter = adapter
 
     def lift(self, project_id: str) -> dict[str, int]:
-        """Override Nova's registered limits for a project; return those that there were.
+        """Override Nova's registered limits for a project; returns those that were in force.
 
         Raises ``KeystoneError``.
         """

@@ -1,1 +1,1 @@
-"""What became of servers, announced on the message bus in Nova's own form."""
+"""Notifications about servers on the message bus, in Nova's own form."""

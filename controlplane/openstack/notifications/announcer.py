@@ -1,7 +1,7 @@
 """Queues announcements as names and sends them from the rows, in the background and in bulk.
 
-So ten thousand adopted servers wait in a megabyte, and nobody waits for the bus. What waits when
-the process ends is lost, as with Nova's own notifications.
+So ten thousand adopted servers wait in a megabyte, and the inventory does not wait for the bus.
+What waits when the process ends is lost, as with Nova's own notifications.
 """
 
 import logging
@@ -28,14 +28,14 @@ LIMIT = 100_000
 BATCH = 200
 RETRY_SECONDS = 5.0
 CROWD = 200
-"""Above so many that wait, a first sync is under way: it needs the processor itself, and 10,000
-adopted servers take some 25 s of it to announce, most of them spent on the bus's confirmations."""
+"""Above so many that wait, a first sync is under way. It needs the processor itself, of which
+10,000 notifications take some 25 s, most of it for the bus's confirmations."""
 CALM_SECONDS = 2.0
-"""A crowd waits until nobody has joined it for so long,"""
+"""A crowd waits until it has not grown for so long,"""
 LONGEST_HOLD_SECONDS = 60.0
 """but no longer than this."""
-REST = 3.0
-"""Of a crowd, there is a rest after each message of so many times its processor time."""
+PAUSE = 3.0
+"""In a crowd, each message is followed by a pause of so many times its processor time."""
 
 
 class BusAnnouncer:
@@ -101,7 +101,7 @@ class BusAnnouncer:
             self._changed.notify_all()
 
     def _step(self) -> None:
-        """Send one batch. What is not sent waits again, but for the one that an error came with."""
+        """Send one batch; what is not sent waits again, except the one that an error came with."""
         batch = self._next()
         if self._thread.stopping.is_set():
             return
@@ -135,7 +135,7 @@ class BusAnnouncer:
         return min(calm, self._crowded_at + LONGEST_HOLD_SECONDS) - self._monotonic()
 
     def _send(self, announcement: ServerAnnouncement, state: NotificationData) -> None:
-        """Send one in each of the forms that are wanted; rest after it while there is a crowd."""
+        """Send one in each form that is wanted; pause after it while there is a crowd."""
         began = time.thread_time()
         kind = announcement.kind
         host = state.columns["host"] or ""
@@ -149,7 +149,7 @@ class BusAnnouncer:
             self._bus.send_unversioned(f"compute.{host}", f"compute.{kind.value}", body)
         self.sent += 1
         if len(self._waiting) > CROWD:
-            self._thread.stopping.wait(REST * (time.thread_time() - began))
+            self._thread.stopping.wait(PAUSE * (time.thread_time() - began))
 
 
 class NoAnnouncer:

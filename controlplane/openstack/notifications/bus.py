@@ -1,6 +1,5 @@
 """Nova's notification topics on the message bus, as a `nova.conf` configures them."""
 
-import logging
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +10,6 @@ from nova import utils as nova_utils
 from oslo_config import cfg
 
 from controlplane.config.nova_config import NovaConfig
-
-log = logging.getLogger(__name__)
 
 EXCHANGE = "nova"
 """nova/config.py:rpc.set_defaults."""
@@ -49,13 +46,13 @@ class Bus:
         self._unversioned.prepare(publisher_id=publisher).info({}, event_type, payload)
 
     def audit_period(self, now: datetime) -> tuple[datetime, datetime]:
-        """Return the usage period that has begun last, up to now."""
+        """Find the current usage period, up to now."""
         unit = self._config.options.instance_usage_audit_period
         _, begins = nova_utils.last_completed_audit_period(unit, now)
         return begins, now
 
     def instance_name(self, columns: Mapping[str, Any]) -> str:
-        """Return the name by `instance_name_template` (nova/db/main/models.py:Instance.name)."""
+        """Make the name by `instance_name_template` (nova/db/main/models.py:Instance.name)."""
         template = self._config.options.instance_name_template
         try:
             return str(template % columns["id"])

@@ -31,7 +31,7 @@ def payload(
     state: NotificationData,
     audit_period: tuple[datetime, datetime],
 ) -> Json:
-    """Return the payload of one notification."""
+    """Make the payload of one notification."""
     info = _info(state)
     if announcement.kind is Announced.CREATE:
         return {**info, "fixed_ips": _fixed_ips(state), "message": "Success"}
@@ -106,5 +106,5 @@ def _fixed_ips(state: NotificationData) -> list[Json]:
     ]
 
 
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}" if moment else ""
+def _time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%S.%f}" if time else ""

@@ -63,7 +63,7 @@ def payload(
     audit_period: tuple[datetime, datetime],
     instance_name: str,
 ) -> Json:
-    """Return the payload of one notification."""
+    """Make the payload of one notification."""
     if announcement.kind is Announced.CREATE:
         return _object("InstanceCreatePayload", "1.13", _create(state, instance_name))
     if announcement.kind is Announced.UPDATE:
@@ -109,7 +109,7 @@ def _update(
 
 
 def _common(state: NotificationData) -> Json:
-    """Return the fields of InstancePayload."""
+    """Make the fields of InstancePayload."""
     columns = state.columns
     return {
         **{name: columns[name] for name in _COPIED},
@@ -127,7 +127,7 @@ def _common(state: NotificationData) -> Json:
         "ip_addresses": [_address(vif, ip) for vif in state.network_info for ip in _fixed_ips(vif)],
         "block_devices": None,
         "shares": None,
-        # As for Nova's periodic tasks: no request of a user is behind it.
+        # As in Nova's periodic tasks: no user requested it.
         "request_id": None,
         "action_initiator_user": None,
         "action_initiator_project": None,
@@ -156,8 +156,8 @@ def _address(vif: Mapping[str, Any], ip: Mapping[str, Any]) -> Json:
     return _object("IpPayload", "1.0", fields)
 
 
-def _time(moment: datetime | None) -> str | None:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None
+def _time(time: datetime | None) -> str | None:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}" if time else None
 
 
 def _object(name: str, version: str, data: Json) -> Json:

@@ -25,8 +25,7 @@ _HOST = "OS-EXT-SRV-ATTR:host"
 class NotAdministratorError(NovaApiError):
     """The user of `nova.conf` lacks the role that Nova's policy wants; the message names it.
 
-    To such a user Nova says of another project's server that there is none, so its answers prove
-    nothing.
+    Nova tells such a user that other projects' servers do not exist, so its answers prove nothing.
     """
 
     def __init__(self, user: str, refused: str) -> None:
@@ -53,7 +52,7 @@ class NovaApi:
     def delete(self, uuid: str) -> str:
         """Ask Nova to delete a server, its ports and attachments included.
 
-        Returns an empty string, or for a person why it could not be asked for.
+        Returns an empty string, or for an operator why it could not be asked for.
         """
         try:
             self._server("DELETE", uuid)
@@ -101,7 +100,7 @@ class NovaApi:
         response = self._request(method, f"/servers/{uuid}", absent_is_fine=True)
         if response.status_code != HTTP_NOT_FOUND:
             return response
-        # Whoever is no administrator is told the same of a server that is there.
+        # A user who is no administrator gets the same answer about other projects' servers.
         self._services("none")
         return None
 
@@ -138,7 +137,7 @@ class NovaApi:
 
 
 def _member(response: Any, name: str) -> Any:
-    """Return one member of an answer, which something between us and Nova may have made."""
+    """Read one member of an answer, which may come from a proxy instead of Nova."""
     try:
         return response.json()[name]
     except (ValueError, KeyError, TypeError) as error:

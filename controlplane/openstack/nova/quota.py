@@ -1,4 +1,4 @@
-"""Adoption must not stop a project: its quota counts servers that nobody asked OpenStack for.
+"""Keeps quota out of adoption's way: it counts servers that were not ordered from OpenStack.
 
 Nova sums up what a project has and refuses new servers once that exceeds the limit, 10 servers by
 default. A limit that is not reached yet stops the next server, or a larger one, just the same. So
@@ -30,7 +30,7 @@ RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """A project that has no room, or less than none, under a limit."""
+    """A project that has reached or exceeded a limit."""
 
     project_id: str
     resource: str
@@ -51,7 +51,7 @@ class Quotas:
         self._limits = limits
 
     def overruns(self, project_id: str) -> list[Overrun]:
-        """Return the limits of a project that are reached. Raises ``NovaApiError``."""
+        """Find the limits that a project has reached. Raises ``NovaApiError``."""
         found = self._nova.quota(project_id)
         return [
             Overrun(project_id, resource, found[resource]["in_use"], found[resource]["limit"])
@@ -69,7 +69,7 @@ class Quotas:
             LOG.info("quota lifted", extra=fields(project=project_id, before=before))
 
     def _lift(self, project_id: str) -> dict[str, int]:
-        """Lift legacy limits; return those that there were."""
+        """Lift Nova's own limits; returns those that were in force."""
         found = self._nova.quota(project_id)
         limits = {name: found[name]["limit"] for name in RESOURCES}
         before = {name: limit for name, limit in limits.items() if limit != UNLIMITED}

@@ -32,7 +32,7 @@ Wait = Callable[[threading.Event, float], bool]
 
 @dataclass(slots=True)
 class _Latch:
-    """Calls back once when all of a submission is settled."""
+    """Calls back once when all of a submission is written or refused."""
 
     left: int
     done: Done
@@ -73,7 +73,7 @@ class _Lane:
     reconciliations: list[_Reconciliation] = field(default_factory=list)
     thread: BackgroundThread | None = None
     failures: int = 0
-    """In a row, of what is tried again."""
+    """Failures since the last success, which say how long to wait."""
 
 
 class AllocationQueue:
@@ -174,7 +174,7 @@ class AllocationQueue:
             self._changed.notify_all()
 
     def _step(self, key: str, lane: _Lane) -> None:
-        """Do one piece of a lane's work; what fails, for whatever reason, waits in it again."""
+        """Do one piece of a lane's work; what fails for any reason waits in the lane again."""
         reconciliation, batch = self._next(lane)
         if self._stopping.is_set():
             return
@@ -240,7 +240,7 @@ class AllocationQueue:
         return [reconciliation.latch]
 
     def _write(self, key: str, batch: dict[str, _DesiredAllocation]) -> list[_Latch]:
-        """Write what of a batch is this lane's still; return those who wait for it."""
+        """Write what of a batch still belongs to this lane; returns what to call back."""
         if key == _RELEASES:
             gone = {
                 consumer: desired for consumer, desired in batch.items() if desired.record is None
@@ -274,10 +274,10 @@ class AllocationQueue:
 
 
 class NoPlacement:
-    """Stands in where no placement runs: everything is settled at once."""
+    """Takes the writer's place where no placement runs: everything is done at once."""
 
     def submit(self, records: Iterable[AllocationRecord], done: Done | None = None) -> None:
-        """Settle at once."""
+        """Report it done at once."""
         if done:
             done()
 
@@ -287,7 +287,7 @@ class NoPlacement:
         read: Callable[[], HostAllocations],
         done: Done | None = None,
     ) -> None:
-        """Settle at once."""
+        """Report it done at once."""
         if done:
             done()
 
@@ -296,4 +296,4 @@ class NoPlacement:
 
 
 def _nothing() -> None:
-    """Nobody asked to be told."""
+    """Nothing waits for a reconciliation."""

@@ -1,8 +1,9 @@
-"""Many allocations in few requests, and the one that placement refuses singled out."""
+"""Writes many allocations in few requests, and finds the one that placement refuses."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from common.log_fields import fields
 from controlplane.domain.records import AllocationRecord, HostAllocations
 from controlplane.openstack.placement.client import (
     PlacementClient,
@@ -13,17 +14,17 @@ from controlplane.openstack.placement.client import (
 )
 from controlplane.openstack.placement.providers import ResourceProviders
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 BATCH = 100
 """Consumers in one request: placement handles them one by one within one transaction."""
 FEW = 10
-"""Up to as many consumers are looked up one by one, more by listing the whole provider."""
+"""Up to so many consumers are read one by one, more by listing the whole provider."""
 CONFLICT_ATTEMPTS = 5
 
 Generations = Mapping[str, int | None]
 Wanted = Callable[[AllocationRecord], bool]
-"""Tells whether a record is still the latest word on its consumer.
+"""Whether a record is still what its consumer should hold.
 
 It is asked after the generations were read: what another thread writes later is a conflict.
 """
@@ -33,7 +34,7 @@ class BulkRequests:
     """Writes allocations. Every method raises ``PlacementUnavailableError``."""
 
     def __init__(self, client: PlacementClient, providers: ResourceProviders) -> None:
-        """``providers`` widens what is too small for virtual machines that run already."""
+        """``providers`` widens what is too small for virtual machines that already run."""
         self._client = client
         self._providers = providers
         self.refused: dict[str, str] = {}
@@ -49,7 +50,7 @@ class BulkRequests:
         expected: HostAllocations,
         latest: Callable[[str], bool],
     ) -> tuple[int, int]:
-        """Write those allocations that placement holds otherwise, release those of ended servers.
+        """Write the allocations that differ from placement's, release those of ended servers.
 
         Returns how many of each. ``latest`` is ``Wanted`` by consumer.
         """
@@ -81,7 +82,7 @@ class BulkRequests:
                 self.refused.pop(consumer, None)
 
     def _release_provider(self, consumers: list[str], unwanted: Callable[[str], bool]) -> list[str]:
-        """Release the first consumer and all others of its provider; return those that are left."""
+        """Release the first consumer and all others of its provider; returns what is left."""
         first, others = consumers[0], consumers[1:]
         held = self._client.consumer_allocations(first)
         if not held["allocations"]:
@@ -94,7 +95,7 @@ class BulkRequests:
                 part = mine[start : start + BATCH]
                 self._client.clear_allocations(part, generations, held)
         except (PlacementConflictError, PlacementRefusedError):
-            # Somebody wrote in the meantime: one by one, whatever the generation is.
+            # Nova wrote in the meantime: one by one, whatever the generation is.
             for consumer in filter(unwanted, mine):
                 self._client.delete_allocations(consumer)
         return [consumer for consumer in others if consumer not in stored]
@@ -120,7 +121,7 @@ class BulkRequests:
         wanted: Wanted,
         widened: bool = False,
     ) -> None:
-        """Write; widen the provider once, then halve until the culprit is alone."""
+        """Write; widen the provider once, then halve until what is refused is alone."""
         latest = [record for record in records if wanted(record)]
         if not latest:
             return
@@ -157,7 +158,7 @@ class BulkRequests:
             else:
                 self.refused.pop(consumer, None)
                 return
-        log.warning("allocation refused server=%s reason=%s", consumer, problem)
+        LOG.warning("allocation refused", extra=fields(server=consumer, reason=problem))
         self.refused[consumer] = str(problem)
 
     def _widened(

@@ -32,7 +32,7 @@ class PlacementUnavailableError(PlacementError):
 
 
 class PlacementConflictError(PlacementError):
-    """Somebody else changed the provider or the consumer: read again, then repeat."""
+    """Another writer changed the provider or the consumer: read again, then repeat."""
 
 
 class PlacementRefusedError(PlacementError):
@@ -52,7 +52,7 @@ class Provider:
 
 
 def connect(config: NovaConfig) -> "PlacementClient":
-    """Return a client with the user of `[placement]`. Raises ``NovaConfigError``."""
+    """Make a client with the user of `[placement]`. Raises ``NovaConfigError``."""
     return PlacementClient(adapters.connect(config, "placement", MICROVERSION, ("placement",)))
 
 
@@ -64,7 +64,7 @@ class PlacementClient:
         self._adapter = adapter
 
     def provider(self, uuid: str) -> Json | None:
-        """Return a resource provider, None when there is none."""
+        """Read a resource provider, None when there is none."""
         return self._get(f"/resource_providers/{uuid}")
 
     def snapshot(self, uuid: str) -> Provider | None:
@@ -91,7 +91,7 @@ class PlacementClient:
         self._request("DELETE", f"/resource_providers/{uuid}", absent_is_fine=True)
 
     def inventories(self, provider: str) -> Json:
-        """Return `{"inventories": {class: {...}}, "resource_provider_generation": n}`."""
+        """Read `{"inventories": {class: {...}}, "resource_provider_generation": n}`."""
         return self._existing(f"/resource_providers/{provider}/inventories")
 
     def set_inventories(self, provider: str, inventories: Json, generation: int) -> None:
@@ -100,12 +100,12 @@ class PlacementClient:
         self._request("PUT", f"/resource_providers/{provider}/inventories", json=body)
 
     def usages(self, provider: str) -> dict[str, int]:
-        """Return what consumers use, by resource class."""
+        """Read what consumers use, by resource class."""
         found = self._existing(f"/resource_providers/{provider}/usages")
         return cast(dict[str, int], found["usages"])
 
     def traits(self, provider: str) -> tuple[frozenset[str], int]:
-        """Return a provider's traits, and its generation."""
+        """Read a provider's traits, and its generation."""
         found = self._existing(f"/resource_providers/{provider}/traits")
         return frozenset(found["traits"]), found["resource_provider_generation"]
 
@@ -115,16 +115,16 @@ class PlacementClient:
         self._request("PUT", f"/resource_providers/{provider}/traits", json=body)
 
     def create_trait(self, trait: str) -> None:
-        """Make a custom trait known; nothing when it is."""
+        """Create a custom trait; nothing when it exists."""
         self._request("PUT", f"/traits/{trait}")
 
     def provider_allocations(self, provider: str) -> dict[str, Json]:
-        """Return `{consumer: {"resources": {...}, "consumer_generation": n}}`."""
+        """Read `{consumer: {"resources": {...}, "consumer_generation": n}}`."""
         found = self._existing(f"/resource_providers/{provider}/allocations")
         return cast(dict[str, Json], found["allocations"])
 
     def consumer_allocations(self, consumer: str) -> Json:
-        """Return `{"allocations": {provider: {...}}}`, with a generation when there are any."""
+        """Read `{"allocations": {provider: {...}}}`, with a generation when there are any."""
         return self._existing(f"/allocations/{consumer}")
 
     def set_allocations(
@@ -188,6 +188,8 @@ class PlacementClient:
         if status < 400 or (status == 404 and absent_is_fine):
             return response
         message = f"{method} {path}: {status} {_detail(response)}"
+        if status == 403:
+            message += "; the user of [placement] in nova.conf needs the role admin or service"
         if status == 409 and _CONCURRENT_UPDATE in response.text:
             raise PlacementConflictError(message)
         if status in (401, 403, 408, 429) or status >= 500:
@@ -196,7 +198,7 @@ class PlacementClient:
 
 
 def resources(record: AllocationRecord) -> dict[str, int]:
-    """Return the amounts by resource class; placement refuses an amount of 0."""
+    """Make the amounts by resource class; placement refuses an amount of 0."""
     amounts = {"VCPU": record.vcpus, "MEMORY_MB": record.memory_mb, "DISK_GB": record.disk_gb}
     return {name: amount for name, amount in amounts.items() if amount}
 

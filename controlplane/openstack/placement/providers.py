@@ -1,4 +1,4 @@
-"""The resource provider of a managed cluster, made before its worker starts.
+"""Makes the resource provider of a managed cluster, before its worker starts.
 
 Once it runs, Nova's compute manager keeps it up to date from the driver; what is written here is
 what the driver reports too, so neither undoes the other.
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from common.log_fields import fields
 from common.placement_inventories import Amount, fitting, inventories
 from controlplane.domain.records import AllocationRecord, ComputeHostRecord
 from controlplane.openstack.placement.client import (
@@ -17,7 +18,7 @@ from controlplane.openstack.placement.client import (
     resources,
 )
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 DISABLED_TRAIT = "COMPUTE_STATUS_DISABLED"
 """Keeps the scheduler away from a host whose service is disabled (os_traits)."""
@@ -39,7 +40,8 @@ class ResourceProviders:
         """Make the provider of a compute host, or bring its totals and traits up to date."""
         if self._client.provider(record.node_uuid) is None:
             self._client.create_provider(record.node_uuid, record.node)
-            log.info("resource provider created uuid=%s name=%s", record.node_uuid, record.node)
+            facts = fields(provider=record.node_uuid, node=record.node)
+            LOG.info("resource provider created", extra=facts)
         for trait in sorted(record.traits):
             self._client.create_trait(trait)
         _repeat(lambda: self._set_inventories(record))
@@ -68,7 +70,7 @@ class ResourceProviders:
         self._client.delete_provider(provider)
 
     def widen(self, provider: str, records: Sequence[AllocationRecord]) -> bool:
-        """Raise ratios and largest amounts until the allocations fit; tell whether that helped.
+        """Raise ratios and largest amounts until the allocations fit; returns whether any changed.
 
         vCenter has placed these virtual machines already: what placement thinks of the capacity is
         no reason to leave them out. Only what exceeds it is raised.
@@ -88,7 +90,7 @@ class ResourceProviders:
         if changed:
             generation = found["resource_provider_generation"]
             self._client.set_inventories(provider, found["inventories"], generation)
-            log.info("resource provider widened uuid=%s", provider)
+            LOG.info("resource provider widened", extra=fields(provider=provider))
         return changed
 
     def _set_inventories(self, record: ComputeHostRecord) -> None:
@@ -118,7 +120,7 @@ def _inventories(record: ComputeHostRecord, stored: dict[str, Json]) -> dict[str
 
 
 def _repeat(work: Callable[[], Result]) -> Result:
-    """Repeat what somebody else's change of the same provider defeated."""
+    """Repeat work that another writer of the same provider interfered with."""
     for _ in range(ATTEMPTS - 1):
         try:
             return work()

@@ -1,4 +1,4 @@
-"""Templates become, and stay, Glance images."""
+"""Writes templates into Glance's database as images, and keeps them as vCenter has them."""
 
 import logging
 from collections import defaultdict
@@ -11,6 +11,7 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, RowMapping
 
+from common.log_fields import fields
 from common.timestamps import naive_utc_now
 from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.records import ImageChange, ImageOutcome, ImageRecord
@@ -19,14 +20,14 @@ from controlplane.store.database import Database
 from controlplane.store.glance import rows
 from controlplane.store.glance.tables import IMAGES, LOCATIONS, MEMBERS, PROPERTIES, TAGS
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _CHILDREN = (PROPERTIES, LOCATIONS, MEMBERS)
 
 
 @dataclass(slots=True)
 class _Stored:
-    """One image as its rows are now, deleted ones included."""
+    """The rows of one image as they are now, deleted ones included."""
 
     columns: RowMapping
     children: dict[Table, list[RowMapping]] = field(default_factory=lambda: defaultdict(list))
@@ -127,8 +128,8 @@ class GlanceImages:
         living = [uuid for uuid, known in stored.items() if not known.columns["deleted"]]
         now = self._clock()
         gone = {"deleted": True, "deleted_at": now, "updated_at": now}
-        # Their unique key has the time of the deletion in it, to the second: an image that comes
-        # and goes twice in one would be refused.
+        # Their unique key has the time of the deletion in it, to the second: deleting an image
+        # twice within one second would be rejected.
         connection.execute(
             MEMBERS.delete().where(MEMBERS.c.image_id.in_(living), MEMBERS.c.deleted.is_(True))
         )
@@ -243,5 +244,5 @@ def _outcome(record: ImageRecord, known: _Stored | None, *, written: bool) -> Im
 
 
 def _refuse(record: ImageRecord, reason: str) -> ImageOutcome:
-    log.warning("image refused id=%s reason=%s", record.id, reason)
+    LOG.warning("image refused by a database", extra=fields(image=record.id, reason=reason))
     return ImageOutcome(record.id, ImageChange.REFUSED, reason)

@@ -1,4 +1,4 @@
-"""Glance's rows as they are, read in bulk to be judged. Nothing is locked, nothing written."""
+"""Reads Glance's rows for verification. Nothing is locked, nothing written."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class GlanceReader:
         self.with_locations = with_locations
 
     def images(self, ids: Collection[str]) -> dict[str, ImageRows]:
-        """Return images by id, deleted ones too; those that Glance does not have are left out."""
+        """Read images by id, deleted ones too; those that Glance does not have are left out."""
         found: dict[str, ImageRows] = {}
         with self._database.read() as connection:
             for some in bulk.batches(sorted(ids)):
@@ -59,7 +59,7 @@ class GlanceReader:
         return found
 
     def of_vcenter(self, vcenter_uuid: str) -> set[str]:
-        """Return the ids of the images that say that they are templates of a vCenter."""
+        """Find the images whose properties say that they are templates of a vCenter."""
         query = sqlalchemy.select(PROPERTIES.c.image_id).where(
             PROPERTIES.c.name == VCENTER_PROPERTY,
             PROPERTIES.c.value == vcenter_uuid,

@@ -1,4 +1,4 @@
-"""The rows of an image that stands for a template. Pure."""
+"""Makes the rows of an image for a template. Pure."""
 
 from datetime import datetime
 from typing import Any
@@ -25,12 +25,12 @@ Values = dict[str, Any]
 
 
 def is_ours(property_name: str) -> bool:
-    """Tell whether a property of an image of ours is vCenter's."""
+    """Whether vCenter owns a property of an image of ours."""
     return property_name in _PROPERTY_NAMES or property_name.startswith(_PROPERTY_PREFIXES)
 
 
 def hardware_columns(record: ImageRecord) -> Values:
-    """Return the columns of `images` that are vCenter's."""
+    """Make the columns of `images` that are vCenter's."""
     return {
         "name": record.name,
         "size": record.size_bytes,
@@ -47,7 +47,7 @@ def hardware_columns(record: ImageRecord) -> Values:
 
 
 def image(record: ImageRecord, now: datetime) -> Values:
-    """Return the row of `images`; owner and visibility are OpenStack's from then on."""
+    """Make the row of `images`; owner and visibility are OpenStack's from then on."""
     return {
         "id": record.id,
         "created_at": record.created_at,
@@ -60,9 +60,9 @@ def image(record: ImageRecord, now: datetime) -> Values:
 
 
 def unknown_image(image_id: str, now: datetime) -> Values:
-    """Return the row of the image of servers whose template nobody knows.
+    """Make the row of the image of servers whose template is not known.
 
-    It belongs to nobody, is seen by all who ask for it by id, and is in no list.
+    It has no owner, can be read by id by everybody, and is in no list.
     """
     return {
         "id": image_id,
@@ -86,12 +86,12 @@ def unknown_image(image_id: str, now: datetime) -> Values:
 
 
 def image_property(image_id: str, name: str, value: str, now: datetime) -> Values:
-    """Return a row of `image_properties`."""
+    """Make a row of `image_properties`."""
     return {**_child(image_id, now), "name": name, "value": value}
 
 
 def location(record: ImageRecord, now: datetime) -> Values:
-    """Return the row of `image_locations`; NULL as meta_data makes Glance answer 500."""
+    """Make the row of `image_locations`; NULL as meta_data makes Glance answer 500."""
     return {
         **_child(record.id, now),
         "value": record.location,
@@ -101,7 +101,7 @@ def location(record: ImageRecord, now: datetime) -> Values:
 
 
 def member(record: ImageRecord, project_id: str, now: datetime) -> Values:
-    """Return a row of `image_members`, accepted, so that the project sees the image at once."""
+    """Make a row of `image_members`, accepted, so that the project sees the image at once."""
     return {
         **_child(record.id, now),
         "member": project_id,

@@ -5,7 +5,7 @@ from typing import Any, cast
 from glance.db.sqlalchemy import models
 from sqlalchemy import Table
 
-# SQLAlchemy cannot know it of a type that Glance made, and says so for every statement.
+# SQLAlchemy cannot know it of a type of Glance's, and warns with every statement.
 models.JSONEncodedDict.cache_ok = True
 
 

@@ -121,7 +121,7 @@ def _write_request_specs(
 
 
 def availability_zones(api: Database, hosts: Collection[str]) -> dict[str, str]:
-    """Return the zones of those hosts that an aggregate puts into one."""
+    """Read the availability zones of those hosts that an aggregate puts into one."""
     joined = AGGREGATE_HOSTS.join(
         AGGREGATE_METADATA,
         AGGREGATE_HOSTS.c.aggregate_id == AGGREGATE_METADATA.c.aggregate_id,
@@ -138,7 +138,7 @@ def availability_zones(api: Database, hosts: Collection[str]) -> dict[str, str]:
 
 
 def delete_orphan_mapping(databases: NovaDatabases, uuid: str) -> None:
-    """Remove the API database's rows of a server whose cell rows were refused."""
+    """Delete the API database's rows of a server whose cell rows were rejected."""
     with databases.cell.read() as connection:
         if connection.execute(
             sqlalchemy.select(INSTANCES.c.id).where(INSTANCES.c.uuid == uuid)

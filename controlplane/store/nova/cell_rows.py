@@ -1,4 +1,4 @@
-"""A batch of servers in the cell database: the rows that there are, locked, and those to write."""
+"""A batch of servers in the cell database: its rows, locked and read, and what to write of them."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -75,7 +75,7 @@ _CHILDREN: dict[Table, tuple[str, ...]] = {
 
 @dataclass(slots=True)
 class Existing:
-    """One server as its rows are now."""
+    """The rows of one server as they are now."""
 
     columns: RowMapping
     extra: RowMapping | None = None
@@ -86,16 +86,16 @@ class Existing:
 
     @property
     def origin(self) -> Origin:
-        """Adopted, if we left our mark, else created through OpenStack."""
+        """Adopted if it has our reservation id, else created through OpenStack."""
         reservation = self.columns["reservation_id"] or ""
         return Origin.ADOPTED if reservation.startswith(ADOPTED_RESERVATION) else Origin.CREATED
 
 
 def lock(connection: Connection, uuids: Collection[str]) -> dict[str, Existing]:
-    """Lock the instance rows in the order of their UUIDs and return them with their children.
+    """Lock instance rows in the order of their UUIDs, and read them with their children.
 
-    Of a deleted server the children are those that were deleted with it; of a living one those that
-    live, and local disks that Nova has deleted.
+    Of a deleted server the children are those that were deleted with it; of any other those that
+    are not deleted, and local disks that Nova has deleted.
     """
     rows = connection.execute(_LOCK, {"uuids": sorted(uuids)}).mappings().all()
     servers = {row["uuid"]: Existing(row) for row in rows}
@@ -133,7 +133,7 @@ _LIVING_CHILDREN = {
         _LOCAL_OR_LIVING if table is BLOCK_DEVICES else table.c.deleted == 0
     )
     for table in _CHILDREN
-    # Compared never, revived only.
+    # Never compared, only restored.
     if table is not SYSTEM_METADATA
 }
 
@@ -157,7 +157,7 @@ def _belongs(table: Table, child: RowMapping, server: RowMapping) -> bool:
         return local or not child["deleted"]
     if table is BLOCK_DEVICES:
         # Nova's API marks them before the instance, with calls of other services in between, and
-        # their UUIDs are unique: each is the same disk's still.
+        # their UUIDs are unique: each still is the same disk's.
         return True
     if not child["deleted"] or not child["deleted_at"] or not server["deleted_at"]:
         return True
@@ -179,7 +179,7 @@ def _attach(server: Existing, table: Table, rows: Sequence[RowMapping]) -> None:
 
 
 def compute_ids(connection: Connection, hosts: Collection[str]) -> dict[tuple[str, str], int]:
-    """Return ``compute_nodes.id`` by host and node."""
+    """Read ``compute_nodes.id`` by host and node."""
     rows = connection.execute(_COMPUTE_IDS, {"hosts": sorted(hosts)})
     return {(host, node): number for host, node, number in rows}
 
@@ -198,7 +198,7 @@ _ORDER = (INSTANCES, *_CHILDREN)
 
 @dataclass(slots=True)
 class Writes:
-    """Rows to insert, to update by id, and ids of rows of ours to delete for good."""
+    """Rows to insert, rows to update by id, and ids of rows of ours to delete."""
 
     inserts: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
     updates: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
@@ -208,7 +208,7 @@ class Writes:
         return any((*self.inserts.values(), *self.updates.values(), *self.deletes.values()))
 
     def add(self, other: "Writes") -> None:
-        """Take over the writes of one server."""
+        """Add the writes of one server."""
         for mine, theirs in (
             (self.inserts, other.inserts),
             (self.updates, other.updates),
@@ -219,7 +219,7 @@ class Writes:
             self.deletes[table].extend(ids)
 
     def flush(self, connection: Connection) -> None:
-        """Send everything, one statement a table and kind."""
+        """Run all of it, one statement for each table and kind."""
         for table in _ORDER:
             bulk.delete(connection, table, self.deletes.get(table, []))
             bulk.update(connection, table, self.updates.get(table, []))

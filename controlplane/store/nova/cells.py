@@ -11,7 +11,7 @@ from controlplane.store.database import Database
 from controlplane.store.nova.tables import CELL_MAPPINGS
 
 CELL0 = "00000000-0000-0000-0000-000000000000"
-"""nova/objects/cell_mapping.py:CellMapping.CELL0_UUID, where servers that never ran are buried."""
+"""nova/objects/cell_mapping.py:CellMapping.CELL0_UUID, which holds servers that never ran."""
 
 
 @dataclass(frozen=True, slots=True)

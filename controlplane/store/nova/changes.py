@@ -1,4 +1,4 @@
-"""What must be written so that a server's rows say what vCenter says. Pure.
+"""Decides what to write so that a server's rows say what vCenter says. Pure.
 
 Only fields that vCenter owns are touched (docs/concepts/fields.md), and none while Nova works on
 the server.
@@ -36,7 +36,7 @@ from controlplane.store.nova.tables import (
 )
 
 POWERED_STATES = frozenset({"active", "stopped", "suspended"})
-"""The vm_states that follow vCenter's power state; Nova itself minds no other
+"""The vm_states that follow vCenter's power state; Nova itself corrects no other
 (nova/compute/manager.py:_sync_instance_power_state)."""
 SETTLED_STATES = POWERED_STATES | {"error", "paused"}
 """The vm_states in which host, flavor and disks are vCenter's. In the others (building, resized,
@@ -45,7 +45,7 @@ rescued, shelved, ...) Nova keeps two versions of them, or none."""
 
 @dataclass(slots=True)
 class ServerPlan:
-    """What one server needs."""
+    """What to do about one server, and what to write."""
 
     record: ServerRecord
     change: ServerChange
@@ -62,7 +62,7 @@ class ServerPlan:
 def adopt(
     record: ServerRecord, compute_id: int | None, availability_zone: str, now: datetime
 ) -> ServerPlan:
-    """ServerPlan the rows of a server that Nova does not know."""
+    """Plan the rows of a server that Nova does not know."""
     plan = ServerPlan(record, ServerChange.ADOPTED, flavor=record.flavor, moved=True)
     inserts = plan.writes.inserts
     inserts[INSTANCES].append(rows.instance(record, compute_id, availability_zone, now))
@@ -77,7 +77,7 @@ def adopt(
 def restore(
     record: ServerRecord, existing: Existing, compute_id: int | None, now: datetime
 ) -> ServerPlan:
-    """ServerPlan the return of a deleted server, with the children that were deleted with it."""
+    """Plan the return of a deleted server, with the children that were deleted with it."""
     plan = ServerPlan(record, ServerChange.RESTORED, origin=existing.origin, moved=True)
     _compare(plan, existing, compute_id, now, revive=True)
     return plan
@@ -86,7 +86,7 @@ def restore(
 def compare(
     record: ServerRecord, existing: Existing, compute_id: int | None, now: datetime
 ) -> ServerPlan:
-    """ServerPlan what differs between a record and the rows of a server that lives."""
+    """Plan what differs between a record and the rows of a server that is not deleted."""
     plan = ServerPlan(record, ServerChange.NONE, origin=existing.origin)
     withheld = _compare(plan, existing, compute_id, now, revive=False)
     columns = existing.columns
@@ -108,7 +108,7 @@ def compare(
 def _compare(
     plan: ServerPlan, existing: Existing, compute_id: int | None, now: datetime, revive: bool
 ) -> bool:
-    """Fill the plan; tell whether hardware differs but is Nova's at present."""
+    """Fill the plan; returns whether hardware differs but is Nova's at present."""
     columns = existing.columns
     settled = revive or columns["vm_state"] in SETTLED_STATES
     wanted = _identity_columns(plan.record, columns)
@@ -171,7 +171,7 @@ def _hardware_columns(
 
 
 def _new_flavor(record: ServerRecord, existing: Existing, origin: Origin) -> FlavorRecord | None:
-    """Return the flavor to embed, None when the present one describes the hardware.
+    """Find the flavor to embed, None when the present one describes the hardware.
 
     A flavor out of Nova's own table says what was ordered: its disks may be 0 (as large as the
     image) or leave out volumes, so only processors and memory are compared.
@@ -202,7 +202,7 @@ def _power_columns(record: ServerRecord, columns: RowMapping, revive: bool) -> d
 
 
 def _lock_columns(policy: Policy, columns: RowMapping) -> dict[str, Any]:
-    """Return the lock when the policy became, or ceased to be, read only.
+    """Lock or unlock when the policy became, or ceased to be, read only.
 
     Between those the lock is OpenStack's: an administrator may unlock what was adopted locked.
     """
@@ -293,8 +293,8 @@ def _devices(plan: ServerPlan, existing: Existing, now: datetime) -> None:
 def _created_devices(plan: ServerPlan, existing: Existing, now: datetime) -> None:
     """Restore the local disks of a server of Nova's own that has lost its root disk.
 
-    Nova deletes that of no server that lives on, so it was about to delete the server: with it went
-    what was deleted then or later. What it deleted earlier stays deleted.
+    Nova deletes it only of a server that it is about to delete. So what was deleted then or later
+    was deleted with the server; what was deleted earlier stays deleted.
     """
     local = [row for row in existing.devices.values() if row["destination_type"] == "local"]
     gone = [row for row in local if row["deleted"] and row["deleted_at"]]
@@ -336,7 +336,7 @@ def _still_ours(plan: ServerPlan, existing: Existing) -> list[RowMapping]:
 
 
 def _local_devices(plan: ServerPlan, existing: Existing) -> list[RowMapping]:
-    """Return the local disks: the volumes were given back to Cinder when Nova deleted the row."""
+    """Select the local disks: the volumes were given back to Cinder when Nova deleted the row."""
     ours = {disk.uuid for disk in plan.record.disks}
     adopted = plan.origin is Origin.ADOPTED
     return [

@@ -26,7 +26,7 @@ TOPIC = "compute"
 SERVICE_VERSION = 74
 """nova/objects/service.py:SERVICE_VERSION of Nova 34; a worker that starts writes its own."""
 AUTOMATIC = "AUTO:"
-"""Begins the reason of every disable that no person made."""
+"""Begins the reason of every disable that no operator made."""
 FIRST_SYNC = "AUTO: first sync"
 HYPERVISOR_TYPE = "VMware vCenter Server"
 """As nova/virt/vmwareapi/host.py."""
@@ -45,7 +45,7 @@ class ComputeHostRows:
         self._clock = clock
 
     def provision(self, record: ComputeHostRecord) -> ServiceStatus:
-        """Make or revive the rows; a new service is disabled, an old one left as it is."""
+        """Make or restore the rows; a new service is disabled, an old one left as it is."""
         now = self._clock()
         self._databases.api.run(lambda connection: self._map_host(connection, record.host, now))
 
@@ -57,25 +57,25 @@ class ComputeHostRows:
         return self._databases.cell.run(work)
 
     def status(self, host: str) -> ServiceStatus | None:
-        """Return what the service's row says; None when there is none."""
+        """Read the service's row; None when there is none."""
         with self._databases.cell.read() as connection:
             row = _select_service(connection, host)
         return _status(row) if row else None
 
     def disable(self, host: str, reason: str) -> ServiceStatus:
-        """Disable the service unless a person has. Raises ``LookupError`` for an unknown host."""
+        """Disable the service unless an operator has. Raises ``LookupError`` for no such host."""
         if not reason.startswith(AUTOMATIC):
             raise ValueError(f"the reason must start with {AUTOMATIC}: {reason}")
         ours = SERVICES.c.disabled.is_not(True) | SERVICES.c.disabled_reason.startswith(AUTOMATIC)
         return self._switch(host, ours, disabled=True, disabled_reason=reason[:255])
 
     def enable(self, host: str) -> ServiceStatus:
-        """Enable the service unless a person disabled it. Raises ``LookupError``."""
+        """Enable the service unless an operator disabled it. Raises ``LookupError``."""
         ours = SERVICES.c.disabled_reason.startswith(AUTOMATIC)
         return self._switch(host, ours, disabled=False, disabled_reason=None)
 
     def node_uuid(self, host: str) -> str | None:
-        """Return the UUID of the host's compute node, None when it has none."""
+        """Read the UUID of the host's compute node, None when it has none."""
         statement = sqlalchemy.select(COMPUTE_NODES.c.uuid).where(
             COMPUTE_NODES.c.host == host, COMPUTE_NODES.c.deleted == 0
         )
@@ -88,7 +88,7 @@ class ComputeHostRows:
             _require_empty(connection, host)
 
     def ended(self, host: str) -> frozenset[str]:
-        """Return the UUIDs of the servers that ended on a host, as far as Nova remembers them."""
+        """Read the UUIDs of a host's deleted servers, as far as Nova still has their rows."""
         with self._databases.cell.read() as connection:
             return ended_servers(connection, host)
 
@@ -138,7 +138,7 @@ class ComputeHostRows:
 
 
 def ended_servers(connection: Connection, host: str) -> frozenset[str]:
-    """Return the UUIDs of a host's deleted servers; Nova has one row a UUID, living or deleted."""
+    """Read the UUIDs of a host's deleted servers: Nova has one row a UUID, deleted or not."""
     statement = sqlalchemy.select(INSTANCES.c.uuid).where(
         INSTANCES.c.host == host, INSTANCES.c.deleted != 0
     )
@@ -161,7 +161,7 @@ def _select_service(connection: Connection, host: str) -> RowMapping | None:
 
 
 def _service(connection: Connection, host: str, now: datetime) -> RowMapping:
-    """Return the service's row, made or revived if need be."""
+    """Read the service's row; make or restore it where there is none."""
     row = _select_service(connection, host)
     if row is not None:
         return row
@@ -221,7 +221,7 @@ def _compute_node(
 
 
 def _first_usage(record: ComputeHostRecord, now: datetime) -> dict[str, Any]:
-    """Return what the worker's resource tracker keeps up to date once it runs."""
+    """Make the columns that the worker's resource tracker keeps up to date once it runs."""
     return {
         "created_at": now,
         "uuid": record.node_uuid,

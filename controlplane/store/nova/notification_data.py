@@ -1,4 +1,4 @@
-"""Servers as their rows are, read in bulk for those who tell others about them."""
+"""What notifications say about servers, read from their rows in bulk."""
 
 import logging
 from collections import defaultdict
@@ -26,17 +26,17 @@ LOG = logging.getLogger(__name__)
 
 
 class NotificationDataReader:
-    """Reads servers out of a cell."""
+    """Reads it from a cell. Thread-safe."""
 
     def __init__(self, cell: Database) -> None:
         """``cell`` is not closed here."""
         self._cell = cell
 
     def read(self, uuids: Collection[str]) -> dict[str, NotificationData]:
-        """Return servers by UUID, deleted ones with what was deleted with them.
+        """Read servers by UUID, deleted ones with what was deleted with them.
 
-        Those that do not exist, or have no flavor, are left out; interfaces that Nova's cache does
-        not hold as it should are.
+        Left out are those that do not exist or have no flavor, and interfaces where Nova's cache is
+        damaged. Raises ``StoreError``.
         """
         with self._cell.read() as connection:
             rows = connection.execute(
@@ -79,7 +79,7 @@ def _interfaces(uuid: str, cached: str | None) -> Sequence[Json]:
 
 
 def _living(table: Table, servers: Collection[str]) -> sqlalchemy.ColumnElement[bool]:
-    """Rows that are alive, or went with their server."""
+    """Select the rows that are not deleted, or were deleted with their server."""
     with_server = (INSTANCES.c.deleted != 0) & (table.c.deleted_at >= INSTANCES.c.deleted_at)
     return table.c.instance_uuid.in_(sorted(servers)) & ((table.c.deleted == 0) | with_server)
 

@@ -22,11 +22,11 @@ Json = dict[str, Any]
 
 
 class DamagedRowError(Exception):
-    """A column of Nova's that holds JSON holds something else."""
+    """A column of Nova's does not hold the JSON that it should."""
 
 
 def primitive(name: str, version: str, data: Json) -> Json:
-    """Return what oslo.versionedobjects makes of an object (base.py:obj_to_primitive)."""
+    """Serialise an object as oslo.versionedobjects does (base.py:obj_to_primitive)."""
     return {
         "nova_object.name": name,
         "nova_object.namespace": "nova",
@@ -36,7 +36,7 @@ def primitive(name: str, version: str, data: Json) -> Json:
 
 
 def flavor_data(flavor: FlavorRecord) -> Json:
-    """Return the fields of a Flavor object."""
+    """Make the fields of a Flavor object."""
     return {
         "id": flavor.id,
         "name": flavor.name,
@@ -62,12 +62,12 @@ def _flavor(flavor: FlavorRecord) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def embedded_flavor(flavor: FlavorRecord) -> str:
-    """Return `instance_extra.flavor` (nova/objects/instance.py:_save_flavor)."""
+    """Make `instance_extra.flavor` (nova/objects/instance.py:_save_flavor)."""
     return f'{{"cur": {_flavor(flavor)}, "old": null, "new": null}}'
 
 
 def current_flavor(embedded: str) -> Json:
-    """Return the fields of the flavor in force out of `instance_extra.flavor`.
+    """Parse the fields of the current flavor in `instance_extra.flavor`.
 
     Raises ``DamagedRowError``.
     """
@@ -83,7 +83,7 @@ _FLAVOR_FIELDS = ("id", "name", "flavorid", "vcpus", "memory_mb", "root_gb", "ep
 
 
 def request_spec(record: ServerRecord) -> str:
-    """Return `request_specs.spec` (nova/objects/request_spec.py), as after a plain boot."""
+    """Make `request_specs.spec` (nova/objects/request_spec.py), as after a plain boot."""
     return (
         f'{_REQUEST_SPEC_HEAD}"image": {_image(record.image_id, record.flavor.root_gb)}, '
         f'"flavor": {_flavor(record.flavor)}, '
@@ -94,7 +94,7 @@ def request_spec(record: ServerRecord) -> str:
 
 
 def request_spec_with(spec: str, flavor: FlavorRecord) -> str:
-    """Return a stored request spec with another flavor. Raises ``DamagedRowError``."""
+    """Put another flavor into a stored request spec. Raises ``DamagedRowError``."""
     try:
         loaded = json.loads(spec)
         loaded["nova_object.data"]["flavor"] = primitive(
@@ -142,7 +142,7 @@ def _request_spec_head() -> str:
         "is_bfv": False,
         "requested_resources": [],
     }
-    # The data come last, left open for the fields that differ.
+    # The data come last and stay open: the fields that differ are appended.
     return json.dumps(primitive("RequestSpec", REQUEST_SPEC_VERSION, data))[:-2] + ", "
 
 
@@ -150,7 +150,7 @@ _REQUEST_SPEC_HEAD = _request_spec_head()
 
 
 def vif(nic: NicRecord) -> Json:
-    """Build one interface of `instance_info_caches.network_info` (nova/network/model.py:VIF).
+    """Make one interface of `instance_info_caches.network_info` (nova/network/model.py:VIF).
 
     It has no id, which would be a Neutron port's: the scheduler asks Neutron for each that it finds
     (nova/scheduler/request_filter.py:remote_managed_ports_filter), and a live migration of a server
@@ -209,7 +209,7 @@ def _subnets(addresses: tuple[str, ...]) -> list[Json]:
 
 
 def network_info(nics: tuple[NicRecord, ...], cached: str | None = None) -> str:
-    """Return `instance_info_caches.network_info` for the adapters that vCenter reports.
+    """Make `instance_info_caches.network_info` for the adapters that vCenter reports.
 
     Interfaces that Nova made from Neutron ports stay as ``cached`` has them: they are Neutron's.
     Raises ``DamagedRowError``.
@@ -238,5 +238,5 @@ _FORMER_VERSION = 5
 
 
 def is_ours(known: Json) -> bool:
-    """Tell whether an interface stands for an adapter of vCenter's, not for a Neutron port."""
+    """Whether an interface is an adapter of vCenter's, and not a Neutron port's."""
     return known["id"] is None or uuid.UUID(known["id"]).version == _FORMER_VERSION

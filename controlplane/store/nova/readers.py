@@ -1,4 +1,4 @@
-"""Nova's rows as they are, for verification and diagnostics. Nothing is locked or written."""
+"""Reads Nova's rows for verification and diagnostics. Nothing is locked, nothing written."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -93,7 +93,7 @@ class NovaReader:
         return self._databases.cell_id
 
     def servers(self, uuids: Collection[str]) -> dict[str, ServerRows]:
-        """Return servers by UUID, deleted ones too; those that Nova does not have are left out."""
+        """Read servers by UUID, deleted ones too; those that Nova does not have are left out."""
         with self._databases.cell.read() as connection:
             found = {
                 row["uuid"]: ServerRows(row)
@@ -105,7 +105,7 @@ class NovaReader:
         return found
 
     def living(self, hosts: Collection[str]) -> Iterator[Row]:
-        """Yield the servers on some hosts that are not deleted."""
+        """Read the servers on some hosts that are not deleted."""
         query = (
             sqlalchemy.select(*(INSTANCES.c[name] for name in SERVER_COLUMNS))
             .where(INSTANCES.c.host.in_(sorted(hosts)), INSTANCES.c.deleted == 0)
@@ -114,7 +114,7 @@ class NovaReader:
         yield from _streamed(self._databases.cell, query)
 
     def hosts(self, names: Collection[str]) -> dict[str, HostRows]:
-        """Return what there is of some compute hosts."""
+        """Read the rows of some compute hosts."""
         found = {name: HostRows() for name in names}
         with self._databases.cell.read() as connection:
             columns = ("id", "host", "binary", "disabled", "deleted")
@@ -130,7 +130,7 @@ class NovaReader:
         return found
 
     def migrations(self, uuids: Collection[str]) -> set[str]:
-        """Return which of some UUIDs are migrations', which hold allocations during a resize."""
+        """Find which of some UUIDs are migrations', which hold allocations during a resize."""
         with self._databases.cell.read() as connection:
             rows = _select(connection, MIGRATIONS, ("uuid",), "uuid", uuids)
             return {row["uuid"] for row in rows}
@@ -157,7 +157,7 @@ def _select(
     key: str,
     values: Collection[str],
 ) -> Iterator[Row]:
-    """Yield rows by one column, without the deleted ones of a server's children."""
+    """Read rows by one column, without the deleted ones of a server's children."""
     ordered = sorted(values)
     for start in range(0, len(ordered), AT_ONCE):
         query = sqlalchemy.select(*(table.c[name] for name in columns)).where(
@@ -210,7 +210,7 @@ class ListedServers:
         self._cell = cell
 
     def read(self, uuids: Collection[str]) -> dict[str, ListedServer]:
-        """Return servers by UUID; those that Nova does not have are left out.
+        """Read servers by UUID; those that Nova does not have are left out.
 
         Raises ``StoreError``.
         """

@@ -1,4 +1,4 @@
-"""Servers whose virtual machines are gone, or live on where nobody manages them."""
+"""Removes servers whose virtual machines are gone, or are no longer managed."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import Protocol
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
+from common.log_fields import fields
 from common.timestamps import naive_utc_now
 from controlplane.domain.records import Announced, RemovalChange, RemovalOutcome, ServerAnnouncement
 from controlplane.store import bulk
@@ -31,7 +32,7 @@ from controlplane.store.nova.tables import (
     VIRTUAL_INTERFACES,
 )
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _SOFT_DELETED = (
     INFO_CACHES,
@@ -50,12 +51,12 @@ class NovaDeletion(Protocol):
     """Nova's own delete, which gives ports back to Neutron and volumes to Cinder."""
 
     def delete(self, uuid: str) -> str:
-        """Ask for it; returns an empty string, or for a person why it could not be asked for."""
+        """Ask for it; returns an empty string, or for an operator why it could not be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Holdings:
-    """What a server has of other services."""
+    """What a server holds of other services."""
 
     ports: int
     volumes: int
@@ -68,7 +69,7 @@ class _Holdings:
 
 
 class ServerRemoval:
-    """Removes servers (a ``ServerWriter``'s second half)."""
+    """Removes servers: ``NovaServers``' deletes and unmanages."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class ServerRemoval:
         nova: NovaDeletion | None,
         clock: Callable[[], datetime] = naive_utc_now,
     ) -> None:
-        """``nova`` is None where no Nova runs; then rows are all that there is."""
+        """``nova`` is None where no Nova runs: then a server is nothing but its rows."""
         self._databases = databases
         self._nova = nova
         self._clock = clock
@@ -91,7 +92,7 @@ class ServerRemoval:
         return [self._ask_nova(outcome) for outcome in outcomes]
 
     def unmanage(self, uuids: Sequence[str]) -> list[RemovalOutcome]:
-        """Take servers out whose virtual machines live on (``ServerWriter.unmanage``).
+        """Take servers out of Nova whose virtual machines stay (``ServerWriter.unmanage``).
 
         Never through Nova's delete, which would destroy the virtual machine.
         """
@@ -143,7 +144,7 @@ class ServerRemoval:
         for uuid in uuids:
             if uuid in going:
                 left = _holdings(going[uuid])
-                reason = f"{left} stay behind, nobody deletes them" if left else ""
+                reason = f"{left} are left, and nothing deletes them" if left else ""
                 outcomes.append(
                     _done(RemovalChange.UNMANAGED, Announced.UNMANAGE, uuid, providers, reason)
                 )
@@ -156,7 +157,7 @@ class ServerRemoval:
         return outcomes
 
     def _remove(self, connection: Connection, going: dict[str, Existing]) -> dict[str, str]:
-        """Leave the rows as Nova's own delete does; return the resource providers by server."""
+        """Leave the rows as Nova's own delete does; returns the resource providers by server."""
         if not going:
             return {}
         now = self._clock()
@@ -200,9 +201,11 @@ class ServerRemoval:
             return outcome
         problem = self._nova.delete(outcome.uuid)
         if not problem:
-            log.info("delete left to Nova uuid=%s reason=%s", outcome.uuid, outcome.reason)
+            LOG.info(
+                "delete left to Nova", extra=fields(server=outcome.uuid, reason=outcome.reason)
+            )
             return outcome
-        log.warning("delete refused by Nova uuid=%s reason=%s", outcome.uuid, problem)
+        LOG.warning("delete refused by Nova", extra=fields(server=outcome.uuid, reason=problem))
         return RemovalOutcome(outcome.uuid, RemovalChange.DEFERRED, problem)
 
 
@@ -211,7 +214,7 @@ def _holdings(server: Existing) -> _Holdings:
     try:
         ports = sum(not is_ours(vif) for vif in interfaces(cache))
     except DamagedRowError:
-        ports = 1  # nobody knows: Nova asks Neutron
+        ports = 1  # unknown: Nova asks Neutron
     return _Holdings(
         ports=ports,
         volumes=sum(row["destination_type"] == "volume" for row in server.devices.values()),

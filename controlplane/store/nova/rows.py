@@ -1,4 +1,4 @@
-"""The rows of a server that is adopted. Pure."""
+"""Makes the rows of an adopted server. Pure."""
 
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ Values = dict[str, Any]
 def instance(
     record: ServerRecord, compute_id: int | None, availability_zone: str, now: datetime
 ) -> Values:
-    """Return the row of `instances`."""
+    """Make the row of `instances`."""
     return {
         "created_at": record.created_at,
         "updated_at": now,
@@ -55,7 +55,7 @@ def instance(
 
 
 def flavor_columns(record: ServerRecord) -> Values:
-    """Return the columns of `instances` that repeat the flavor; quota sums them up."""
+    """Make the columns of `instances` that repeat the flavor; quota sums them up."""
     return {
         "instance_type_id": record.flavor.id,
         "vcpus": record.flavor.vcpus,
@@ -66,7 +66,7 @@ def flavor_columns(record: ServerRecord) -> Values:
 
 
 def policy_columns(policy: Policy) -> Values:
-    """Return the lock that a policy asks for."""
+    """Make the columns of `instances` that lock a server as a policy says."""
     locked = policy is not Policy.MANAGED
     return {
         "locked": locked,
@@ -76,12 +76,12 @@ def policy_columns(policy: Policy) -> Values:
 
 
 def root_device_name(record: ServerRecord) -> str | None:
-    """Return the name of the first disk."""
+    """Name the first disk."""
     return record.disks[0].device_name if record.disks else None
 
 
 def instance_extra(record: ServerRecord, now: datetime) -> Values:
-    """Return the row of `instance_extra`."""
+    """Make the row of `instance_extra`."""
     return {
         "created_at": now,
         "deleted": 0,
@@ -92,7 +92,7 @@ def instance_extra(record: ServerRecord, now: datetime) -> Values:
 
 
 def info_cache(record: ServerRecord, now: datetime) -> Values:
-    """Return the row of `instance_info_caches`."""
+    """Make the row of `instance_info_caches`."""
     return {
         "created_at": now,
         "deleted": 0,
@@ -102,12 +102,12 @@ def info_cache(record: ServerRecord, now: datetime) -> Values:
 
 
 def system_metadata(record: ServerRecord) -> dict[str, str]:
-    """Return the system metadata of an adopted server."""
+    """Make the system metadata of an adopted server."""
     return {f"image_{key}": value for key, value in record.image_properties.items()}
 
 
 def pair(uuid: str, key: str, value: str, now: datetime) -> Values:
-    """Return a row of `instance_metadata` or `instance_system_metadata`."""
+    """Make a row of `instance_metadata` or `instance_system_metadata`."""
     return {
         "created_at": now,
         "deleted": 0,
@@ -118,7 +118,7 @@ def pair(uuid: str, key: str, value: str, now: datetime) -> Values:
 
 
 def block_device(record: ServerRecord, disk: DiskRecord, now: datetime) -> Values:
-    """Return a row of `block_device_mapping`.
+    """Make a row of `block_device_mapping`.
 
     The first disk is a local image device whether the image is known or not: without one Nova takes
     a server with no image for volume-backed (nova/compute/utils.py:is_volume_backed_instance).

@@ -1,13 +1,13 @@
 """Writes adopted virtual machines into Nova's databases, and keeps them as vCenter has them."""
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
+from common.log_fields import fields
 from common.timestamps import naive_utc_now
 from controlplane.domain.records import (
     AllocationRecord,
@@ -26,7 +26,7 @@ from controlplane.store.nova.compute_hosts import ended_servers
 from controlplane.store.nova.removal import NovaDeletion, ServerRemoval
 from controlplane.store.nova.tables import COMPUTE_NODES, INSTANCES
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _ANNOUNCED = {
     ServerChange.ADOPTED: Announced.CREATE,
@@ -59,22 +59,18 @@ class NovaServers(ServerRemoval):
         allowed = frozenset(restore)
         outcomes: list[ServerOutcome] = []
         for batch in bulk.batches(records):
-            started = time.monotonic()
             outcomes += bulk.bisect_rejected(
                 batch, lambda part: self._apply(part, allowed), self._refuse
-            )
-            log.debug(
-                "servers applied count=%d seconds=%.3f", len(batch), time.monotonic() - started
             )
         return outcomes
 
     def ended(self, compute_host: str) -> frozenset[str]:
-        """UUIDs of the servers that ended on a host (``ServerWriter.ended``)."""
+        """Read which servers ended on a host (``ServerWriter.ended``)."""
         with self._databases.cell.read() as connection:
             return ended_servers(connection, compute_host)
 
     def allocations(self, compute_host: str) -> list[AllocationRecord]:
-        """What placement should hold for the adopted servers of a host.
+        """Read what placement should hold for the adopted servers of a host.
 
         Servers that OpenStack created, and those that Nova is moving, are Nova's own business.
         """
@@ -156,7 +152,7 @@ class NovaServers(ServerRemoval):
         return api_rows.availability_zones(self._databases.api, wanted) if wanted else {}
 
     def _refuse(self, record: ServerRecord, reason: str) -> ServerOutcome:
-        log.warning("server refused uuid=%s reason=%s", record.uuid, reason)
+        LOG.warning("server refused by a database", extra=fields(server=record.uuid, reason=reason))
         api_rows.delete_orphan_mapping(self._databases, record.uuid)
         return ServerOutcome(record.uuid, ServerChange.REFUSED, reason=reason)
 

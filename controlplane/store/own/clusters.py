@@ -1,4 +1,4 @@
-"""Managed clusters: their own UUID, their frozen compute host, and what became of them."""
+"""The managed clusters, each with a UUID of ours and a compute host's name that never changes."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -15,20 +15,20 @@ from controlplane.store.own.schema import clusters
 
 
 class ClusterState(Enum):
-    """What a cluster is to Nova."""
+    """How far a cluster is as a compute host of Nova's."""
 
     NEW = "new"
-    """Found; its compute host is not there yet."""
+    """Found; its compute host has not been provisioned."""
     PROVISIONED = "provisioned"
     """Service, compute node, host mapping and provider exist; disabled until the first sync."""
     ACTIVE = "active"
     """Its worker runs and is enabled."""
     OFFLINE = "offline"
-    """Its edge is away."""
+    """Its edge is offline."""
     UNMANAGED = "unmanaged"
-    """The site took it from management, or it was deleted."""
+    """The site stopped managing it, or it was deleted."""
     ALARM = "alarm"
-    """Its identity is in doubt: nothing is written for it until a person decides."""
+    """Its identity does not match: nothing is written for it until an operator decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ClusterRow:
     moref: str
     name: str
     known_name: str
-    """Its name when its identity was last beyond doubt."""
+    """Its name when its identity last matched."""
     host_uuids: tuple[str, ...]
     """Hardware UUIDs of its hosts then, sorted."""
     compute_host: str
@@ -57,7 +57,7 @@ class ClusterRow:
 
 
 def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[ClusterRow]:
-    """Return all clusters, or those of one vCenter, by name."""
+    """Read all clusters, or those of one vCenter, by name."""
     query = select(clusters).order_by(clusters.c.name, clusters.c.uuid)
     if vcenter_uuid is not None:
         query = query.where(clusters.c.vcenter_uuid == vcenter_uuid)
@@ -65,7 +65,7 @@ def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[Cl
 
 
 def get(connection: Connection, uuid: str) -> ClusterRow | None:
-    """Return one cluster."""
+    """Read one cluster."""
     return _one(connection, clusters.c.uuid == uuid)
 
 
@@ -110,7 +110,7 @@ def set_state(
 
 
 def synchronised(connection: Connection, uuids: Collection[str], now: datetime) -> None:
-    """Note that parity was reached with every server of these clusters written."""
+    """Record that clusters are in sync, with every server of theirs written."""
     if uuids:
         connection.execute(
             update(clusters).where(clusters.c.uuid.in_(list(uuids))).values(synchronised_at=now)
@@ -118,7 +118,7 @@ def synchronised(connection: Connection, uuids: Collection[str], now: datetime) 
 
 
 def allocated(connection: Connection, uuid: str, now: datetime) -> None:
-    """Note that placement holds the allocations of every server of a cluster."""
+    """Record that placement holds the allocations of every server of a cluster."""
     connection.execute(update(clusters).where(clusters.c.uuid == uuid).values(allocations_at=now))
 
 

@@ -1,4 +1,4 @@
-"""Edges that ever dialled, and the vCenters behind them."""
+"""Every edge that ever connected, and the vCenters behind them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +50,7 @@ class VCenterRow:
 
 
 def list_all(connection: Connection) -> list[EdgeRow]:
-    """Return all edges by name."""
+    """Read all edges by name."""
     return [
         EdgeRow(**row._mapping) for row in connection.execute(select(edges).order_by(edges.c.name))
     ]
@@ -69,7 +69,7 @@ def write_vcenter(connection: Connection, row: VCenterRow) -> None:
 
 
 def serve(connection: Connection, uuid: str, process: str) -> bool:
-    """Note which process applies a vCenter's inventory; return whether another did before."""
+    """Record which process applies a vCenter's inventory; returns whether it was another before."""
     result = connection.execute(
         update(vcenters)
         .where(vcenters.c.uuid == uuid, vcenters.c.served_by != process)
@@ -89,19 +89,19 @@ def stop_serving(connection: Connection, process: str) -> None:
 
 
 def list_vcenters(connection: Connection) -> list[VCenterRow]:
-    """Return all vCenters."""
+    """Read all vCenters."""
     query = select(vcenters).order_by(vcenters.c.full_name, vcenters.c.uuid)
     return [VCenterRow(**row._mapping) for row in connection.execute(query)]
 
 
 def get_vcenter(connection: Connection, uuid: str) -> VCenterRow | None:
-    """Return one vCenter."""
+    """Read one vCenter."""
     row = connection.execute(select(vcenters).where(vcenters.c.uuid == uuid)).one_or_none()
     return None if row is None else VCenterRow(**row._mapping)
 
 
 def parity(connection: Connection, uuid: str, epoch: int, generation: int, now: datetime) -> None:
-    """Note that both sides hold the same."""
+    """Record that edge and control plane hold the same objects of a vCenter."""
     connection.execute(
         update(vcenters)
         .where(vcenters.c.uuid == uuid)

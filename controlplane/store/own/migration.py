@@ -1,4 +1,4 @@
-"""Brings the own tables to this version: `vsg-controlplane db upgrade`."""
+"""Upgrades the gateway database to this version: `vsg-controlplane db upgrade`."""
 
 from pathlib import Path
 

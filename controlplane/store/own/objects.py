@@ -1,4 +1,4 @@
-"""What is held of every vCenter: one row per managed object, with the whole object in it."""
+"""The replica of every vCenter: one row per managed object, with the whole object in it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from vsphere_gateway.v1 import inventory_pb2
 
 
 class ObjectStatus(IntEnum):
-    """How far the control plane got with an object that it holds."""
+    """How far an object of the replica has been applied."""
 
     APPLIED = 0
     """Everything that follows from it is written, or nothing follows from it."""
@@ -23,17 +23,17 @@ class ObjectStatus(IntEnum):
     QUARANTINED = 2
     """It could not be applied; `quarantine` says why."""
     HIDDEN = 3
-    """vCenter no longer shows it to the edge's user; what stands for it is kept."""
+    """vCenter no longer shows it to the edge's user; its server or image is kept."""
     UNCONFIRMED = 4
     """The edge does not see it and could not ask; kept until confirmed."""
     REFUSED = 5
-    """A database refused it: nacked, and asked for again from time to time."""
+    """A database rejected it: nacked, and requested again from time to time."""
 
 
 REPORTED = (ObjectStatus.APPLIED, ObjectStatus.WAITING, ObjectStatus.QUARANTINED)
-"""What the edge reports too, and what counts in digests."""
+"""What the edge reports too, and what digests count."""
 _SETTLED = (ObjectStatus.APPLIED, ObjectStatus.REFUSED)
-"""Nothing is still to follow from such an object."""
+"""Nothing more is to be applied of such an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class HeldRow:
 
 
 def held(connection: Connection, vcenter_uuid: str) -> Iterator[HeldRow]:
-    """Yield every object of a vCenter without its body."""
+    """Read every object of a vCenter, without its body."""
     columns = (
         objects.c.reference,
         objects.c.kind,
@@ -85,7 +85,7 @@ def held(connection: Connection, vcenter_uuid: str) -> Iterator[HeldRow]:
 def bodies(
     connection: Connection, vcenter_uuid: str, references: Collection[str]
 ) -> dict[str, bytes]:
-    """Return the serialised objects behind some references; what is not held is left out."""
+    """Read serialised objects by reference; what is not held is left out."""
     if not references:
         return {}
     query = select(objects.c.reference, objects.c.body).where(
@@ -97,7 +97,7 @@ def bodies(
 def bodies_of_kinds(
     connection: Connection, vcenter_uuid: str, kinds: Collection[int]
 ) -> Iterator[bytes]:
-    """Yield the serialised objects of some kinds."""
+    """Read the serialised objects of some kinds."""
     query = select(objects.c.body).where(
         objects.c.vcenter_uuid == vcenter_uuid, objects.c.kind.in_(list(kinds))
     )
@@ -108,7 +108,7 @@ def bodies_of_kinds(
 def unsettled_machines(
     connection: Connection, vcenter_uuid: str | None = None
 ) -> list[tuple[str, bytes]]:
-    """Return virtual machines that are held and not applied, of one vCenter or all.
+    """Read the virtual machines that are held and not applied, of one vCenter or all.
 
     Each with its vCenter; those that came into quarantine first come first.
     """
@@ -129,7 +129,7 @@ def unsettled_machines(
 
 
 def members(connection: Connection, kind: int) -> dict[tuple[str, str], int]:
-    """Return how many objects of a kind each cluster has, by vCenter and the cluster's moref."""
+    """Count the objects of a kind in each cluster, by vCenter and the cluster's moref."""
     query = (
         select(objects.c.vcenter_uuid, objects.c.cluster, func.count())
         .where(objects.c.kind == kind, objects.c.cluster.is_not(None))
@@ -169,7 +169,7 @@ def set_status(
     status: ObjectStatus,
     now: datetime,
 ) -> None:
-    """Change how far the control plane got with some objects."""
+    """Change the status of some objects."""
     if references:
         statement = (
             update(objects)
@@ -183,7 +183,7 @@ def set_status(
 
 
 def remove(connection: Connection, vcenter_uuid: str, references: Collection[str]) -> None:
-    """Forget some objects."""
+    """Delete some objects from the replica."""
     if references:
         connection.execute(
             delete(objects).where(
@@ -194,7 +194,7 @@ def remove(connection: Connection, vcenter_uuid: str, references: Collection[str
 
 
 def counts(connection: Connection) -> list[tuple[str, int, int]]:
-    """Return vCenter, kind and number of objects held."""
+    """Count the objects by vCenter and kind."""
     query = select(objects.c.vcenter_uuid, objects.c.kind, func.count()).group_by(
         objects.c.vcenter_uuid, objects.c.kind
     )

@@ -53,7 +53,7 @@ operations = sqlalchemy.Table(
 
 
 class OperationState(Enum):
-    """How far an operation is."""
+    """The state of an operation."""
 
     PENDING = "pending"
     """Recorded. It may have been sent: `sent` and `accepted` are noted a moment later."""
@@ -64,7 +64,7 @@ class OperationState(Enum):
     DONE = "done"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """The caller has been told that the outcome is unknown; it is settled when the edge is back."""
+    """The caller was told that the outcome is unknown; it is settled when the edge is back."""
     DEFERRED = "deferred"
     """A delete refused because the edge was offline; Nova is asked again when it is back."""
 
@@ -79,7 +79,7 @@ _REFUSED = (OperationState.FAILED, OperationState.DEFERRED)
 
 
 _INSERT = sqlalchemy.insert(operations)
-"""Made once: somebody waits for this row, and to make the statement takes longer than to run it."""
+"""Built once: a request waits for this row, and to build it takes longer than to run it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class OperationRow:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far an operation came, noted after the fact."""
+    """The progress of an operation, recorded after the fact."""
 
     operation_id: str
     state: OperationState
@@ -120,26 +120,26 @@ class Mark:
 
 
 def insert(connection: Connection, row: OperationRow) -> None:
-    """Record an operation. Fails as a refused row when its idempotency key is there already."""
+    """Record an operation. Raises ``RowRejectedError`` when its idempotency key exists."""
     connection.execute(_INSERT, asdict(row) | {"state": row.state.value})
 
 
 def by_key(connection: Connection, idempotency_key: str) -> OperationRow | None:
-    """Return the operation with this key."""
+    """Read the operation with an idempotency key."""
     query = select(operations).where(operations.c.idempotency_key == idempotency_key)
     row = connection.execute(query).one_or_none()
     return None if row is None else _row(row._mapping)
 
 
 def get(connection: Connection, operation_id: str) -> OperationRow | None:
-    """Return one operation."""
+    """Read one operation."""
     query = select(operations).where(operations.c.operation_id == operation_id)
     row = connection.execute(query).one_or_none()
     return None if row is None else _row(row._mapping)
 
 
 def mark(connection: Connection, marks: Iterable[Mark]) -> None:
-    """Note that operations were sent or accepted; those that have ended are left alone."""
+    """Record that operations were sent or accepted; those that have ended stay as they are."""
     running = [OperationState.PENDING.value, OperationState.SENT.value]
     for one in marks:
         connection.execute(
@@ -162,7 +162,7 @@ def finish(
 ) -> bool:
     """End an operation, once: one that is done or failed already stays as it is.
 
-    ``now`` is None when it has not ended for good. Returns whether the row was changed.
+    ``now`` is None while it may still end otherwise. Returns whether the row was changed.
     """
     values: dict[str, Any] = {
         "state": state.value,
@@ -185,11 +185,11 @@ def finish(
 
 
 def deferred(connection: Connection) -> list[OperationRow]:
-    """Return the deferred deletes, oldest first."""
+    """Read the deferred deletes, oldest first."""
     query = (
         select(operations)
         .where(
-            # That of every row, but it is what the index begins with.
+            # True of every row, and what the index begins with.
             operations.c.vcenter_uuid.in_(select(vcenters.c.uuid)),
             operations.c.state == OperationState.DEFERRED.value,
         )
@@ -219,7 +219,7 @@ def settle_deferred(
 
 
 def open_rows(connection: Connection, vcenter_uuid: str) -> list[OperationRow]:
-    """Return the operations of one vCenter that are not settled, oldest first."""
+    """Read the operations of one vCenter that are not settled, oldest first."""
     query = (
         select(operations)
         .where(
@@ -232,13 +232,13 @@ def open_rows(connection: Connection, vcenter_uuid: str) -> list[OperationRow]:
 
 
 def recent(connection: Connection, limit: int) -> list[OperationRow]:
-    """Return the latest operations, newest first."""
+    """Read the latest operations, newest first."""
     query = select(operations).order_by(operations.c.created_at.desc()).limit(limit)
     return [_row(row._mapping) for row in connection.execute(query)]
 
 
 def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[OperationRow]:
-    """Return the recorded deletes of some servers that were not refused, oldest first.
+    """Read the recorded deletes of some servers that were not refused, oldest first.
 
     A deferred one was refused: nothing has been destroyed on its account.
     """
@@ -258,7 +258,7 @@ def deletes(connection: Connection, instance_uuids: Collection[str]) -> list[Ope
 
 
 def cloned_here(connection: Connection, instance_uuid: str, never_sent: Collection[int]) -> bool:
-    """Tell whether an operation of ours may have made the virtual machine of a server.
+    """Find out whether an operation of ours may have made the virtual machine of a server.
 
     ``never_sent`` are the faults of operations that never left.
     """
@@ -275,7 +275,7 @@ def cloned_here(connection: Connection, instance_uuid: str, never_sent: Collecti
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Forget at most ``limit`` operations that were asked for before then; return how many."""
+    """Delete at most ``limit`` operations that were requested before then; returns how many."""
     query = select(operations.c.operation_id).where(operations.c.created_at < before).limit(limit)
     ids: Sequence[str] = connection.execute(query).scalars().all()
     if ids:

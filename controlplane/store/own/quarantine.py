@@ -1,4 +1,4 @@
-"""What could not be applied, and alarms that only a person settles."""
+"""Objects that could not be applied, and alarms that an operator has to look at."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -14,31 +14,31 @@ from controlplane.store.bulk import upsert
 from controlplane.store.own.schema import alarms, quarantine
 
 LONGEST_REFERENCE = 191
-"""Characters that the column holds."""
+"""Characters that its column holds."""
 
 
 class QuarantineReason(Enum):
-    """Why an object waits, for a machine."""
+    """Why an object is in quarantine."""
 
     DUPLICATE_INSTANCE_UUID = "DUPLICATE_INSTANCE_UUID"
-    """Another virtual machine has the same instance UUID; which one stays is being settled."""
+    """Another virtual machine has the same instance UUID; which one keeps it is being decided."""
     NO_INSTANCE_UUID = "NO_INSTANCE_UUID"
     """vCenter cannot read its configuration (inaccessible, orphaned, invalid)."""
     ROW_REFUSED = "ROW_REFUSED"
-    """A database refused its values."""
+    """A database rejected its values."""
     UNREADABLE = "UNREADABLE"
-    """Its message makes no sense."""
+    """Its message breaks the protocol."""
 
 
 REFUSALS = frozenset({QuarantineReason.ROW_REFUSED.value, QuarantineReason.UNREADABLE.value})
-"""Such objects are not held: the edge is asked for them again."""
+"""Such objects are not held: they are requested from the edge again."""
 
 
 class AlarmKind(Enum):
-    """What a person has to look at."""
+    """What an operator has to look at."""
 
     MASS_REMOVAL = "MASS_REMOVAL"
-    """A whole cluster, or many virtual machines of one, vanished at once."""
+    """A whole cluster, or many virtual machines of one, went missing at once."""
     CLUSTER_IDENTITY = "CLUSTER_IDENTITY"
     """A cluster's reference now names something else: a vCenter restored from a backup."""
     UNRECORDED_DELETE = "UNRECORDED_DELETE"
@@ -53,7 +53,7 @@ class QuarantineRow:
     reference: str
     reason: str
     message: str
-    """What a person needs to know and do."""
+    """For an operator: what is wrong and what to do."""
     name: str
     content_hash: bytes | None
     since: datetime
@@ -79,7 +79,7 @@ class AlarmRow:
 
 
 def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[QuarantineRow]:
-    """Return what is in quarantine, newest first."""
+    """Read what is in quarantine, newest first."""
     query = select(quarantine).order_by(quarantine.c.since.desc(), quarantine.c.reference)
     if vcenter_uuid is not None:
         query = query.where(quarantine.c.vcenter_uuid == vcenter_uuid)
@@ -87,13 +87,13 @@ def list_all(connection: Connection, vcenter_uuid: str | None = None) -> list[Qu
 
 
 def put(connection: Connection, rows: Sequence[QuarantineRow]) -> None:
-    """Put objects into quarantine; one that is there keeps its beginning."""
+    """Put objects into quarantine; one that is there already keeps its ``since``."""
     columns = ["reason", "message", "name", "content_hash", "tried_at", "attempts"]
     upsert(connection, quarantine, [_values(row) for row in rows], columns)
 
 
 def release(connection: Connection, vcenter_uuid: str, references: Collection[str]) -> None:
-    """Take objects out: they were applied, or they are gone."""
+    """Take objects out of quarantine: they were applied, or they are gone."""
     if references:
         connection.execute(
             delete(quarantine).where(
@@ -104,14 +104,14 @@ def release(connection: Connection, vcenter_uuid: str, references: Collection[st
 
 
 def raise_alarm(connection: Connection, alarm: AlarmRow) -> None:
-    """Raise an alarm, or add to what it holds."""
+    """Raise an alarm, or add to what it holds back."""
     values = {name: getattr(alarm, name) for name in alarms.c.keys()}  # noqa: SIM118
     values["held"] = json.dumps(list(alarm.held))
     upsert(connection, alarms, [values], ["message", "held"])
 
 
 def open_alarms(connection: Connection, vcenter_uuid: str | None = None) -> list[AlarmRow]:
-    """Return alarms that are not settled, released ones too, newest first."""
+    """Read the alarms that are not settled, released ones too, newest first."""
     query = select(alarms).where(alarms.c.settled_at.is_(None)).order_by(alarms.c.raised_at.desc())
     if vcenter_uuid is not None:
         query = query.where(alarms.c.vcenter_uuid == vcenter_uuid)
@@ -119,7 +119,7 @@ def open_alarms(connection: Connection, vcenter_uuid: str | None = None) -> list
 
 
 def release_alarm(connection: Connection, alarm_id: str, by: str, now: datetime) -> bool:
-    """Let what an alarm holds back go on, as a person decided. Returns whether it was open."""
+    """Apply what an alarm holds back, as an operator decided. Returns whether it was open."""
     result = connection.execute(
         update(alarms)
         .where(alarms.c.id == alarm_id, alarms.c.released_at.is_(None))
@@ -130,7 +130,7 @@ def release_alarm(connection: Connection, alarm_id: str, by: str, now: datetime)
 
 
 def settle_alarm(connection: Connection, alarm_id: str, now: datetime) -> None:
-    """Note that what an alarm held back was done, or came back."""
+    """Record that what an alarm held back was applied, or came back."""
     connection.execute(update(alarms).where(alarms.c.id == alarm_id).values(settled_at=now))
 
 

@@ -1,4 +1,4 @@
-"""The own tables as they are, read to be judged. Nothing is locked, nothing written."""
+"""The gateway database for verification. Nothing is locked, nothing written."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ from vsphere_gateway.v1 import inventory_pb2
 
 @dataclass(frozen=True, slots=True)
 class HeldObject:
-    """What is held of one object, without its body."""
+    """One object of the replica, without its body."""
 
     reference: str
     kind: int
@@ -30,25 +30,25 @@ class HeldObject:
 
 
 class GatewayDatabaseReader:
-    """Reads the own tables. Every method raises ``StoreError``. Thread-safe."""
+    """Reads for verification. Every method raises ``StoreError``. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         """``database`` is not closed here."""
         self._database = database
 
     def vcenters(self) -> list[VCenterRow]:
-        """Return every vCenter with its last parity."""
+        """Read every vCenter, with when it was last in sync."""
         with self._database.read() as connection:
             return edges.list_vcenters(connection)
 
     def unsettled_machines(self) -> list[inventory_pb2.VirtualMachine]:
-        """Return the virtual machines of all vCenters that are held and not applied."""
+        """Read the virtual machines of all vCenters that are held and not applied."""
         with self._database.read() as connection:
             bodies = [body for _, body in objects.unsettled_machines(connection)]
         return [inventory_pb2.InventoryObject.FromString(one).virtual_machine for one in bodies]
 
     def counts(self) -> dict[str, int]:
-        """Return how many objects are held of each vCenter."""
+        """Count the objects of each vCenter."""
         totals: dict[str, int] = defaultdict(int)
         with self._database.read() as connection:
             for vcenter_uuid, _, number in objects.counts(connection):
@@ -56,27 +56,27 @@ class GatewayDatabaseReader:
         return totals
 
     def clusters(self, vcenter_uuid: str) -> list[ClusterRow]:
-        """Return the clusters of a vCenter."""
+        """Read the clusters of a vCenter."""
         with self._database.read() as connection:
             return clusters.list_all(connection, vcenter_uuid)
 
     def images(self, vcenter_uuid: str) -> list[ImageRow]:
-        """Return the active images of a vCenter."""
+        """Read the active images of a vCenter."""
         with self._database.read() as connection:
             return servers.list_images(connection, vcenter_uuid)
 
     def quarantine(self, vcenter_uuid: str) -> list[QuarantineRow]:
-        """Return what of a vCenter is in quarantine."""
+        """Read what of a vCenter is in quarantine."""
         with self._database.read() as connection:
             return quarantine.list_all(connection, vcenter_uuid)
 
     def alarms(self, vcenter_uuid: str) -> list[AlarmRow]:
-        """Return the open alarms of a vCenter."""
+        """Read the open alarms of a vCenter."""
         with self._database.read() as connection:
             return quarantine.open_alarms(connection, vcenter_uuid)
 
     def objects(self, vcenter_uuid: str, references: Collection[str]) -> dict[str, HeldObject]:
-        """Return what is held of some objects."""
+        """Read some objects by reference."""
         with self._database.read() as connection:
             query = _HELD.where(
                 objects_table.c.vcenter_uuid == vcenter_uuid,
@@ -85,12 +85,12 @@ class GatewayDatabaseReader:
             return {row[0]: _held(row) for row in connection.execute(query).tuples()}
 
     def bodies(self, vcenter_uuid: str, references: Collection[str]) -> dict[str, bytes]:
-        """Return what is stored of some objects, serialised."""
+        """Read some objects by reference, serialised."""
         with self._database.read() as connection:
             return objects.bodies(connection, vcenter_uuid, references)
 
     def list_objects(self, vcenter_uuid: str) -> Iterator[HeldObject]:
-        """Yield what is held of a vCenter."""
+        """Read every object of a vCenter."""
         with self._database.read() as connection:
             streamed = connection.execution_options(yield_per=500)
             query = _HELD.where(objects_table.c.vcenter_uuid == vcenter_uuid)
@@ -98,7 +98,7 @@ class GatewayDatabaseReader:
                 yield _held(row)
 
     def servers(self, vcenter_uuid: str, morefs: Collection[str]) -> dict[str, list[ServerRow]]:
-        """Return the active servers that stand for some virtual machines, by moref."""
+        """Read the active servers of some virtual machines, by moref."""
         query = select(servers_table).where(
             servers_table.c.vcenter_uuid == vcenter_uuid,
             servers_table.c.moref.in_(sorted(morefs)),
@@ -112,7 +112,7 @@ class GatewayDatabaseReader:
         return found
 
     def list_servers(self, vcenter_uuid: str) -> list[ServerRow]:
-        """Return the servers of a vCenter that are active, handed on or have to go."""
+        """Read the servers of a vCenter that are active, transferred or being removed."""
         states = (ServerState.ACTIVE, ServerState.TRANSFERRED, *ENDING)
         with self._database.read() as connection:
             return servers.list_all(connection, vcenter_uuid=vcenter_uuid, states=states)

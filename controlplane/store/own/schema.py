@@ -1,4 +1,4 @@
-"""The control plane's own tables. They live in a database of their own, never in Nova's.
+"""The tables of the gateway database.
 
 Times are UTC without a zone. The tables are made by the migrations beside this module; a test
 holds the two against each other. The ledger's `operations` table is in

@@ -1,4 +1,4 @@
-"""Which virtual machine stands behind which Nova server, and behind which Glance image."""
+"""Bindings: which virtual machine is which Nova server, and which template is which image."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -15,20 +15,20 @@ from controlplane.store.own.schema import images, objects, servers
 
 
 class ServerState(Enum):
-    """What became of the binding."""
+    """The state of a binding."""
 
     ACTIVE = "active"
-    """The server stands for the virtual machine."""
+    """The server is the virtual machine."""
     REMOVED = "removed"
     """vCenter deleted the virtual machine, and the server with it."""
     REMOVING = "removing"
-    """The virtual machine is gone; the server still has to go."""
+    """The virtual machine is gone; the server is still to be removed."""
     UNMANAGED = "unmanaged"
-    """The virtual machine lives on outside the managed clusters, or as a template."""
+    """The virtual machine exists outside the managed clusters, or as a template."""
     TRANSFERRED = "handed_on"
-    """The virtual machine is gone; another one, which has its instance UUID, takes the server."""
+    """The virtual machine is gone; the server is transferred to another with its instance UUID."""
     UNMANAGING = "unmanaging"
-    """As UNMANAGED; the server still has to go."""
+    """As UNMANAGED; the server is still to be removed."""
 
 
 ENDING = (ServerState.REMOVING, ServerState.UNMANAGING)
@@ -97,7 +97,7 @@ def list_all(
     vcenter_uuid: str | None = None,
     states: Collection[ServerState] | None = (ServerState.ACTIVE,),
 ) -> list[ServerRow]:
-    """Return bindings by name: of one cluster or vCenter, in some states (None means all)."""
+    """Read bindings by name: of one cluster or vCenter, in some states (None means all)."""
     query = select(servers).order_by(servers.c.name, servers.c.uuid)
     if cluster_uuid is not None:
         query = query.where(servers.c.cluster_uuid == cluster_uuid)
@@ -111,7 +111,7 @@ def list_all(
 def with_bodies(
     connection: Connection, clusters: Collection[str]
 ) -> list[tuple[ServerRow, bytes | None]]:
-    """Return the active servers of some clusters by name, each with its virtual machine."""
+    """Read the active servers of some clusters by name, each with its virtual machine."""
     reference = literal("VirtualMachine:") + servers.c.moref
     joined = servers.outerjoin(
         objects,
@@ -133,7 +133,7 @@ def with_bodies(
 
 
 def get(connection: Connection, uuids: Collection[str]) -> list[ServerRow]:
-    """Return bindings by Nova UUID, in any state."""
+    """Read bindings by Nova UUID, in any state."""
     query = select(servers).where(servers.c.uuid.in_(sorted(uuids)))
     return [from_row(row._mapping) for row in connection.execute(query)]
 
@@ -161,7 +161,7 @@ def usage(connection: Connection, cluster_uuid: str) -> Usage:
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """Return the number of active servers by cluster."""
+    """Count the active servers by cluster."""
     query = (
         select(servers.c.cluster_uuid, func.count())
         .where(servers.c.state == ServerState.ACTIVE.value)
@@ -171,7 +171,7 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def projects(connection: Connection) -> set[str]:
-    """Return the projects that have adopted servers."""
+    """Read which projects have adopted servers."""
     query = select(servers.c.project_id).where(
         servers.c.state == ServerState.ACTIVE.value, servers.c.origin == Origin.ADOPTED.value
     )
@@ -185,12 +185,12 @@ def write_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
 
 
 def rename_images(connection: Connection, rows: Sequence[ImageRow]) -> None:
-    """Update the names of images; owner and visibility stay what was decided about them."""
+    """Update the names of images; owner and visibility stay as they were first written."""
     upsert(connection, images, [asdict(row) for row in rows], ["name"])
 
 
 def list_images(connection: Connection, vcenter_uuid: str | None = None) -> list[ImageRow]:
-    """Return active images by name."""
+    """Read active images by name."""
     query = select(images).where(images.c.state == "active").order_by(images.c.name, images.c.id)
     if vcenter_uuid is not None:
         query = query.where(images.c.vcenter_uuid == vcenter_uuid)
@@ -198,7 +198,7 @@ def list_images(connection: Connection, vcenter_uuid: str | None = None) -> list
 
 
 def images_with_bodies(connection: Connection) -> list[tuple[ImageRow, bytes | None]]:
-    """Return active images by name, each with its template."""
+    """Read active images by name, each with its template."""
     reference = literal("VirtualMachine:") + images.c.moref
     joined = images.outerjoin(
         objects,
@@ -219,14 +219,14 @@ def images_with_bodies(connection: Connection) -> list[tuple[ImageRow, bytes | N
 
 
 def get_image(connection: Connection, image_id: str) -> ImageRow | None:
-    """Return an active image."""
+    """Read an active image."""
     query = select(images).where(images.c.id == image_id, images.c.state == "active")
     row = connection.execute(query).one_or_none()
     return None if row is None else ImageRow(**row._mapping)
 
 
 def remove_images(connection: Connection, ids: Collection[str], now: datetime) -> None:
-    """Note that images have gone."""
+    """Record that images were removed."""
     if ids:
         connection.execute(
             update(images).where(images.c.id.in_(list(ids))).values(state="removed", removed_at=now)
@@ -234,7 +234,7 @@ def remove_images(connection: Connection, ids: Collection[str], now: datetime) -
 
 
 def from_row(values: Any) -> ServerRow:
-    """Return the binding that a row of the table holds."""
+    """Build a binding from a row of the table."""
     fields = dict(values)
     fields["state"] = ServerState(fields["state"])
     fields["derived"] = bool(fields["derived"])

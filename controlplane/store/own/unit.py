@@ -1,4 +1,4 @@
-"""Everything that one unit of inventory leaves in the own tables, in one transaction."""
+"""Writes all that one unit of inventory leaves in the gateway database, in one transaction."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -15,24 +15,24 @@ from controlplane.store.own.servers import ImageRow, ServerRow
 
 @dataclass(slots=True)
 class UnitRows:
-    """Rows to write and to take away."""
+    """Rows to write and to delete."""
 
     objects: list[ObjectRow] = field(default_factory=list)
     statuses: dict[str, ObjectStatus] = field(default_factory=dict)
     """Objects that are held already, by key."""
     gone: list[str] = field(default_factory=list)
-    """Objects to forget."""
+    """Objects to delete from the replica."""
     servers: list[ServerRow] = field(default_factory=list)
     images: list[ImageRow] = field(default_factory=list)
     images_changed: list[ImageRow] = field(default_factory=list)
-    """Whose they are, and who sees them, was decided when they came."""
+    """Owner and visibility stay as they were first written."""
     images_gone: list[str] = field(default_factory=list)
     quarantine: list[QuarantineRow] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     """Objects to take out of quarantine."""
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to do."""
+        """Whether there is anything to write."""
         return any(
             (
                 self.objects,

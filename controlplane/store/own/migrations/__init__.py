@@ -1,1 +1,1 @@
-"""Migrations of the own tables, by alembic."""
+"""Migrations of the gateway database, by alembic."""

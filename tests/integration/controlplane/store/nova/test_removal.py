@@ -140,7 +140,7 @@ def test_unmanagement_never_asks_nova_to_delete(databases: NovaDatabases, nova: 
     with_port(nova, free.uuid)
     (outcome,) = servers.unmanage([free.uuid])
     assert outcome.change is RemovalChange.UNMANAGED
-    assert "stay behind" in outcome.reason
+    assert "1 port(s) and 0 volume(s) are left" in outcome.reason
     assert outcome.announcement is not None
     assert outcome.announcement.kind is Announced.UNMANAGE
     assert asked.asked == []

@@ -1,4 +1,4 @@
-"""The own tables as they were first."""
+"""The tables as they were first."""
 
 from typing import Any
 
