@@ -28,7 +28,7 @@ from edge.tasks import Tasks
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.collector.configuration_cache import ConfigurationCache
-from edge.vcenter.operations.operations import ACTIONS, VCenterOperations
+from edge.vcenter.operations.dispatch import ACTIONS, VCenterOperations
 from vsphere_gateway.v1 import link_pb2
 
 STATUS_SECONDS = 10.0

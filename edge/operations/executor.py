@@ -19,8 +19,8 @@ from edge.operations.pool import Workers
 from edge.operations.records import Record, Records
 from edge.operations.status import is_expected, reason_name, status_of
 from edge.vcenter.operations.control import OperationControl, OperationOutcome, Reference
+from edge.vcenter.operations.dispatch import READS
 from edge.vcenter.operations.errors import LeaseLostError, NotTakenOnError
-from edge.vcenter.operations.operations import READS
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 LOG = logging.getLogger("edge.operations")
@@ -38,7 +38,7 @@ DEFAULT_SECONDS: Final = 1800.0
 
 
 class Operations(Protocol):
-    """What runs an operation on vCenter (``edge.vcenter.operations.operations``)."""
+    """What runs an operation on vCenter (``edge.vcenter.operations.dispatch``)."""
 
     def run(
         self, operation: operations_pb2.Operation, control: OperationControl

@@ -22,7 +22,7 @@ from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
-from edge.vcenter.operations.operations import VCenterOperations
+from edge.vcenter.operations.dispatch import VCenterOperations
 from tests.support.control_call import welcomed_call
 from tests.support.scripted_operations import NumberedStates
 from tools.servers.state import ServerError

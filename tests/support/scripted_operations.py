@@ -41,7 +41,7 @@ class ScriptedOperations:
     def run(
         self, operation: operations_pb2.Operation, control: OperationControl
     ) -> OperationOutcome:
-        """As ``edge.vcenter.operations.operations.VCenterOperations.run``."""
+        """As ``edge.vcenter.operations.dispatch.VCenterOperations.run``."""
         with self._changed:
             self.started.append(operation.operation_id)
             self.running += 1

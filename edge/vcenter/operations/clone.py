@@ -5,10 +5,9 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
-from edge.log import ERROR, INSTANCE_UUID, NAME, OBJECT, fields
+from common.log_fields import fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.properties import read_properties
-from edge.vcenter.operations.context import OperationContext
 from edge.vcenter.operations.control import OperationControl, OperationOutcome, Reference
 from edge.vcenter.operations.errors import (
     DiskTooSmallError,
@@ -18,11 +17,11 @@ from edge.vcenter.operations.errors import (
     VirtualMachineNotFoundError,
 )
 from edge.vcenter.operations.placement import Need, choose_place
-from edge.vcenter.operations.power import OFF, state_after, switch_off, switch_on
-from edge.vcenter.operations.target import FoundMachine
+from edge.vcenter.operations.power import OFF, switch_off, switch_on
+from edge.vcenter.operations.target import FoundMachine, OperationContext
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
-LOG = logging.getLogger("edge.vcenter.operations.clone")
+log = logging.getLogger(__name__)
 
 CLEAN_UP_SECONDS: Final = 120.0
 """Time for removing what a failed clone left, after the operation itself was given up."""
@@ -42,16 +41,14 @@ def clone(
     A virtual machine that has the instance UUID already comes from an earlier try: it is finished
     and returned. What fails after CloneVM_Task removes the clone that was just made.
     """
-    wish = operation.clone_virtual_machine
+    request = operation.clone_virtual_machine
     control.check()
-    made = context.lookup.existing(wish.instance_uuid)
+    made = context.machines.existing(request.instance_uuid)
     if made is not None:
-        _finish(context, made, wish, control)
-        return state_after(context, made)
+        return _finish(context, made, request, control)
     made = _clone(context, operation, control)
     try:
-        _finish(context, made, wish, control)
-        return state_after(context, made)
+        return _finish(context, made, request, control)
     except OutcomeUnknownError:
         raise
     except (faults.VCenterError, OperationError):
@@ -62,29 +59,29 @@ def clone(
 def _clone(
     context: OperationContext, operation: operations_pb2.Operation, control: OperationControl
 ) -> FoundMachine:
-    wish = operation.clone_virtual_machine
-    context.lookup.require_managed(operation.cluster)
-    _refuse_name_of_the_site(context, wish.name)
-    template = context.lookup.template(wish.template_instance_uuid, wish.template)
-    _refuse_shrinking(template, wish)
+    request = operation.clone_virtual_machine
+    context.machines.require_managed(operation.cluster)
+    _refuse_name_of_the_site(context, request.name)
+    template = context.machines.template(request.template_instance_uuid, request.template)
+    _refuse_shrinking(template, request)
     values = read_properties(context.session, template.managed_object, [_DEVICES, _COMMITTED])
     cluster = context.session.managed_object(operation.cluster)
-    need = _need(template, wish, values.get(_COMMITTED) or 0)
+    need = _need(template, request, values.get(_COMMITTED) or 0)
     place = choose_place(context.session, cluster, need)
     spec = vim.vm.CloneSpec(
         location=vim.vm.RelocateSpec(
             pool=place.resource_pool, datastore=place.datastore, host=place.host
         ),
         config=vim.vm.ConfigSpec(
-            **_hardware_changes(template.machine, wish),
-            deviceChange=_nic_removals(wish, values.get(_DEVICES) or []),
+            **_hardware_changes(template.machine, request),
+            deviceChange=_nic_removals(request, values.get(_DEVICES) or []),
         ),
         powerOn=False,
         template=False,
     )
-    task = _run(context, template.managed_object, place.folder, spec, wish, control)
+    task = _run(context, template.managed_object, place.folder, spec, request, control)
     made = context.tasks.result(task)
-    return context.lookup.found(Reference(type="VirtualMachine", value=made._moId))
+    return context.machines.at(Reference(type="VirtualMachine", value=made._moId))
 
 
 def _run(
@@ -92,15 +89,15 @@ def _run(
     template: Any,
     folder: Any,
     spec: Any,
-    wish: operations_pb2.CloneVirtualMachine,
+    request: operations_pb2.CloneVirtualMachine,
     control: OperationControl,
 ) -> Any:
     """CloneVM_Task under the name asked for, or a unique one when that is taken."""
-    name, unique = clone_names(wish.name, wish.instance_uuid)
+    name, unique = clone_names(request.name, request.instance_uuid)
     try:
         return context.tasks.run(lambda: template.CloneVM_Task(folder, name, spec), control)
     except faults.DuplicateNameError:
-        LOG.info("name is taken", extra=fields({NAME: name, INSTANCE_UUID: wish.instance_uuid}))
+        log.info("name is taken", extra=fields(name=name, instance_uuid=request.instance_uuid))
         return context.tasks.run(lambda: template.CloneVM_Task(folder, unique, spec), control)
 
 
@@ -125,53 +122,53 @@ def _refuse_name_of_the_site(context: OperationContext, name: str) -> None:
         )
 
 
-def _refuse_shrinking(template: FoundMachine, wish: operations_pb2.CloneVirtualMachine) -> None:
+def _refuse_shrinking(template: FoundMachine, request: operations_pb2.CloneVirtualMachine) -> None:
     disks = template.machine.disks
-    if not wish.root_disk_gb or not disks:
+    if not request.root_disk_gb or not disks:
         return
-    if wish.root_disk_gb * _GIB < disks[0].capacity_bytes:
+    if request.root_disk_gb * _GIB < disks[0].capacity_bytes:
         raise DiskTooSmallError(
-            f"the root disk asked for has {wish.root_disk_gb} GiB, less than"
+            f"the root disk asked for has {request.root_disk_gb} GiB, less than"
             f" {disks[0].capacity_bytes / _GIB:.1f} GiB of {disks[0].label} of template"
             f" {template.machine.name}; a disk never shrinks"
         )
 
 
 def _need(
-    template: FoundMachine, wish: operations_pb2.CloneVirtualMachine, committed_bytes: int
+    template: FoundMachine, request: operations_pb2.CloneVirtualMachine, committed_bytes: int
 ) -> Need:
     """Thick disks need their capacity, thin ones what they hold; a running machine its swap."""
     disks = template.machine.disks
     thick = [disk for disk in disks if disk.disk_type != "thin"]
     room = max(committed_bytes, sum(disk.capacity_bytes for disk in thick))
     if disks and disks[0].disk_type != "thin":
-        room += max(0, wish.root_disk_gb * _GIB - disks[0].capacity_bytes)
-    if wish.power_on:
-        room += wish.memory_mb * _MIB
+        room += max(0, request.root_disk_gb * _GIB - disks[0].capacity_bytes)
+    if request.power_on:
+        room += request.memory_mb * _MIB
     preferred = disks[0].datastore.value if disks else ""
-    return Need(room_bytes=room, patterns=list(wish.datastore_patterns), preferred=preferred)
+    return Need(room_bytes=room, patterns=list(request.datastore_patterns), preferred=preferred)
 
 
 def _hardware_changes(
-    source: inventory_pb2.VirtualMachine, wish: operations_pb2.CloneVirtualMachine
+    source: inventory_pb2.VirtualMachine, request: operations_pb2.CloneVirtualMachine
 ) -> dict[str, Any]:
     """Return the fields of ConfigSpec in which ``source`` is not what is asked for."""
     changes: dict[str, Any] = {}
-    if source.instance_uuid.lower() != wish.instance_uuid.lower():
-        changes["instanceUuid"] = wish.instance_uuid
-    if wish.cpus and wish.cpus != source.cpus:
-        changes["numCPUs"] = wish.cpus
-        if wish.cpus % (source.cores_per_socket or 1):
+    if source.instance_uuid.lower() != request.instance_uuid.lower():
+        changes["instanceUuid"] = request.instance_uuid
+    if request.cpus and request.cpus != source.cpus:
+        changes["numCPUs"] = request.cpus
+        if request.cpus % (source.cores_per_socket or 1):
             changes["numCoresPerSocket"] = 1
-    if wish.memory_mb and wish.memory_mb != source.memory_mb:
-        changes["memoryMB"] = wish.memory_mb
-    if wish.annotation and wish.annotation != source.annotation:
-        changes["annotation"] = wish.annotation
+    if request.memory_mb and request.memory_mb != source.memory_mb:
+        changes["memoryMB"] = request.memory_mb
+    if request.annotation and request.annotation != source.annotation:
+        changes["annotation"] = request.annotation
     return changes
 
 
-def _nic_removals(wish: operations_pb2.CloneVirtualMachine, devices: list[Any]) -> list[Any]:
-    if not wish.remove_nics:
+def _nic_removals(request: operations_pb2.CloneVirtualMachine, devices: list[Any]) -> list[Any]:
+    if not request.remove_nics:
         return []
     return [
         vim.vm.device.VirtualDeviceSpec(operation="remove", device=device)
@@ -182,11 +179,11 @@ def _nic_removals(wish: operations_pb2.CloneVirtualMachine, devices: list[Any]) 
 
 def _growth(
     source: inventory_pb2.VirtualMachine,
-    wish: operations_pb2.CloneVirtualMachine,
+    request: operations_pb2.CloneVirtualMachine,
     devices: list[Any],
 ) -> list[Any]:
     """Return the change that grows the first disk, if it is too small."""
-    capacity = wish.root_disk_gb * _GIB
+    capacity = request.root_disk_gb * _GIB
     if not source.disks or source.disks[0].capacity_bytes >= capacity:
         return []
     root = next(device for device in devices if device.key == source.disks[0].key)
@@ -197,20 +194,32 @@ def _growth(
 def _finish(
     context: OperationContext,
     made: FoundMachine,
-    wish: operations_pb2.CloneVirtualMachine,
+    request: operations_pb2.CloneVirtualMachine,
     control: OperationControl,
-) -> None:
+) -> OperationOutcome:
     """Grow the disk, reconfigure what the clone did not take over, and power on."""
-    if made.machine.power_state == OFF:
-        values = read_properties(context.session, made.managed_object, [_DEVICES])
-        devices = values.get(_DEVICES) or []
-        changes = _hardware_changes(made.machine, wish)
-        device_changes = [*_growth(made.machine, wish, devices), *_nic_removals(wish, devices)]
-        if changes or device_changes:
-            spec = vim.vm.ConfigSpec(**changes, deviceChange=device_changes)
-            context.tasks.run(lambda: made.managed_object.ReconfigVM_Task(spec), control)
-    if wish.power_on:
-        switch_on(context, made, control)
+    changed = made.machine.power_state == OFF and _reconfigure(context, made, request, control)
+    if request.power_on:
+        changed |= switch_on(context, made, control)
+    return context.machines.outcome(made, changed=changed)
+
+
+def _reconfigure(
+    context: OperationContext,
+    made: FoundMachine,
+    request: operations_pb2.CloneVirtualMachine,
+    control: OperationControl,
+) -> bool:
+    """Give the clone the hardware that it lacks; False if it lacks none."""
+    values = read_properties(context.session, made.managed_object, [_DEVICES])
+    devices = values.get(_DEVICES) or []
+    changes = _hardware_changes(made.machine, request)
+    device_changes = [*_growth(made.machine, request, devices), *_nic_removals(request, devices)]
+    if not changes and not device_changes:
+        return False
+    spec = vim.vm.ConfigSpec(**changes, deviceChange=device_changes)
+    context.tasks.run(lambda: made.managed_object.ReconfigVM_Task(spec), control)
+    return True
 
 
 def _clean_up(context: OperationContext, made: FoundMachine) -> None:
@@ -218,15 +227,15 @@ def _clean_up(context: OperationContext, made: FoundMachine) -> None:
     reference = made.state.reference
     control = OperationControl(context.clock() + CLEAN_UP_SECONDS, clock=context.clock)
     try:
-        present = context.lookup.found(reference)
+        present = context.machines.at(reference)
         switch_off(context, present, 0, control)
         context.tasks.run(made.managed_object.Destroy_Task, control)
     except (VirtualMachineNotFoundError, faults.ManagedObjectNotFoundError):
         return
     except (faults.VCenterError, OperationError) as error:
-        LOG.error(
+        log.error(
             "failed clone is left behind, delete it in vCenter",
-            extra=fields({OBJECT: reference.value, NAME: made.machine.name, ERROR: error}),
+            extra=fields(object=reference.value, name=made.machine.name, error=error),
         )
     else:
-        LOG.info("failed clone removed", extra=fields({OBJECT: reference.value}))
+        log.info("failed clone removed", extra=fields(object=reference.value))

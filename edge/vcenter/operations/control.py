@@ -1,4 +1,4 @@
-"""What a running operation and whoever runs it tell each other."""
+"""Between a running operation and whoever runs it: deadline, cancellation, progress, outcome."""
 
 import dataclasses
 import threading
@@ -47,7 +47,7 @@ class OperationControl:
         return max(0.0, self._deadline - self._clock())
 
     def now(self) -> float:
-        """The clock of the deadline."""
+        """The time by the clock of the deadline."""
         return self._clock()
 
     def cancel(self, reason: str) -> None:
@@ -85,11 +85,6 @@ class OperationControl:
         finally:
             with self._lock:
                 self._listeners.discard(event)
-
-    @property
-    def outstanding_task(self) -> Reference | None:
-        """The vCenter task that was begun and not yet seen to end."""
-        return self._task
 
     def task_began(self, task: Reference) -> None:
         """Remember the task, so that a lost session does not lose it."""

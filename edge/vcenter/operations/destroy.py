@@ -12,18 +12,17 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
-from edge.log import COUNT, INSTANCE_UUID, OBJECT, REASON, fields
+from common.log_fields import fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.properties import read_properties
-from edge.vcenter.operations.context import OperationContext
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
 from edge.vcenter.operations.disk_users import users_of
 from edge.vcenter.operations.errors import DiskInUseError, VirtualMachineNotFoundError
 from edge.vcenter.operations.power import ON, switch_off
-from edge.vcenter.operations.target import FoundMachine
+from edge.vcenter.operations.target import FoundMachine, OperationContext
 from vsphere_gateway.v1 import operations_pb2
 
-LOG = logging.getLogger("edge.vcenter.operations.destroy")
+log = logging.getLogger(__name__)
 
 _PATHS: Final = ("config.hardware.device", "layoutEx", "datastore", "snapshot")
 _RAW: Final = (
@@ -52,11 +51,11 @@ def destroy(
     """
     control.check()
     try:
-        found = context.target(operation)
+        found = context.machines.target(operation)
         _destroy(context, found, operation.destroy.keep_disk_file_names, control)
     except (VirtualMachineNotFoundError, faults.ManagedObjectNotFoundError) as error:
-        gone = fields({INSTANCE_UUID: operation.target.instance_uuid, REASON: error})
-        LOG.info("virtual machine is gone already", extra=gone)
+        gone = fields(instance_uuid=operation.target.instance_uuid, reason=error)
+        log.info("virtual machine is gone already", extra=gone)
     return OperationOutcome()
 
 
@@ -156,6 +155,6 @@ def _detach(
     """Remove disks from the virtual machine without a file operation: their files stay."""
     changes = [vim.vm.device.VirtualDeviceSpec(operation="remove", device=disk) for disk in disks]
     spec = vim.vm.ConfigSpec(deviceChange=changes)
-    kept = fields({OBJECT: machine._moId, COUNT: len(changes)})
-    LOG.info("disks are detached and kept", extra=kept)
+    kept = fields(object=machine._moId, count=len(changes))
+    log.info("disks are detached and kept", extra=kept)
     context.tasks.run(lambda: machine.ReconfigVM_Task(spec), control)

@@ -6,15 +6,15 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
-from edge.log import ERROR, OBJECT, fields
+from common.log_fields import fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.properties import Step, read_properties, read_related
 from edge.vcenter.client.session import VCenterSession
-from edge.vcenter.operations.context import OperationContext
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
+from edge.vcenter.operations.target import OperationContext
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
-LOG = logging.getLogger("edge.vcenter.operations.diagnostics")
+log = logging.getLogger(__name__)
 
 _MACHINE_PATHS: Final = (
     "summary.quickStats.uptimeSeconds",
@@ -35,7 +35,7 @@ def get_diagnostics(
 ) -> OperationOutcome:
     """Hardware, summary.quickStats, the host's name, and the network rates of the last 20 s."""
     control.check()
-    found = context.subject(operation)
+    found = context.machines.subject(operation)
     values, host_name = _read(context.session, found.managed_object)
     running = found.machine.power_state == inventory_pb2.POWER_STATE_ON
     rates = _network_rates(context, found.managed_object) if running else {}
@@ -101,7 +101,7 @@ def _network_rates(context: OperationContext, machine: Any) -> Rates:
         )
         answer = manager.QueryPerf([query])
     except (faults.VSphereFaultError, faults.PermissionDeniedError) as error:
-        LOG.info("no network rates", extra=fields({OBJECT: machine._moId, ERROR: error}))
+        log.info("no network rates", extra=fields(object=machine._moId, error=error))
         return {}
     return {
         (counters[series.id.counterId], int(series.id.instance)): series.value[-1] * _BYTES_PER_KB

@@ -3,15 +3,14 @@
 import logging
 from typing import Any, Final
 
-from edge.log import ERROR, OBJECT, fields
+from common.log_fields import fields
 from edge.vcenter.client import faults
-from edge.vcenter.operations.context import OperationContext
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
-from edge.vcenter.operations.power import FORCED_SECONDS, ON, SUSPENDED, run_power_task, state_after
-from edge.vcenter.operations.target import FoundMachine
+from edge.vcenter.operations.power import FORCED_SECONDS, ON, SUSPENDED, run_power_task
+from edge.vcenter.operations.target import FoundMachine, OperationContext
 from vsphere_gateway.v1 import operations_pb2
 
-LOG = logging.getLogger("edge.vcenter.operations.reboot")
+log = logging.getLogger(__name__)
 
 _POWER_STATE: Final = "runtime.powerState"
 _TOOLS: Final = "guest.toolsRunningStatus"
@@ -27,12 +26,12 @@ def reboot(
     A virtual machine that is not on is powered on; a hard reboot discards a suspended state. With
     no grace period a soft reboot is done as soon as VMware Tools have taken it on.
     """
-    found = context.target(operation)
-    wish = operation.reboot
-    grace = wish.guest_grace.ToTimedelta().total_seconds()
-    if not (wish.soft and _reboot_guest(context, found, grace, control)):
-        _reset(context, found, wish.soft, control)
-    return state_after(context, found)
+    found = context.machines.target(operation)
+    request = operation.reboot
+    grace = request.guest_grace.ToTimedelta().total_seconds()
+    if not (request.soft and _reboot_guest(context, found, grace, control)):
+        _reset(context, found, request.soft, control)
+    return context.machines.outcome(found, changed=True)
 
 
 def _reset(
@@ -56,7 +55,7 @@ def _reset(
 def _reboot_guest(
     context: OperationContext, found: FoundMachine, grace: float, control: OperationControl
 ) -> bool:
-    """Ask the guest to reboot; tell whether it went down within ``grace`` seconds."""
+    """Ask the guest to reboot; False unless it went down within ``grace`` seconds."""
     if found.machine.power_state != ON or not found.machine.tools_running:
         return False
     control.check()
@@ -66,20 +65,20 @@ def _reboot_guest(
         try:
             machine.RebootGuest()
         except (faults.ToolsUnavailableError, faults.InvalidPowerStateError) as error:
-            refused = fields({OBJECT: machine._moId, ERROR: error})
-            LOG.info("guest cannot be asked to reboot", extra=refused)
+            refused = fields(object=machine._moId, error=error)
+            log.info("guest cannot be asked to reboot", extra=refused)
             return False
         while grace > 0 and _guest_runs(watch.values()):
             control.check()
             if not watch.wait(max(0.0, end - control.now())):
-                LOG.info("guest did not go down in time", extra=fields({OBJECT: machine._moId}))
+                log.info("guest did not shut down in time", extra=fields(object=machine._moId))
                 return False
     control.task_ended()
     return True
 
 
 def _guest_runs(values: dict[str, Any]) -> bool:
-    """Tell whether the guest operating system has not begun to go down."""
+    """Whether the guest operating system has not begun to go down."""
     return (
         values.get(_TOOLS) == "guestToolsRunning"
         and values.get(_GUEST) not in ("shuttingDown", "resetting", "notRunning")

@@ -1,4 +1,4 @@
-"""Finds the virtual machine that an operation means, and makes sure that it may be touched.
+"""Finds the virtual machine that an operation is about, and makes sure that it may be touched.
 
 The state comes from the collector, so that the site's rules are applied by the same code that
 decides what is reported, and an operation's result looks as inventory does.
@@ -6,24 +6,27 @@ decides what is reported, and an operation's result looks as inventory does.
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
-from edge.interfaces import CollectorUpdate
-from edge.log import INSTANCE_UUID, OBJECT, fields
+from common.log_fields import fields
+from edge.interfaces import CollectorUpdate, Managed
 from edge.vcenter.client import faults
 from edge.vcenter.client.session import VCenterSession
+from edge.vcenter.client.task_watcher import PropertyWatcher
+from edge.vcenter.operations.control import OperationOutcome, Reference
 from edge.vcenter.operations.errors import (
     AmbiguousIdentityError,
     RefusedBySiteError,
     TemplateNotFoundError,
     VirtualMachineNotFoundError,
 )
-from vsphere_gateway.v1 import inventory_pb2, link_pb2
+from edge.vcenter.operations.tasks import TaskRunner
+from vsphere_gateway.v1 import inventory_pb2, link_pb2, operations_pb2
 
-LOG = logging.getLogger("edge.vcenter.operations.target")
+log = logging.getLogger(__name__)
 
-Reference = inventory_pb2.ObjectReference
 ReadState = Callable[[Reference], CollectorUpdate]
 """``VCenterCollector.look``."""
 
@@ -49,33 +52,41 @@ class FoundMachine:
 
 
 class MachineLookup:
-    """Finds virtual machines and templates by instance UUID, with a reference as a hint."""
+    """Finds virtual machines and templates by instance UUID, with a reference as a hint.
+
+    Every method that reads raises ``VCenterError``, and ``RefusedBySiteError`` for what is in no
+    managed cluster.
+    """
 
     def __init__(self, session: VCenterSession, read_state: ReadState) -> None:
         self._session = session
         self._read_state = read_state
 
-    def virtual_machine(self, instance_uuid: str, hint: Reference) -> FoundMachine:
-        """Return the virtual machine, ready to be acted upon.
+    def target(self, operation: operations_pb2.Operation) -> FoundMachine:
+        """Find the virtual machine that an operation acts upon.
 
-        Raises ``VirtualMachineNotFoundError``, ``AmbiguousIdentityError``, ``RefusedBySiteError``
-        (it is protected, a template, or in no managed cluster) or ``VCenterError``.
+        Raises ``VirtualMachineNotFoundError``, ``AmbiguousIdentityError`` and
+        ``RefusedBySiteError`` (it is protected, or a template).
         """
-        found = self.any_machine(instance_uuid, hint)
+        found = self.subject(operation)
         _refuse_untouchable(found)
         return found
 
-    def any_machine(self, instance_uuid: str, hint: Reference) -> FoundMachine:
-        """Return the virtual machine to look at it, even where it may not be touched."""
-        found = self._find(instance_uuid, hint)
+    def subject(self, operation: operations_pb2.Operation) -> FoundMachine:
+        """Find the virtual machine that an operation only looks at; it may be read only.
+
+        Raises ``VirtualMachineNotFoundError`` and ``AmbiguousIdentityError``.
+        """
+        target = operation.target
+        found = self._find(target.instance_uuid, target.reference)
         if found is None:
             raise VirtualMachineNotFoundError(
-                f"vCenter has no virtual machine with the instance UUID {instance_uuid}"
+                f"vCenter has no virtual machine with the instance UUID {target.instance_uuid}"
             )
         return found
 
     def template(self, instance_uuid: str, hint: Reference) -> FoundMachine:
-        """Return the template. Raises ``TemplateNotFoundError`` and as ``virtual_machine``."""
+        """Find a template. Raises ``TemplateNotFoundError`` and ``AmbiguousIdentityError``."""
         found = self._find(instance_uuid, hint)
         if found is None:
             raise TemplateNotFoundError(
@@ -83,34 +94,42 @@ class MachineLookup:
             )
         if not found.is_template:
             raise TemplateNotFoundError(
-                f"{found.machine.name} ({found.state.reference.value}) is no template any more"
+                f"{found.machine.name} ({found.state.reference.value}) is no longer a template"
             )
         return found
 
     def existing(self, instance_uuid: str) -> FoundMachine | None:
-        """Return the virtual machine if there is one. Raises as ``virtual_machine``."""
+        """Find a virtual machine to act upon, if there is one. Raises what ``target`` raises."""
         found = self._find(instance_uuid, Reference())
         if found is not None:
             _refuse_untouchable(found)
         return found
 
-    def found(self, reference: Reference) -> FoundMachine:
-        """Return what a reference known to be right stands for.
+    def at(self, reference: Reference) -> FoundMachine:
+        """Read what a reference known to be right stands for.
 
-        Raises ``VirtualMachineNotFoundError``, ``RefusedBySiteError`` or ``VCenterError``.
+        Raises ``VirtualMachineNotFoundError``.
         """
         found = self._found(reference)
         if found is None:
             raise VirtualMachineNotFoundError(f"{reference.value} was deleted meanwhile")
         return found
 
+    def outcome(self, found: FoundMachine, *, changed: bool) -> OperationOutcome:
+        """Report a virtual machine as it is now, at the end of an operation on it.
+
+        Without a change that is how it was found; else it is read again. Raises
+        ``VirtualMachineNotFoundError``.
+        """
+        return OperationOutcome((self.at(found.state.reference) if changed else found).state)
+
     def require_managed(self, cluster: Reference) -> None:
         """Raise ``RefusedBySiteError`` unless the edge's configuration manages the cluster."""
-        if self.state(cluster) is None:
-            raise RefusedBySiteError(f"vCenter has no cluster {cluster.value} any more")
+        if self._state(cluster) is None:
+            raise RefusedBySiteError(f"vCenter no longer has the cluster {cluster.value}")
 
-    def state(self, reference: Reference) -> inventory_pb2.InventoryObject | None:
-        """Return the present state of one object; None when it is gone. Raises as the others."""
+    def _state(self, reference: Reference) -> inventory_pb2.InventoryObject | None:
+        """Read the present state of one object; None when it is gone."""
         update = self._read(reference)
         for state in update.objects:
             return state
@@ -138,8 +157,8 @@ class MachineLookup:
                     return found
             except RefusedBySiteError as error:
                 refusal = error
-            searched = fields({OBJECT: hint.value, INSTANCE_UUID: instance_uuid})
-            LOG.info("not found where it was last, searching", extra=searched)
+            searched = fields(object=hint.value, instance_uuid=instance_uuid)
+            log.info("virtual machine is not at its last reference, searching", extra=searched)
         reference = self._search(instance_uuid)
         if refusal is not None and (reference is None or reference == hint):
             raise refusal
@@ -162,10 +181,25 @@ class MachineLookup:
         return Reference(type="VirtualMachine", value=machines[0]._moId) if machines else None
 
     def _found(self, reference: Reference) -> FoundMachine | None:
-        state = self.state(reference)
+        state = self._state(reference)
         if state is None:
             return None
         return FoundMachine(self._session.managed_object(state.reference), state)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OperationContext:
+    """What every kind of operation works with; shared by all that run."""
+
+    session: VCenterSession
+    watcher: PropertyWatcher
+    tasks: TaskRunner
+    machines: MachineLookup
+    managed: Managed
+    clock: Callable[[], float] = time.monotonic
+    """The clock of deadlines, in seconds."""
+    network_counters: dict[int, str] = dataclasses.field(default_factory=dict)
+    """Names of the performance counters that diagnostics ask for, filled at first use."""
 
 
 def _explain(removal: link_pb2.ObjectRemoval) -> None:
@@ -179,7 +213,7 @@ def _explain(removal: link_pb2.ObjectRemoval) -> None:
         raise faults.PermissionDeniedError(
             f"vCenter does not show {where} to the edge's user", "System.View", where
         )
-    raise faults.VCenterUnreachableError(f"vCenter does not tell what became of {where}")
+    raise faults.VCenterUnreachableError(f"vCenter does not say what became of {where}")
 
 
 def _same_uuid(one: str, other: str) -> bool:
@@ -201,4 +235,6 @@ def _refuse_untouchable(found: FoundMachine) -> None:
             f"{where} belongs to the vCenter extension {machine.managed_by.extension_key}"
         )
     if machine.placeholder or machine.fault_tolerance_role > 1:
-        raise RefusedBySiteError(f"{where} is a stand-in of vCenter's, not a machine of its own")
+        raise RefusedBySiteError(
+            f"{where} is a placeholder or a secondary of Fault Tolerance, not a machine of its own"
+        )

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pyVmomi import vim
 
+from common.log_fields import fields
 from common.references import make_key
 from edge.errors import EdgeError
-from edge.log import ERROR, TASK, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.answers import VIM, parse_objects, type_of
 from edge.vcenter.client.properties import read_properties
@@ -24,7 +24,7 @@ from edge.vcenter.operations.errors import (
     OutcomeUnknownError,
 )
 
-LOG = logging.getLogger("edge.vcenter.operations.tasks")
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 2.0
 """Pause before a task is asked after again when vCenter did not answer."""
@@ -83,7 +83,10 @@ class TaskRunner:
             try:
                 return self._wait_on_watch(task, control)
             except faults.VCenterUnreachableError as error:
-                LOG.info("vCenter lost", extra=fields({TASK: task._moId, ERROR: error}))
+                log.info(
+                    "vCenter does not answer while a task runs",
+                    extra=fields(task=task._moId, error=error),
+                )
                 with control.wakes(woken):
                     woken.wait(min(RETRY_SECONDS, control.remaining()))
                 if control.cancelled or not control.remaining():
@@ -131,7 +134,9 @@ class TaskRunner:
                 return ""
             asked = read_properties(self._session, entity, [_QUESTION]).get(_QUESTION)
         except faults.VCenterError as error:
-            LOG.info("no question read", extra=fields({TASK: task._moId, ERROR: error}))
+            log.info(
+                "question of the task cannot be read", extra=fields(task=task._moId, error=error)
+            )
             return ""
         return f" (vCenter waits for an answer to: {asked})" if asked else ""
 
@@ -140,8 +145,8 @@ class TaskRunner:
         try:
             task.CancelTask()
         except (faults.VSphereFaultError, faults.InvalidStateError) as error:
-            refused = fields({TASK: task._moId, ERROR: error})
-            LOG.info("task cannot be cancelled", extra=refused)
+            refused = fields(task=task._moId, error=error)
+            log.info("task cannot be cancelled", extra=refused)
             return 0.0
         return CANCEL_SECONDS
 
@@ -168,7 +173,7 @@ class TaskRunner:
 
 def _unknown(task: Any, error: Exception) -> OutcomeUnknownError:
     return OutcomeUnknownError(
-        f"vCenter was lost while {task._moId} ran ({error}); nobody knows how it ended"
+        f"vCenter was lost while {task._moId} ran ({error}); its outcome is unknown"
     )
 
 

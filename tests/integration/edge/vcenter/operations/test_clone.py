@@ -209,10 +209,10 @@ def test_a_clone_of_which_the_caller_tires_is_removed(
     made: list[str] = []
     finish = clone_module._finish
 
-    def tire_first(context: Any, found: Any, wish: Any, control: OperationControl) -> None:
+    def tire_first(context: Any, found: Any, request: Any, control: OperationControl) -> Any:
         made.append(found.machine.name)
         control.cancel("the user has gone")
-        finish(context, found, wish, control)
+        return finish(context, found, request, control)
 
     monkeypatch.setattr(clone_module, "_finish", tire_first)
     result = site.execute(site.clone_of(template, "unwanted", power_on=True))

@@ -10,10 +10,11 @@ from google.rpc import code_pb2
 
 from common.background import ThreadMonitor
 from edge.config import ManagedSettings
+from edge.interfaces import CollectorUpdate
 from edge.vcenter.client.faults import NotReadYetError
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations.control import OperationControl
-from edge.vcenter.operations.operations import VCenterOperations
+from edge.vcenter.operations.dispatch import VCenterOperations
 from tests.support.operations_site import PATIENCE, Site, fault_of, reference
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
@@ -74,6 +75,35 @@ def test_what_is_there_already_starts_no_task(
     assert site.execute(site.operation(machine, **action)).status.code == code_pb2.OK
     assert tasks_of(site) == before
     assert power(machine) == existing
+
+
+class CountedLooks(VCenterCollector):
+    """Counts how often an operation looks at a virtual machine."""
+
+    looks = 0
+
+    def look(self, reference: inventory_pb2.ObjectReference) -> CollectorUpdate:
+        self.looks += 1
+        return super().look(reference)
+
+
+def test_virtual_machine_is_read_once_and_again_only_after_a_change(site: Site) -> None:
+    machine = site.machine()
+    collector = CountedLooks(site.session, site.managed)
+    for _ in collector.read_once(threading.Event()):
+        continue
+    operations = VCenterOperations(site.session, collector, site.managed, ThreadMonitor())
+    control = OperationControl(time.monotonic() + PATIENCE)
+    for action, looks in (({"power_on": ON}, 1), ({"power_off": OFF}, 2), ({"get_state": GET}, 1)):
+        collector.looks = 0
+        outcome = operations.run(site.operation(machine, **action), control)
+        assert outcome.virtual_machine is not None
+        state = outcome.virtual_machine.virtual_machine.power_state
+        assert inventory_pb2.PowerState.Name(state).endswith(
+            "ON" if "power_on" in action else "OFF"
+        )
+        assert collector.looks == looks, action
+    operations.close()
 
 
 def test_suspend_and_resume(site: Site) -> None:

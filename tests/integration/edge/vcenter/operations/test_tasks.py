@@ -20,7 +20,7 @@ from edge.vcenter.client.faults import VCenterUnreachableError
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations import tasks
 from edge.vcenter.operations.control import OperationControl
-from edge.vcenter.operations.operations import VCenterOperations
+from edge.vcenter.operations.dispatch import VCenterOperations
 from tests.support.operations_site import PATIENCE, Site, fault_of
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import operations_pb2

@@ -11,7 +11,7 @@ import pytest
 from common.background import ThreadMonitor
 from edge.config import ManagedSettings
 from edge.vcenter.operations.control import OperationControl
-from edge.vcenter.operations.operations import VCenterOperations
+from edge.vcenter.operations.dispatch import VCenterOperations
 from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import PATIENCE, VCenterSite
 from tests.support.operations_site import reference

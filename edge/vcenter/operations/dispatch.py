@@ -1,4 +1,4 @@
-"""Every operation that the edge knows, by the name of its field in the ``Operation`` message."""
+"""Which function runs an operation: by the field of the ``Operation`` message that is set."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -10,14 +10,13 @@ from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.client.task_watcher import PropertyWatcher
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations.clone import clone
-from edge.vcenter.operations.context import OperationContext
 from edge.vcenter.operations.control import OperationControl, OperationOutcome
 from edge.vcenter.operations.destroy import destroy
 from edge.vcenter.operations.diagnostics import get_diagnostics
 from edge.vcenter.operations.errors import UnknownOperationError
 from edge.vcenter.operations.power import get_state, power_off, power_on, suspend
 from edge.vcenter.operations.reboot import reboot
-from edge.vcenter.operations.target import MachineLookup
+from edge.vcenter.operations.target import MachineLookup, OperationContext
 from edge.vcenter.operations.tasks import TaskRunner
 from vsphere_gateway.v1 import operations_pb2
 
@@ -38,7 +37,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
 READS: Final = frozenset({"get_state", "get_diagnostics"})
 """Those that change nothing; they never wait."""
 ALIVE_SECONDS: Final = 2.0
-"""How often vCenter is asked for a sign of life by what waits for its inventory."""
+"""How often an operation that waits for the inventory makes sure that vCenter answers."""
 
 
 class VCenterOperations:
@@ -59,7 +58,7 @@ class VCenterOperations:
             session=session,
             watcher=self._watcher,
             tasks=TaskRunner(session, self._watcher),
-            lookup=MachineLookup(session, collector.look),
+            machines=MachineLookup(session, collector.look),
             managed=managed,
         )
 
@@ -85,7 +84,7 @@ class VCenterOperations:
             return action(self._context, operation, control)
 
     def _wait_until_read(self, control: OperationControl) -> bool:
-        """Wait for the inventory, for as long as vCenter answers; False if that is no use.
+        """Wait for the inventory, for as long as vCenter answers; False if it was not read in time.
 
         Raises ``VCenterError`` when vCenter does not answer.
         """
