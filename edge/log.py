@@ -9,44 +9,16 @@ are the standard library's, so that lines of other packages look the same. No se
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from common.log_fields import RECORD_ATTRIBUTE, fields_of
+from common.log_fields import fields_of
 from edge.config import LogFormat, LogSettings
 from edge.scrub import scrub
 
-BUCKETS_DIFFER: Final = "buckets_differ"
-CLUSTER: Final = "cluster"
-COUNT: Final = "count"
-ERROR: Final = "error"
-GENERATION: Final = "generation"
-INSTANCE_UUID: Final = "instance_uuid"
-MISMATCHES: Final = "mismatches"
-NAME: Final = "name"
-OBJECT: Final = "object"
-OBJECTS: Final = "objects"
-REASON: Final = "reason"
-RECALLED: Final = "recalled"
-SECONDS: Final = "seconds"
-STATE: Final = "state"
-TASK: Final = "task"
-VCENTER: Final = "vcenter"
-VERSION: Final = "version"
-WAIT_SECONDS: Final = "wait_seconds"
-
 _FIRST: Final = ("time", "level", "logger", "event")
-
-
-def fields(*values: Mapping[str, object]) -> dict[str, object]:
-    """Return fields and values in the form of logging's ``extra``."""
-    merged: dict[str, object] = {}
-    for each in values:
-        merged.update(each)
-    return {RECORD_ATTRIBUTE: merged}
 
 
 def set_up_logging(settings: LogSettings, stream: TextIO = sys.stderr) -> None:

@@ -1,4 +1,4 @@
-"""vCenter's XML, object by object: pure functions from bytes to property elements.
+"""vCenter's XML, object by object: pure functions from an answer's bytes to property elements.
 
 lxml reads the chosen elements an order of magnitude faster than pyVmomi makes its objects. A page
 is parsed as a whole and forgotten before the next; whoever keeps an element keeps its page.
@@ -13,8 +13,8 @@ from xml.sax.saxutils import unescape
 
 from lxml import etree
 
+from common.log_fields import fields
 from common.references import Key, make_key
-from edge.log import ERROR, fields
 from edge.vcenter.client import faults
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ObjectProperties:
     values: Mapping[str, Element | None] = dataclasses.field(default_factory=dict)
     """By property path; None where vCenter says that there is no value (any more)."""
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """By property path: name of the fault for which vCenter does not show the value."""
+    """By property path: name of the fault for which vCenter does not return the value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class UpdatesHeader:
 
 
 def updates_header(body: bytes) -> UpdatesHeader | None:
-    """Return version and truncation of WaitForUpdatesEx's answer; None if nothing changed.
+    """Version and truncation of WaitForUpdatesEx's answer; None if nothing changed.
 
     Cheap: it does not parse, so that the next page can be asked for before this one is read.
     """
@@ -79,7 +79,7 @@ def updates_header(body: bytes) -> UpdatesHeader | None:
 
 
 def continuation_token(body: bytes) -> str:
-    """Return the token for ContinueRetrievePropertiesEx, empty on the last page."""
+    """The token for ContinueRetrievePropertiesEx; empty on the last page."""
     token = _TOKEN_TEXT.search(body, 0, _EDGE_BYTES)
     if token is None:
         token = _TOKEN_TEXT.search(body, max(0, len(body) - _EDGE_BYTES))
@@ -87,7 +87,7 @@ def continuation_token(body: bytes) -> str:
 
 
 def returned_reference(body: bytes) -> Key:
-    """Return the reference that a Create... method answered.
+    """The reference that a Create... method returned.
 
     Raises ``UnexpectedAnswerError``.
     """
@@ -98,14 +98,14 @@ def returned_reference(body: bytes) -> Key:
 
 
 def references_in(element: Element | None) -> Iterator[Key]:
-    """Yield the references in an ArrayOfManagedObjectReference; None has none."""
+    """The references in an ArrayOfManagedObjectReference; None has none."""
     for reference in element if element is not None else ():
         if reference.text:
             yield make_key(reference.get("type", ""), reference.text)
 
 
 def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
-    """Yield what RetrievePropertiesEx (or its continuation) returned.
+    """Read object by object what RetrievePropertiesEx (or its continuation) returned.
 
     Characters that XML forbids (people and guests write what they like) are left out or replaced;
     any other error in the document raises ``UnexpectedAnswerError``. Raises ``SessionExpiredError``
@@ -116,12 +116,12 @@ def parse_objects(body: bytes) -> Iterator[ObjectProperties]:
 
 
 def parse_updates(body: bytes) -> Iterator[ObjectProperties]:
-    """Yield what WaitForUpdatesEx returned. Like ``parse_objects``."""
+    """Read object by object what WaitForUpdatesEx returned, as ``parse_objects`` does."""
     return _parse(body, _OBJECT_SET)
 
 
 def type_of(element: Element) -> str:
-    """Return the vSphere type that an element declares (xsi:type), without its prefix."""
+    """The vSphere type that an element declares (xsi:type), without its prefix."""
     return element.get(XSI_TYPE, "").rpartition(":")[2]
 
 
@@ -184,7 +184,7 @@ def _root(body: bytes, *, recover: bool = False) -> Element:
         ):
             # A fragment, or tags that do not match: what is missing may be what has changed.
             raise _not_xml(error) from error
-        log.warning("answer has characters that XML forbids", extra=fields({ERROR: error}))
+        log.warning("answer has characters that XML forbids", extra=fields(error=error))
         return root
 
 

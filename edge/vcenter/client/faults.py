@@ -68,7 +68,7 @@ class SessionExpiredError(VCenterError):
 
 
 class NotReadYetError(VCenterError):
-    """The inventory has not been read since the start, so nobody can tell what is managed."""
+    """The inventory has not been read since the start, so it is not known yet what is managed."""
 
 
 class PermissionDeniedError(VCenterError):
@@ -144,7 +144,7 @@ class TaskCancelledError(VCenterError):
 
 
 class UnexpectedAnswerError(VCenterError):
-    """The answer is no SOAP that vCenter would send: a proxy's page, or a broken document."""
+    """The answer is not SOAP as vCenter sends it: a proxy's page, or a broken document."""
 
 
 class CorruptAnswerError(UnexpectedAnswerError):
@@ -160,7 +160,7 @@ class VSphereFaultError(VCenterError):
 
 
 def fault_name(fault: vmodl.MethodFault) -> str:
-    """Return vSphere's name of a fault, for example ``InvalidPowerState``."""
+    """vSphere's name of a fault, for example ``InvalidPowerState``."""
     return type(fault).__name__.rsplit(".", 1)[-1]
 
 
@@ -182,7 +182,7 @@ def unknown_fault(name: str, text: str) -> VCenterError:
 
 
 def translate(error: Exception) -> VCenterError:
-    """Return the error of ours that stands for a third-party exception.
+    """Turn a third-party exception into our type.
 
     Callers pass what they caught as one of ``THIRD_PARTY``.
     """
@@ -198,7 +198,7 @@ THIRD_PARTY = (vmodl.MethodFault, ExpatError, etree.XMLSyntaxError)
 
 
 def reference_text(reference: object) -> str:
-    """Return ``type:value`` of pyVmomi's managed object; empty for None."""
+    """``type:value`` of pyVmomi's managed object; empty for None."""
     if reference is None:
         return ""
     kind = type(reference).__name__.rsplit(".", 1)[-1]

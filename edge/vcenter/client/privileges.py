@@ -62,9 +62,9 @@ class MissingPrivileges:
 def missing_privileges(
     session: VCenterSession, managed: ManagedSettings
 ) -> list[MissingPrivileges]:
-    """Return what is missing, by object; an empty list if nothing is.
+    """Ask vCenter which privileges the user lacks, by object; an empty list if none.
 
-    Raises ``VCenterError`` when vCenter does not tell (``PermissionDeniedError`` when the user may
+    Raises ``VCenterError`` when vCenter does not say (``PermissionDeniedError`` when the user may
     not even ask).
     """
     content: Any = session.content
@@ -85,7 +85,7 @@ def missing_privileges(
 def _needs(
     session: VCenterSession, managed: ManagedSettings
 ) -> Iterator[tuple[dict[Any, str], Sequence[str]]]:
-    """Yield objects by name, and the privileges that are needed on each of them."""
+    """Objects with their names, and the privileges that are needed on each of them."""
     root: Any = session.content.rootFolder
     yield {root: root.name}, READ
     clusters = _managed_clusters(session, root, managed)
@@ -125,7 +125,7 @@ def _managed_clusters(
 
 
 def _machine_folders(session: VCenterSession, clusters: list[Any]) -> dict[Any, str]:
-    """Return the folders for virtual machines of the clusters' datacenters, by name."""
+    """The folders for virtual machines of the clusters' datacenters, with their names."""
     upwards = Step(vim.ManagedEntity, "parent", repeated=True)
     found = read_related(session, clusters, {vim.Datacenter: ("name", "vmFolder")}, (upwards,))
     return {

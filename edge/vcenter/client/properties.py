@@ -60,7 +60,7 @@ def read_related(
 
 
 def wsdl_name(kind: Any) -> str:
-    """Return vSphere's name of pyVmomi's class of managed objects."""
+    """vSphere's name of a type that pyVmomi has as a class."""
     return str(kind._wsdlName)
 
 

@@ -159,12 +159,12 @@ _BY_TYPE: Final = {name: spec for spec in TYPE_SPECS for name in (spec.type, *sp
 
 
 def spec_of(type_name: str) -> TypeSpec | None:
-    """Return the spec that covers a reference's type, None for a type that is not read."""
+    """The spec that covers a reference's type; None for a type that is not read."""
     return _BY_TYPE.get(type_name)
 
 
 def view_types(wanted: Iterable[str]) -> Iterator[str]:
-    """Yield the types to name in CreateContainerView: there, a port group is a Network."""
+    """The types to name in CreateContainerView, where a port group is a Network."""
     for name in wanted:
         if name != "DistributedVirtualPortgroup":
             yield name

@@ -9,8 +9,6 @@ import functools
 import http.cookies
 import logging
 import threading
-import types
-from collections.abc import Mapping
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
@@ -18,9 +16,9 @@ from lxml import etree
 from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 
+from common.log_fields import fields
 from common.references import Key, make_key
 from edge.config import VCenterSettings
-from edge.log import ERROR, VCENTER, VERSION, fields
 from edge.vcenter.client import faults
 from edge.vcenter.client.connection import Answer, ConnectionPool
 from vsphere_gateway.v1 import inventory_pb2
@@ -28,13 +26,13 @@ from vsphere_gateway.v1 import inventory_pb2
 log = logging.getLogger(__name__)
 
 CALL_DEADLINE_SECONDS: Final = 120.0
-"""For a call that does not wait: the slowest known is a read of everything."""
+"""For a call that does not wait; the slowest known is a read of everything."""
 WAIT_MARGIN_SECONDS: Final = 30.0
 """A call that waits ends on the server's side after its own time; this is what it may be late."""
 _LOGOUT_DEADLINE_SECONDS: Final = 5.0
 _SDK_PATH: Final = "/sdk"
 _FIRST_VERSION: Final = "6.7"
-"""vSphere API version for the first call, which tells the version that vCenter speaks."""
+"""vSphere API version for the first call, whose answer names the version that vCenter speaks."""
 # What pyVmomi's parser raises for a type, property or value that it does not know.
 _UNKNOWN_TYPE: Final = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -85,7 +83,7 @@ class VCenterSession:
                 raise self._refusal
             if self._content is None:
                 raise faults.SessionExpiredError("not logged in to vCenter")
-            log.info("session expired, logging in again", extra=self._fields())
+            log.info("session expired, logging in again", extra=fields(vcenter=self.settings.host))
             self._login()
 
     def verify_alive(self) -> None:
@@ -94,7 +92,7 @@ class VCenterSession:
         Raises ``SessionExpiredError`` when it does not; it is not renewed here.
         """
         if not self._is_authenticated():
-            raise faults.SessionExpiredError("vCenter does not know the session any more")
+            raise faults.SessionExpiredError("vCenter no longer knows the session")
 
     def close(self) -> None:
         """Log out and close all connections. Never raises because of vCenter."""
@@ -104,7 +102,9 @@ class VCenterSession:
                 try:
                     self._logout()
                 except faults.VCenterError as error:
-                    log.warning("logout failed", extra=self._fields({ERROR: error}))
+                    log.warning(
+                        "logout failed", extra=fields(vcenter=self.settings.host, error=error)
+                    )
             self._cookie = ""
             self.pool.close()
 
@@ -127,7 +127,7 @@ class VCenterSession:
 
     @property
     def is_logged_in(self) -> bool:
-        """Tell whether a login was made and not ended; it may have expired meanwhile."""
+        """Whether a login was made and not ended; it may have expired meanwhile."""
         return self._content is not None
 
     def vcenter(self) -> inventory_pb2.VCenter:
@@ -142,7 +142,7 @@ class VCenterSession:
         )
 
     def managed_object(self, reference: inventory_pb2.ObjectReference) -> Any:
-        """Return pyVmomi's object for a reference; calls on it raise ``VCenterError`` only."""
+        """pyVmomi's object for a reference; calls on it raise ``VCenterError`` only."""
         return VmomiSupport.GetWsdlType("urn:vim25", reference.type)(reference.value, self.stub)
 
     @functools.cached_property
@@ -201,7 +201,9 @@ class VCenterSession:
         self.generation += 1
         self.__dict__.pop("stub", None)
         self._content = vim.ServiceInstance("ServiceInstance", self.stub).RetrieveContent()
-        log.info("logged in", extra=self._fields({VERSION: self.api_version}))
+        log.info(
+            "logged in", extra=fields(vcenter=self.settings.host, api_version=self.api_version)
+        )
 
     def _is_authenticated(self) -> bool:
         try:
@@ -214,13 +216,10 @@ class VCenterSession:
             self._session_manager(_LOGOUT_DEADLINE_SECONDS).Logout()
         except faults.SessionExpiredError:
             return
-        log.info("logged out", extra=self._fields())
-
-    def _fields(self, more: Mapping[str, object] = types.MappingProxyType({})) -> dict[str, object]:
-        return fields({VCENTER: self.settings.host}, more)
+        log.info("logged out", extra=fields(vcenter=self.settings.host))
 
     def _session_manager(self, deadline_seconds: float = CALL_DEADLINE_SECONDS) -> Any:
-        """Return the session manager over a stub that never logs in by itself."""
+        """The session manager over a stub that never logs in by itself."""
         return vim.SessionManager("SessionManager", _Stub(self, deadline_seconds))
 
 
@@ -269,7 +268,7 @@ class _RenewingStub(_Stub):
 
 
 def _newest_version(api_version: str) -> Any:
-    """Return the newest API version that vCenter and pyVmomi both know."""
+    """The newest API version that vCenter and pyVmomi both know."""
     known = [name for name in VmomiSupport.versionMap if name.startswith("vim25/")]
     wanted = _version_key(api_version)
     usable = [name for name in known if _FIRST_KEY <= _version_key(name[6:]) <= wanted]
@@ -278,7 +277,7 @@ def _newest_version(api_version: str) -> Any:
 
 
 def _version_key(version: str) -> tuple[int, ...]:
-    """Return a sortable form; what is no release (``m5CA1EF4D``, ``2.5u2``) sorts before all."""
+    """A sortable form; what is not a release (``m5CA1EF4D``, ``2.5u2``) sorts before all."""
     parts = version.split(".")
     return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
 

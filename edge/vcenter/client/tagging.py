@@ -84,9 +84,9 @@ class TaggingService:
         self._categories: dict[str, str] = {}
 
     def read_tags(self) -> dict[Key, tuple[str, ...]]:
-        """Return sorted ``category:name`` by virtual machine.
+        """Read the tags, as sorted ``category:name`` by virtual machine.
 
-        Names of tags and categories are read once and kept: vCenter tells no changes of them.
+        Names of tags and categories are read once and kept, as vCenter reports no changes of them.
         Raises ``VCenterError``.
         """
         try:
@@ -144,7 +144,7 @@ class TaggingService:
         return f"{category}:{tag.name}"
 
     def _login(self) -> _Paths:
-        """Log in, unless the last attempt was refused: that waits for a good login by SOAP."""
+        """Log in, unless the last attempt was refused and no login by SOAP was made since."""
         if self._token and self._paths is not None:
             return self._paths
         if self._refusal is not None and self._refused_generation == self._session.generation:
@@ -193,7 +193,7 @@ class TaggingService:
 
 
 class _NoSuchResourceError(faults.UnexpectedAnswerError):
-    """This generation of the API is not there."""
+    """This vCenter does not have this generation of the API."""
 
 
 def _check(status: int, method: str, path: str) -> None:

@@ -50,7 +50,7 @@ class PropertyWatcher:
         monitor: ThreadMonitor,
         make_backoff: Callable[[], Backoff] = lambda: Backoff(1.0, 2.0, 10.0),
     ) -> None:
-        """``make_backoff`` says how long to leave a vCenter in peace that does not answer."""
+        """``make_backoff`` paces the attempts to reach a vCenter that does not answer."""
         self._session = session
         self._monitor = monitor
         self._make_backoff = make_backoff
@@ -104,7 +104,7 @@ class PropertyWatcher:
             follower.remove(watch)
 
     def _current(self) -> "_Follower":
-        """Return the follower of the present login, a new one if need be.
+        """The follower of the present login, a new one if need be.
 
         Several threads may make one at a time, so that none waits for another's call; the first
         one's is used. Raises ``VCenterError``.
@@ -174,7 +174,7 @@ class _Follower:
         self._inherited: list[Watch] = []
         """Taken over from an earlier follower; the thread makes their filters."""
         self._ended: list[str] = []
-        """Filters of which nobody wants to hear any more."""
+        """Filters of watches that have ended; the thread destroys them."""
         self._version = ""
         self._is_broken = self._is_released = False
         self._thread = BackgroundThread("vcenter-watcher", self._step, monitor, wake=self._wake)

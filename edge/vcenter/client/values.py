@@ -15,26 +15,26 @@ _UNKNOWN_DATE: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def text(element: Element) -> str:
-    """Return a string."""
+    """An xsd:string."""
     return element.text or ""
 
 
 def boolean(element: Element) -> bool:
-    """Return an xsd:boolean. Raises ``ValueError``."""
+    """An xsd:boolean. Raises ``ValueError``."""
     if element.text in ("true", "1"):
         return True
     if element.text in ("false", "0"):
         return False
-    raise ValueError(f"{element.text!r} is no truth value")
+    raise ValueError(f"{element.text!r} is not an xsd:boolean")
 
 
 def number(element: Element) -> int:
-    """Return an integer. Raises ``ValueError``."""
+    """An integer of any size. Raises ``ValueError``."""
     return int(element.text or "")
 
 
 def decoded_name(element: Element) -> str:
-    """Return an inventory name with its escapes undone.
+    """An inventory name with its escapes undone.
 
     vCenter stores ``%``, ``/`` and ``\\`` in a name as ``%25``, ``%2f`` and ``%5c`` (vSphere Web
     Services API, ManagedEntity.name).
@@ -56,7 +56,7 @@ def decode_name(name: str) -> str:
 
 
 def timestamp(element: Element) -> timestamp_pb2.Timestamp | None:
-    """Return an xsd:dateTime to the microsecond; None for vSphere's "unknown", 1970-01-01.
+    """An xsd:dateTime to the microsecond; None for vSphere's "unknown", 1970-01-01.
 
     Raises ``ValueError``.
     """
@@ -71,29 +71,29 @@ def timestamp(element: Element) -> timestamp_pb2.Timestamp | None:
 
 
 def reference(element: Element) -> inventory_pb2.ObjectReference:
-    """Return a managed object reference."""
+    """A managed object reference."""
     return inventory_pb2.ObjectReference(type=element.get("type", ""), value=element.text or "")
 
 
 def references(element: Element) -> list[inventory_pb2.ObjectReference]:
-    """Return an array of managed object references in a stable order."""
+    """An array of managed object references, in a stable order."""
     return sorted_references(reference(child) for child in element)
 
 
 def sorted_references(
     unsorted: Iterable[inventory_pb2.ObjectReference],
 ) -> list[inventory_pb2.ObjectReference]:
-    """Return references in a stable order: vCenter's own changes without any change."""
+    """Sort references: their order in vCenter's answers varies though nothing has changed."""
     return sorted(unsorted, key=lambda each: (each.type, each.value))
 
 
 def child_text(element: Element, name: str) -> str:
-    """Return the text of a direct child, empty if there is none."""
+    """The text of a direct child; empty if there is none."""
     return element.findtext(VIM + name) or ""
 
 
 def child_number(element: Element, name: str) -> int:
-    """Return the number in a direct child, 0 if there is none. Raises ``ValueError``."""
+    """The number in a direct child; 0 if there is none. Raises ``ValueError``."""
     return int(element.findtext(VIM + name) or 0)
 
 
@@ -106,26 +106,26 @@ class Children:
         self._by_tag = {child.tag: child for child in element}
 
     def element(self, name: str) -> Element | None:
-        """Return a child, None if there is none."""
+        """A child; None if there is none."""
         return self._by_tag.get(VIM + name)
 
     def text(self, name: str) -> str:
-        """Return the text of a child, empty if there is none."""
+        """The text of a child; empty if there is none."""
         child = self._by_tag.get(VIM + name)
         return "" if child is None else child.text or ""
 
     def number(self, name: str) -> int:
-        """Return the number in a child, 0 if there is none. Raises ``ValueError``."""
+        """The number in a child; 0 if there is none. Raises ``ValueError``."""
         return int(self.text(name) or 0)
 
     def flag(self, name: str) -> bool:
-        """Return the truth value in a child, False if there is none. Raises ``ValueError``."""
+        """The xsd:boolean in a child; False if there is none. Raises ``ValueError``."""
         child = self._by_tag.get(VIM + name)
         return child is not None and boolean(child)
 
 
 def routable_addresses(element: Element) -> list[str]:
-    """Return GuestNicInfo.ipAddress, sorted, without link-local addresses."""
+    """GuestNicInfo.ipAddress, sorted, without link-local addresses."""
     return sorted({address for address in _addresses(element) if not _is_link_local(address)})
 
 
@@ -138,5 +138,5 @@ def _is_link_local(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_link_local
     except ValueError:
-        # The guest says what it likes; what is no address is left out too.
+        # The guest reports any text; what is not an address is left out too.
         return True

@@ -33,7 +33,7 @@ class Watch:
         self.changed = threading.Event()
         """Set when a value or the error changed, or by whoever wants ``wait`` to return."""
         self.ended = False
-        """Nobody is interested in it any more."""
+        """It was left: nothing need be reported to it."""
         self._read = read
         self._close = close
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Watch:
         self._close(self)
 
     def values(self) -> dict[str, Any]:
-        """Return what is known by path; a path without a value is left out.
+        """What is known, by path; a path without a value is left out.
 
         Raises the ``VCenterError`` that ended the watch, for example
         ``ManagedObjectNotFoundError`` when the object was deleted.
@@ -69,8 +69,8 @@ class Watch:
     def wait(self, timeout: float) -> bool:
         """Wait for a change since ``values`` was called; False after ``timeout`` seconds.
 
-        Whoever waits reads for itself what nobody has reported for long: no thread that vCenter
-        leaves without an answer can hold it up.
+        What was not reported for long is read here, in the waiting thread, so that it does not
+        depend on another thread that vCenter leaves without an answer.
         """
         end = time.monotonic() + timeout
         while not self.changed.wait(min(timeout, READ_AGAIN_SECONDS)):
@@ -111,7 +111,7 @@ class Watch:
 
 
 def as_vcenter_error(error: Exception) -> faults.VCenterError:
-    """Return an error that ends a watch, whatever it was."""
+    """Turn what cannot be mended by waiting into the error that ends a watch."""
     if isinstance(error, faults.VCenterError):
         return error
     return faults.SessionExpiredError(f"vCenter's session cannot be renewed: {error}")

@@ -102,7 +102,7 @@ def _run(
 
 
 def clone_names(name: str, instance_uuid: str) -> tuple[str, str]:
-    """Return the name to try first, and the unique one, as CloneVM_Task wants them.
+    """The name to try first, and a unique one, in the form that CloneVM_Task expects.
 
     The characters ``%``, ``/`` and ``\\`` are escaped (vSphere API, VirtualMachine.CloneVM_Task).
     """
@@ -115,10 +115,10 @@ def _escaped(name: str) -> str:
 
 
 def _refuse_name_of_the_site(context: OperationContext, name: str) -> None:
-    """Refuse a virtual machine that nobody could touch afterwards."""
+    """Refuse a name by which the site would make the new virtual machine read only."""
     if context.managed.name_is_read_only(name):
         raise RefusedBySiteError(
-            f"the site keeps the name {name} for itself (managed.read_only_names of edge.toml)"
+            f"managed.read_only_names of edge.toml makes a virtual machine named {name} read only"
         )
 
 
@@ -152,7 +152,7 @@ def _need(
 def _hardware_changes(
     source: inventory_pb2.VirtualMachine, request: operations_pb2.CloneVirtualMachine
 ) -> dict[str, Any]:
-    """Return the fields of ConfigSpec in which ``source`` is not what is asked for."""
+    """The fields of ConfigSpec in which ``source`` differs from what is asked for."""
     changes: dict[str, Any] = {}
     if source.instance_uuid.lower() != request.instance_uuid.lower():
         changes["instanceUuid"] = request.instance_uuid
@@ -182,7 +182,7 @@ def _growth(
     request: operations_pb2.CloneVirtualMachine,
     devices: list[Any],
 ) -> list[Any]:
-    """Return the change that grows the first disk, if it is too small."""
+    """The change that grows the first disk; none if it is large enough."""
     capacity = request.root_disk_gb * _GIB
     if not source.disks or source.disks[0].capacity_bytes >= capacity:
         return []

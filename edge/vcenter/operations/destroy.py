@@ -102,7 +102,7 @@ def plan_destroy(values: Mapping[str, Any], keep: Collection[str]) -> DestroyPla
 
 
 def chain(backing: Any) -> Iterator[str]:
-    """Yield the file names of a disk's backing and its parents, the present one first."""
+    """The file names of a disk's backing and its parents, the present one first."""
     while backing is not None:
         if name := getattr(backing, "fileName", None):
             yield name
@@ -110,7 +110,7 @@ def chain(backing: Any) -> Iterator[str]:
 
 
 def _files_of_layout(layout: Any, kept: Collection[int]) -> set[str]:
-    """Return the files of present disks, and of snapshots', but for the device keys ``kept``.
+    """The files of present disks, and of snapshots', but for the device keys ``kept``.
 
     ``layout.file`` has more, which may be out of date.
     """

@@ -33,7 +33,7 @@ Rates = Mapping[tuple[str, int], int]
 def get_diagnostics(
     context: OperationContext, operation: operations_pb2.Operation, control: OperationControl
 ) -> OperationOutcome:
-    """Hardware, summary.quickStats, the host's name, and the network rates of the last 20 s."""
+    """Read hardware, quickStats, the host's name, and the network rates of the last 20 s."""
     control.check()
     found = context.machines.subject(operation)
     values, host_name = _read(context.session, found.managed_object)
@@ -112,7 +112,7 @@ def _network_rates(context: OperationContext, machine: Any) -> Rates:
 
 
 def _read_counters(session: VCenterSession, manager: Any) -> dict[int, str]:
-    """Return the two counters' names by identifier, which differs from vCenter to vCenter."""
+    """The two counters' names by identifier, which differs from vCenter to vCenter."""
     counters = read_properties(session, manager, ["perfCounter"]).get("perfCounter") or []
     names = {
         each.key: f"{each.groupInfo.key}.{each.nameInfo.key}.{each.rollupType}" for each in counters

@@ -25,7 +25,7 @@ _DEVICES: Final = "config.hardware.device"
 def users_of(
     session: VCenterSession, files: Collection[str], datastores: Collection[Any], owner: Any
 ) -> dict[str, str]:
-    """Return, by name, which virtual machines other than ``owner`` use a file, and which one.
+    """Find the virtual machines other than ``owner`` that use a file: by name, and which file.
 
     ``datastores`` are those that hold the files: whoever uses a file is listed in
     ``Datastore.vm``, whichever cluster or folder it belongs to. Raises ``VCenterError``.
@@ -43,7 +43,7 @@ def users_of(
 
 
 def _machines(session: VCenterSession, keys: list[Key]) -> Iterator[tuple[str, set[str]]]:
-    """Yield name and used files; a virtual machine that was deleted meanwhile is left out."""
+    """Name and used files of each; a virtual machine that was deleted meanwhile is left out."""
     if not keys:
         return
     for body in PropertyReader(session).read(keys, (_NAME, _LAYOUT, _DEVICES), "VirtualMachine"):
@@ -56,7 +56,7 @@ def _machines(session: VCenterSession, keys: list[Key]) -> Iterator[tuple[str, s
 
 
 def _files_of_layout(layout: Element | None) -> set[str]:
-    """Return the files of present disks and of snapshots; other files may be out of date."""
+    """The files of present disks and of snapshots; other files may be out of date."""
     if layout is None:
         return set()
     chains = (

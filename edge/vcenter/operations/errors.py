@@ -5,7 +5,7 @@
 
 
 class OperationError(Exception):
-    """Base: an operation ended otherwise than asked, and it was no single fault of vCenter."""
+    """Base: an operation did not do what was asked, and not for a single fault of vCenter."""
 
 
 class VirtualMachineNotFoundError(OperationError):
@@ -13,11 +13,11 @@ class VirtualMachineNotFoundError(OperationError):
 
 
 class TemplateNotFoundError(OperationError):
-    """vCenter has no such template, or it is none any more."""
+    """vCenter has no such template, or it was converted to a virtual machine."""
 
 
 class AmbiguousIdentityError(OperationError):
-    """Several virtual machines have the instance UUID, and none can be told to be the one."""
+    """Several virtual machines have the instance UUID; which one is meant cannot be decided."""
 
 
 class RefusedBySiteError(OperationError):
@@ -53,7 +53,7 @@ class OperationCancelledError(OperationError):
 
 
 class OutcomeUnknownError(OperationError):
-    """vCenter was lost, or kept silent, after a task began: nobody knows how it ended."""
+    """vCenter did not answer any more after a task began: its outcome is unknown."""
 
 
 class UnknownOperationError(OperationError):

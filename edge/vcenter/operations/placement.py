@@ -52,7 +52,7 @@ class Need:
     patterns: Sequence[str] = ()
     """Names of datastores that may be used, as globs; empty allows all."""
     preferred: str = ""
-    """Managed object identifier of the datastore to use if it will do."""
+    """Managed object identifier of the datastore to use if it is fit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def choose_place(session: VCenterSession, cluster: Any, need: Need) -> Place:
 def choose_datastore(
     cluster_name: str, datastores: Mapping[Any, Values], hosts: Mapping[Any, Values], need: Need
 ) -> Any:
-    """Return the preferred datastore if it will do, else the roomiest; shared ones first.
+    """Choose the preferred datastore if it is fit, else the one with most room; shared ones first.
 
     ``datastores`` and ``hosts`` are the cluster's, with their properties by path. Raises
     ``NoDatastoreError`` which says why each was passed over.
@@ -113,7 +113,7 @@ def choose_datastore(
 
 
 def sorted_by_name(entities: Mapping[Any, Values]) -> list[tuple[Any, Values]]:
-    """Return objects with their properties in the order of their names."""
+    """Sort objects with their properties by name."""
     return sorted(entities.items(), key=lambda item: str(item[1].get("name", "")))
 
 
@@ -143,7 +143,7 @@ def _is_usable(host: Values) -> bool:
 
 
 def _least_loaded(hosts: Mapping[Any, Values], datastore: Any) -> Any:
-    """Return the host with the most free memory that mounts the datastore."""
+    """The host with the most free memory that mounts the datastore."""
     mounting = [each for each, of in hosts.items() if datastore in (of.get("datastore") or [])]
     return max(mounting, key=lambda each: _free_memory(hosts[each]))
 

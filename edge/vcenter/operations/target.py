@@ -203,7 +203,7 @@ class OperationContext:
 
 
 def _explain(removal: link_pb2.ObjectRemoval) -> None:
-    """Return if the object was deleted; else raise why it is not shown."""
+    """Raise why vCenter does not show an object, unless it was deleted."""
     where = f"{removal.reference.type}:{removal.reference.value}"
     if removal.reason == link_pb2.REMOVAL_REASON_DELETED:
         return

@@ -58,8 +58,9 @@ class TaskRunner:
 
         Returns the pyVmomi task, so that ``result`` can be asked for. Raises ``VCenterError`` for
         what vCenter refuses or the task fails with, ``DeadlinePassedError`` and
-        ``OperationCancelledError`` once the task was told to stop, and ``OutcomeUnknownError``
-        when vCenter was lost meanwhile. A task that succeeds in spite of being cancelled counts.
+        ``OperationCancelledError`` once vCenter was asked to stop the task, and
+        ``OutcomeUnknownError`` when vCenter was lost meanwhile. A task that succeeds although it
+        was cancelled has succeeded.
         """
         control.check()
         task = start()
@@ -73,11 +74,11 @@ class TaskRunner:
         return task
 
     def result(self, task: Any) -> Any:
-        """Return ``info.result`` of a task that succeeded. Raises ``VCenterError``."""
+        """Read ``info.result`` of a task that succeeded. Raises ``VCenterError``."""
         return read_properties(self._session, task, ["info.result"]).get("info.result")
 
     def _wait(self, task: Any, control: OperationControl) -> str:
-        """Return the state that the task ended in. A vCenter that is away is waited for."""
+        """Wait for the state that the task ends in, also while vCenter does not answer."""
         woken = threading.Event()
         while True:
             try:
@@ -127,7 +128,7 @@ class TaskRunner:
         return str(state)
 
     def _question(self, task: Any) -> str:
-        """Return what vCenter asks a person, which holds up the task; empty if it asks nothing."""
+        """Read what vCenter asks a person, which holds up the task; empty if it asks nothing."""
         try:
             entity = read_properties(self._session, task, ["info.entity"]).get("info.entity")
             if not isinstance(entity, vim.VirtualMachine):

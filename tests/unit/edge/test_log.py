@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from common.log_fields import fields
 from edge.config import LogSettings
-from edge.log import CLUSTER, COUNT, REASON, fields, set_up_logging
+from edge.log import set_up_logging
 from edge.scrub import remember_secret, scrub
 
 log = logging.getLogger("edge.test")
@@ -32,22 +33,20 @@ def logged(settings: LogSettings, *arguments: object, **extra: object) -> str:
 
 
 def test_text_is_key_value_on_one_line() -> None:
-    line = logged(
-        LogSettings(), "two words", extra=fields({CLUSTER: "a b", COUNT: 3}, {REASON: "x\ny"})
-    )
+    line = logged(LogSettings(), "two words", extra=fields(cluster="a b", count=3, reason="x\ny"))
     assert line.count("\n") == 1
     assert ' level=warning logger=edge.test event="two words" cluster="a b" count=3 ' in line
     assert line.endswith(r"reason=x\ny" + "\n")
 
 
 def test_control_characters_reach_no_terminal() -> None:
-    line = logged(LogSettings(), "seen", extra=fields({CLUSTER: "\x1b[31mred\r"}))
+    line = logged(LogSettings(), "seen", extra=fields(cluster="\x1b[31mred\r"))
     assert line.removesuffix("\n").isprintable()
     assert r"cluster=\x1b[31mred\r" in line
 
 
 def test_json_is_one_object_a_line() -> None:
-    line = logged(LogSettings(format="json"), "event", extra=fields({COUNT: 3, CLUSTER: "ä\n"}))
+    line = logged(LogSettings(format="json"), "event", extra=fields(count=3, cluster="ä\n"))
     written = json.loads(line)
     assert line.count("\n") == 1
     assert written.pop("time").endswith("Z")
@@ -63,7 +62,7 @@ def test_json_is_one_object_a_line() -> None:
 def test_secret_is_in_no_field_of_either_format() -> None:
     remember_secret("hunter3-hunter3")
     for settings in (LogSettings(), LogSettings(format="json")):
-        facts = fields({REASON: ValueError("hunter3-hunter3"), CLUSTER: "x hunter3-hunter3"})
+        facts = fields(reason=ValueError("hunter3-hunter3"), cluster="x hunter3-hunter3")
         assert "hunter3" not in logged(settings, "login with %s", "hunter3-hunter3", extra=facts)
 
 
