@@ -21,21 +21,24 @@ from controlplane import backend as backends
 from controlplane.active_lease import ActiveLease
 from controlplane.backend import Backend
 from controlplane.compute.workers.process import terminate_left
-from controlplane.compute.workers.supervisor import WORKERS, Supervisor, SupervisorSettings
+from controlplane.compute.workers.supervisor import (
+    WORKERS,
+    WorkerSupervisor,
+    WorkerSupervisorSettings,
+)
 from controlplane.config.settings import Settings, standalone_settings
 from controlplane.config.state_directory import StateDirectory
 from controlplane.domain.errors import ConfigurationError
 from controlplane.gateway.admin import health
-from controlplane.gateway.admin.admin import build_admin_server
+from controlplane.gateway.admin.admin import ManagementServicer, build_admin_server
 from controlplane.gateway.admin.diagnostics import DiagnosticsServicer
 from controlplane.gateway.admin.health import Health
-from controlplane.gateway.admin.management import ManagementServicer
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import bridge_server, is_loopback, listen, listen_on_socket
-from controlplane.gateway.streams.on_demand_reads import Audits
+from controlplane.gateway.streams.on_demand_reads import OnDemandReader
 from controlplane.inventory.cluster_events import ClusterRelay
 from controlplane.inventory.diagnostics import InventoryDiagnostics
 from controlplane.inventory.queries import InventoryQueries
@@ -75,7 +78,7 @@ class _Parts:
     deferred: DeferredDeletes
     bridge: ComputeBridgeServicer
     socket: Path
-    supervisor: Supervisor
+    supervisor: WorkerSupervisor
     gateway: Gateway
 
 
@@ -146,7 +149,7 @@ class ControlPlane:
         )
         queries = InventoryQueries(database, inventory)
         socket_path = Path(self._settings.compute.socket or state.path / SOCKET_FILE)
-        supervisor = Supervisor(
+        supervisor = WorkerSupervisor(
             self._supervisor_settings(state.path, socket_path, backend),
             database,
             backend.compute_hosts,
@@ -162,12 +165,12 @@ class ControlPlane:
         relay.add(deferred)
         defer = deferred.noticed if backend.nova_api and age_limit else None
         ledger = Ledger(database, registry, inventory, self._monitor, deferred=defer)
-        audits = Audits(registry, lambda: str(uuid.uuid4()))
+        on_demand_reads = OnDemandReader(registry, lambda: str(uuid.uuid4()))
         gateway = Gateway(
             self._settings.gateway,
             self._tls,
             registry,
-            audits,
+            on_demand_reads,
             inventory,
             ledger,
             supervisor,
@@ -178,7 +181,7 @@ class ControlPlane:
         source = InventoryDiagnostics(
             database, backend.servers, inventory.lags, None if self._standalone else supervisor
         )
-        verification = self._verification(database, backend, history, audits)
+        verification = self._verification(database, backend, history, on_demand_reads)
         return _Parts(
             backend=backend,
             inventory=inventory,
@@ -215,7 +218,7 @@ class ControlPlane:
         self._ending.callback(self._health.stop)
 
     def _lease(
-        self, state: StateDirectory, database: Database, supervisor: Supervisor
+        self, state: StateDirectory, database: Database, supervisor: WorkerSupervisor
     ) -> ActiveLease:
         def lost(holder: str) -> None:
             LOG.critical("another control plane has taken over", extra=fields(holder=holder))
@@ -252,11 +255,11 @@ class ControlPlane:
 
     def _supervisor_settings(
         self, directory: Path, socket: Path, backend: Backend
-    ) -> SupervisorSettings:
+    ) -> WorkerSupervisorSettings:
         compute = self._settings.compute
         files = compute.worker_config_files or (self._settings.nova.config_file,)
         beside = Path(sys.argv[0]).absolute().with_name("vsg-compute")
-        return SupervisorSettings(
+        return WorkerSupervisorSettings(
             state_directory=directory,
             socket=socket,
             command=compute.worker_command or (str(beside),),
@@ -265,7 +268,7 @@ class ControlPlane:
             run_workers=not self._standalone,
         )
 
-    def _registry(self, database: Database, supervisor: Supervisor) -> EdgeRegistry:
+    def _registry(self, database: Database, supervisor: WorkerSupervisor) -> EdgeRegistry:
         gateway = self._settings.gateway
         return EdgeRegistry(
             database,
@@ -277,13 +280,17 @@ class ControlPlane:
         )
 
     def _verification(
-        self, database: Database, backend: Backend, history: OperationHistory, audits: Audits
+        self,
+        database: Database,
+        backend: Backend,
+        history: OperationHistory,
+        on_demand_reads: OnDemandReader,
     ) -> Verification:
         own = GatewayDatabaseReader(database)
         readers = Readers(
             own, backend.nova, backend.glance, backend.placement, history, self._adoption
         )
-        return Verification(Verifier(readers, audits.read, self._clock), self._clock)
+        return Verification(Verifier(readers, on_demand_reads.read, self._clock), self._clock)
 
     def _start_admin(
         self, diagnostics: DiagnosticsServicer, management: ManagementServicer

@@ -84,8 +84,3 @@ def _masked(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _masked_text(text: str) -> str:
     return _URL_PASSWORD.sub(r"\1***", strutils.mask_password(text))
-
-
-def keyed(**context: Any) -> str:
-    """Render context for a log line as ``common.log_fields.key_value`` does; None is left out."""
-    return key_value({name: each for name, each in context.items() if each is not None})

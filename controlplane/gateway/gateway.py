@@ -20,7 +20,7 @@ from controlplane.gateway.refusals import Refusals
 from controlplane.gateway.servers import edge_server, listen
 from controlplane.gateway.streams.control_stream import ControlStreams, LinkTerms
 from controlplane.gateway.streams.inventory_stream import InventoryStreams
-from controlplane.gateway.streams.on_demand_reads import Audits
+from controlplane.gateway.streams.on_demand_reads import OnDemandReader
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 LOG = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
     """`vsphere_gateway.v1.EdgeLink`."""
 
     def __init__(
-        self, control: ControlStreams, inventory: InventoryStreams, audits: Audits
+        self, control: ControlStreams, inventory: InventoryStreams, on_demand_reads: OnDemandReader
     ) -> None:
         self._control = control
         self._inventory = inventory
-        self._audits = audits
+        self._on_demand_reads = on_demand_reads
 
     def Control(
         self,
@@ -59,7 +59,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
         self, request_iterator: Iterator[link_pb2.AuditRequest], context: grpc.ServicerContext
     ) -> link_pb2.AuditResponse:
         """A vCenter read afresh."""
-        return self._audits.serve(request_iterator, context)
+        return self._on_demand_reads.serve(request_iterator, context)
 
 
 class Gateway:
@@ -70,7 +70,7 @@ class Gateway:
         settings: GatewaySettings,
         tls: TlsMaterial,
         registry: EdgeRegistry,
-        audits: Audits,
+        on_demand_reads: OnDemandReader,
         pipeline: InventoryPipeline,
         operations: OperationEvents,
         edges: EdgeEvents,
@@ -90,7 +90,7 @@ class Gateway:
         roles = RoleInterceptor(tls.identity.customer, [Role.EDGE], refusals)
         self._server: grpc.Server = edge_server(settings.max_edges, [roles])
         link_pb2_grpc.add_EdgeLinkServicer_to_server(
-            EdgeLinkServicer(control, inventory, audits), self._server
+            EdgeLinkServicer(control, inventory, on_demand_reads), self._server
         )
         self._watcher = BackgroundThread("edge-watch", self._watch, monitor)
         self._check_after = 0.0
@@ -113,7 +113,7 @@ class Gateway:
         seconds = self._settings.drain_timeout
         self._registry.drain(reason, seconds)
         if not self._registry.sessions.wait_until_empty(seconds):
-            names = [session.name for session in self._registry.sessions.every()]
+            names = [session.name for session in self._registry.sessions.list_all()]
             LOG.warning("edges did not finish in time", extra=fields(edges=",".join(names)))
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ DELETES = frozenset({"delete", "forceDelete"})
 """Nova's names of deletes among a server's actions."""
 
 
-class Step(Enum):
+class DeferralStep(Enum):
     """What to do about a deferred delete."""
 
     ASK = "ask"
@@ -34,7 +34,7 @@ class Step(Enum):
 class Decision:
     """A step, and why; the reason is for a person."""
 
-    step: Step
+    step: DeferralStep
     reason: str = ""
 
 
@@ -42,7 +42,7 @@ def expired(row: OperationRow, now: float, limit: float) -> Decision | None:
     """Decide about a delete's age: None while it is at most ``limit`` seconds old."""
     if now - unix_seconds(row.created_at) <= limit:
         return None
-    return Decision(Step.WITHDRAW, f"the edge was not back within {limit / 3600:.3g} hours")
+    return Decision(DeferralStep.WITHDRAW, f"the edge was not back within {limit / 3600:.3g} hours")
 
 
 def decide(
@@ -54,18 +54,20 @@ def decide(
     behind it at present.
     """
     if server is None:
-        return Decision(Step.GONE, "the server is gone")
+        return Decision(DeferralStep.GONE, "the server is gone")
     used = _used_since(row, server.actions)
     if used:
-        return Decision(Step.WITHDRAW, used)
+        return Decision(DeferralStep.WITHDRAW, used)
     if server.task_state is not None or not server.service_up or stored is None:
-        return Decision(Step.WAIT)
+        return Decision(DeferralStep.WAIT)
     if server.vm_state != "error":
-        return Decision(Step.WITHDRAW, f"the server is {server.vm_state} since, and not in error")
+        return Decision(
+            DeferralStep.WITHDRAW, f"the server is {server.vm_state} since, and not in error"
+        )
     booted = stored.virtual_machine.booted_at.ToNanoseconds() / 1e9
     if booted > unix_seconds(row.created_at):
-        return Decision(Step.WITHDRAW, "its virtual machine was started in vCenter since")
-    return Decision(Step.ASK)
+        return Decision(DeferralStep.WITHDRAW, "its virtual machine was started in vCenter since")
+    return Decision(DeferralStep.ASK)
 
 
 def _used_since(row: OperationRow, actions: Sequence[ServerAction]) -> str:

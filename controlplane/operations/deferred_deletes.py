@@ -17,7 +17,7 @@ from controlplane.domain.errors import NovaApiError
 from controlplane.domain.ports import ComputeInventory, EdgeDispatcher
 from controlplane.domain.records import ServerFacts
 from controlplane.operations.clock import Clock, SystemClock
-from controlplane.operations.deferral import Decision, Step, decide, expired
+from controlplane.operations.deferral import Decision, DeferralStep, decide, expired
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import clusters
@@ -139,18 +139,18 @@ class DeferredDeletes:
             or expired(row, self._clock.time(), self._age_limit)
             or self._decision(nova, row, complete)
         )
-        if decision.step is Step.ASK:
+        if decision.step is DeferralStep.ASK:
             self._ask(nova, row)
-        elif decision.step is Step.WITHDRAW:
+        elif decision.step is DeferralStep.WITHDRAW:
             self._settle(row, OperationState.FAILED, f"not carried out: {decision.reason}")
-        elif decision.step is Step.GONE:
+        elif decision.step is DeferralStep.GONE:
             self._settle(row, OperationState.DONE, "")
-        return decision.step in (Step.ASK, Step.WAIT)
+        return decision.step in (DeferralStep.ASK, DeferralStep.WAIT)
 
     def _decision(self, nova: NovaServers, row: OperationRow, complete: float) -> Decision:
         asked = self._asked.get(row.instance_uuid, 0.0)
         if not complete > max(unix_seconds(row.created_at), asked):
-            return Decision(Step.WAIT)
+            return Decision(DeferralStep.WAIT)
         stored = self._inventory.virtual_machine(row.instance_uuid)
         return decide(row, nova.server(row.instance_uuid), stored)
 
@@ -210,4 +210,4 @@ def _nobodys(row: OperationRow, own: str) -> Decision | None:
     """Return the end of a delete that only this control plane wants; None if a person does."""
     if row.user_id != own:
         return None
-    return Decision(Step.WITHDRAW, "it was asked for by the control plane itself")
+    return Decision(DeferralStep.WITHDRAW, "it was asked for by the control plane itself")

@@ -17,7 +17,7 @@ REPEATABLE = frozenset(
 """Actions that are done at once when their effect is in place already."""
 
 
-class Step(Enum):
+class SettlementStep(Enum):
     """What to do about a lost operation."""
 
     SEND_AGAIN = "send again"
@@ -29,7 +29,7 @@ class Step(Enum):
     """Ask vCenter; when its effect is not there yet, ask again at the deadline."""
 
 
-def step(pending: PendingOperation, now: float, edge: str) -> Step:
+def step(pending: PendingOperation, now: float, edge: str) -> SettlementStep:
     """Choose what to do now that ``edge`` is there.
 
     A reboot that may have begun is never sent again, and neither is a clone: the first may still
@@ -37,16 +37,16 @@ def step(pending: PendingOperation, now: float, edge: str) -> Step:
     somebody that it failed; but the clone of a failed build still has to go.
     """
     if pending.cleanup:
-        return Step.SEND_AGAIN
+        return SettlementStep.SEND_AGAIN
     if now >= pending.deadline or pending.state is OperationState.UNKNOWN:
-        return Step.CHECK
+        return SettlementStep.CHECK
     if pending.action in REPEATABLE:
-        return Step.SEND_AGAIN
+        return SettlementStep.SEND_AGAIN
     # Another edge cannot know what the first one took on just before its link broke.
     begun = pending.state is OperationState.ACCEPTED or pending.edge not in ("", edge)
     if pending.action == "clone_virtual_machine":
-        return Step.CHECK_THEN_WAIT if begun else Step.CHECK_THEN_SEND
-    return Step.CHECK if begun else Step.SEND_AGAIN
+        return SettlementStep.CHECK_THEN_WAIT if begun else SettlementStep.CHECK_THEN_SEND
+    return SettlementStep.CHECK if begun else SettlementStep.SEND_AGAIN
 
 
 def target(operation: operations_pb2.Operation) -> operations_pb2.VirtualMachineTarget:

@@ -14,7 +14,7 @@ from controlplane.domain.errors import EdgeOfflineError
 from controlplane.operations import faults, settlement
 from controlplane.operations.clock import Clock
 from controlplane.operations.pending import PendingOperation, Request
-from controlplane.operations.settlement import Step
+from controlplane.operations.settlement import SettlementStep
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import operations as store
@@ -196,18 +196,18 @@ class Settler:
             returned.handled.add(operation_id)
         return settled
 
-    def _take(self, step: Step, pending: PendingOperation) -> bool:
-        if step is Step.SEND_AGAIN:
+    def _take(self, step: SettlementStep, pending: PendingOperation) -> bool:
+        if step is SettlementStep.SEND_AGAIN:
             self._send_again(pending)
             return True
-        if step is Step.CHECK:
+        if step is SettlementStep.CHECK:
             return self.check(pending)
         result = settlement.verdict(pending, self._probe(pending))
         if result is None:
             return False
         if faults.fault_of(result) is None:
             self._ledger.finish(pending, result)
-        elif step is Step.CHECK_THEN_SEND:
+        elif step is SettlementStep.CHECK_THEN_SEND:
             self._send_again(pending)
         else:
             pending.orphaned = True

@@ -21,7 +21,7 @@ from controlplane.domain.ports import InventorySink
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.refusals import Refusals
-from controlplane.gateway.streams.on_demand_reads import Audits
+from controlplane.gateway.streams.on_demand_reads import OnDemandReader
 from controlplane.store.database import Database
 from edge.config import ControlPlaneSettings
 from edge.control_messages import ControlMessages
@@ -143,7 +143,7 @@ class ControlPlaneEnd:
             Timing(heartbeat_interval, 3),
             random.random,
         )
-        self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
+        self.on_demand_reads = OnDemandReader(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1",
             bind_port=port,
@@ -154,7 +154,7 @@ class ControlPlaneEnd:
             settings,
             tls,
             self.registry,
-            self.audits,
+            self.on_demand_reads,
             self.pipeline,
             self.operations,
             self.edges,

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from common.background import BackgroundThread, ThreadMonitor
 from common.log_fields import fields
-from controlplane.compute.workers.process import WorkerProcess
-from controlplane.compute.workers.service import (
+from controlplane.compute.workers.compute_services import (
     CLOSED,
     ComputeHost,
     ComputeServices,
     Fact,
     compute_host,
 )
-from controlplane.compute.workers.worker import Worker
+from controlplane.compute.workers.process import WorkerProcess
+from controlplane.compute.workers.worker import ComputeWorker
 from controlplane.compute.workers.worker_config import WorkerSettings
 from controlplane.domain.ports import ComputeInventory, WorkerStatus
 from controlplane.domain.writers import ComputeHostWriter
@@ -50,7 +50,7 @@ Event = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisorSettings:
+class WorkerSupervisorSettings:
     """How workers are run."""
 
     state_directory: Path
@@ -64,7 +64,7 @@ class SupervisorSettings:
     starts_at_once: int = max(1, (os.cpu_count() or 1) // 2)
 
 
-class Supervisor:
+class WorkerSupervisor:
     """Implements ``EdgeEvents``, ``ClusterEvents`` and ``Workers``.
 
     The process that holds the lease of the control plane (``controlplane.active_lease``) runs all
@@ -73,7 +73,7 @@ class Supervisor:
 
     def __init__(
         self,
-        settings: SupervisorSettings,
+        settings: WorkerSupervisorSettings,
         database: Database,
         hosts: ComputeHostWriter,
         inventory: ComputeInventory,
@@ -97,7 +97,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Load the clusters, take over what runs, begin. Raises ``StoreError``."""
-        for row in self._services.every():
+        for row in self._services.list_all():
             self._hosts[row.uuid] = self._host(row)
         self._thread.start()
 
@@ -179,7 +179,9 @@ class Supervisor:
                 host.edge_online, host.offline = not offline, offline
                 host.retry = host.delay = 0.0
 
-    def _worker_ended(self, worker: Worker, ended: WorkerProcess, status: int | None) -> None:
+    def _worker_ended(
+        self, worker: ComputeWorker, ended: WorkerProcess, status: int | None
+    ) -> None:
         worker.ended(ended, status, self._monotonic())
 
     def _begin_to_stop(self) -> None:
@@ -307,7 +309,7 @@ class Supervisor:
         def ended(process: WorkerProcess, status: int | None) -> None:
             self._post(self._worker_ended, worker, process, status)
 
-        worker = Worker(settings, self._settings.command, ended)
+        worker = ComputeWorker(settings, self._settings.command, ended)
         if self._settings.run_workers:
             worker.take_over()
         host = compute_host(row, worker)

@@ -44,7 +44,7 @@ class Times:
     kill: float = 0.0
 
 
-class Worker:
+class ComputeWorker:
     """One worker. Driven by the supervisor's thread; ``ended`` posts to it."""
 
     def __init__(

@@ -185,7 +185,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
                 message=unreadable.reason,
                 since=timestamp(session.heard_at),
             )
-            for session in self._registry.sessions.every()
+            for session in self._registry.sessions.list_all()
             for unreadable in session.heartbeat.unreadable_objects
         ]
 

@@ -228,7 +228,7 @@ class EdgeRegistry:
 
     def known(self) -> list[tuple[EdgeRow, EdgeSession | None]]:
         """Return every edge that ever dialled by name, with its open stream."""
-        live = {session.name: session for session in self.sessions.every()}
+        live = {session.name: session for session in self.sessions.list_all()}
         with self._lock:
             rows = dict(self._known)
         rows |= {s.name: s.row(online=True, since=s.opened_at) for s in live.values()}
@@ -238,7 +238,7 @@ class EdgeRegistry:
         """Take no new edge in, and ask those connected to finish and dial elsewhere or later."""
         self.sessions.close(reason)
         message = link_pb2.Drain(reason=reason, deadline_ms=int(seconds * 1000))
-        for session in self.sessions.every():
+        for session in self.sessions.list_all():
             session.outgoing.put(link_pb2.ControlResponse(drain=message))
 
     def check(self) -> float:
@@ -247,7 +247,7 @@ class EdgeRegistry:
         Returns the seconds until something is due again.
         """
         now = self._clock.monotonic()
-        for session in self.sessions.every():
+        for session in self.sessions.list_all():
             if session.deadline <= now:
                 reason = f"no heartbeat for {self._clock.wall() - session.heard_at:.0f} s"
                 session.end(StreamEnd(grpc.StatusCode.UNAVAILABLE, reason))
@@ -279,7 +279,7 @@ class EdgeRegistry:
 
     def _renew(self) -> None:
         """Renew leases, let edges that stand by have free ones, note who was last seen when."""
-        sessions = self.sessions.every()
+        sessions = self.sessions.list_all()
         if sessions:
             rows = [session.row(online=True, since=session.opened_at) for session in sessions]
             self._write(rows)
@@ -318,7 +318,7 @@ class EdgeRegistry:
     def _next_due(self) -> float:
         with self._lock:
             absences = [absence.deadline for absence in self._absent.values()]
-        return min([self._renew_at, *absences, *(s.deadline for s in self.sessions.every())])
+        return min([self._renew_at, *absences, *(s.deadline for s in self.sessions.list_all())])
 
     def _offline(self, vcenter_uuid: str) -> EdgeOfflineError:
         with self._lock:

@@ -183,14 +183,14 @@ class Sessions:
         with self._changed:
             return self._sessions.get(name)
 
-    def every(self) -> list[EdgeSession]:
+    def list_all(self) -> list[EdgeSession]:
         """Return all open streams by the edge's name."""
         with self._changed:
             return [self._sessions[name] for name in sorted(self._sessions)]
 
     def of(self, vcenter_uuid: str) -> list[EdgeSession]:
         """Return the streams of one vCenter's edges, the longest connected first."""
-        found = [session for session in self.every() if session.vcenter_uuid == vcenter_uuid]
+        found = [session for session in self.list_all() if session.vcenter_uuid == vcenter_uuid]
         return sorted(found, key=lambda session: session.opened_at)
 
     def close(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""`EdgeLink.Audit`: what an edge reads of its vCenter because we asked, past its own snapshot.
+"""`EdgeLink.Audit`: on-demand reads, in which an edge reads its vCenter afresh because we asked.
 
 docs/concepts/sync-protocol.md, "Audits", is what this does.
 """
@@ -30,19 +30,22 @@ Requests = Iterator[link_pb2.AuditRequest]
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Answer:
-    """What comes in answer to one request. None means that the call broke."""
+    """What arrives in answer to one request. None means that the call broke."""
 
     session: EdgeSession
     messages: queue.Queue[link_pb2.AuditRequest | None]
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
-    """Nobody reads any more."""
+    """Set when nobody waits for it any longer."""
 
 
-class Audits:
-    """Asks edges for audits and takes their answers. Safe from any thread."""
+class OnDemandReader:
+    """Asks edges to read their vCenter and takes their answers. Safe from any thread.
+
+    The messages call such a read an audit.
+    """
 
     def __init__(self, registry: EdgeRegistry, new_id: Callable[[], str]) -> None:
-        """``new_id`` makes the names of requests, which nobody can guess."""
+        """``new_id`` makes the ids of requests, which nobody can guess."""
         self._registry = registry
         self._new_id = new_id
         self._answers: dict[str, _Answer] = {}
@@ -68,7 +71,7 @@ class Audits:
         """Take one answer."""
         try:
             answer = self._answer(requests, peer_identity(context))
-            _take(requests, answer)
+            _forward_all(requests, answer)
         except KNOWN_ERRORS as error:
             abort(context, error)
         return link_pb2.AuditResponse()
@@ -96,37 +99,35 @@ class Audits:
         return answer
 
 
-def _take(requests: Requests, answer: _Answer) -> None:
-    """Hand messages on as fast as they are read."""
+def _forward_all(requests: Requests, answer: _Answer) -> None:
+    """Forward messages as fast as they are read."""
     try:
         for message in requests:
-            _hand_on(answer, message)
+            _forward(answer, message)
     except grpc.RpcError:
-        pass  # the end without ``end`` tells
+        pass  # that ``end`` is missing says so
     finally:
         if not answer.over.is_set():
-            _hand_on(answer, None)
+            _forward(answer, None)
 
 
-def _hand_on(answer: _Answer, message: link_pb2.AuditRequest | None) -> None:
+def _forward(answer: _Answer, message: link_pb2.AuditRequest | None) -> None:
     while not answer.over.is_set():
         try:
             answer.messages.put(message, timeout=_LOOK_SECONDS)
         except queue.Full:
             continue
         return
-    raise RefusedError(grpc.StatusCode.CANCELLED, "nobody reads this audit any more")
+    raise RefusedError(grpc.StatusCode.CANCELLED, "nobody waits for this audit any longer")
 
 
 def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
     count = 0
     while True:
-        message = _next(answer)
+        message = _next_message(answer)
         kind = message.WhichOneof("message") if message is not None else None
         if message is None or kind is None:
-            raise OnDemandReadError(
-                f"edge {answer.session.name} did not read its vCenter to the end"
-            )
+            raise OnDemandReadError(f"edge {answer.session.name} did not read all of its vCenter")
         if kind == "failure":
             raise OnDemandReadError(f"edge {answer.session.name}: {message.failure.message}")
         if kind == "end":
@@ -139,12 +140,12 @@ def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
         yield message.batch
 
 
-def _next(answer: _Answer) -> link_pb2.AuditRequest | None:
+def _next_message(answer: _Answer) -> link_pb2.AuditRequest | None:
     """Return the next message. Raises ``OnDemandReadError`` when none comes."""
     for _ in range(round(SILENCE_SECONDS / _LOOK_SECONDS)):
         try:
             return answer.messages.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             if answer.session.over.is_set():
-                raise OnDemandReadError(f"edge {answer.session.name} went away") from None
-    raise OnDemandReadError(f"edge {answer.session.name} said nothing for {SILENCE_SECONDS:.0f} s")
+                raise OnDemandReadError(f"edge {answer.session.name} disconnected") from None
+    raise OnDemandReadError(f"edge {answer.session.name} sent nothing for {SILENCE_SECONDS:.0f} s")

@@ -15,7 +15,7 @@ import pytest
 
 from common.background import ThreadMonitor
 from common.timestamps import naive_utc
-from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
+from controlplane.compute.workers.supervisor import WorkerSupervisor, WorkerSupervisorSettings
 from controlplane.config.nova_config import NovaConfig
 from controlplane.gateway.plugins.compute_bridge import ComputeBridgeServicer
 from controlplane.gateway.servers import bridge_server, listen_on_socket
@@ -79,14 +79,14 @@ class Site:
 
     def start(self) -> None:
         """Start the control plane's part."""
-        settings = SupervisorSettings(
+        settings = WorkerSupervisorSettings(
             state_directory=self._folder,
             socket=self._folder / "bridge.sock",
             command=(str(Path(sysconfig.get_path("scripts"), "vsg-compute")),),
             config_files=(self._config_file,),
             transport_url=self._nova.transport_url,
         )
-        self.supervisor = Supervisor(
+        self.supervisor = WorkerSupervisor(
             settings, self._database, self._hosts, self.inventory, ThreadMonitor()
         )
         self.restart_bridge()

@@ -16,7 +16,7 @@ from controlplane.config.settings import GatewaySettings
 from controlplane.gateway.edges.edge_registry import EdgeRegistry, Timing
 from controlplane.gateway.gateway import Gateway
 from controlplane.gateway.refusals import Refusals
-from controlplane.gateway.streams.on_demand_reads import Audits
+from controlplane.gateway.streams.on_demand_reads import OnDemandReader
 from controlplane.store.database import Database
 from controlplane.store.own import migration
 from tests.support.dialled_edge import DialledEdge
@@ -88,13 +88,13 @@ class Running:
         self.registry = EdgeRegistry(
             database, self.edges, hands.clock, Timing(INTERVAL, 3), jitter=lambda: 0.5
         )
-        self.audits = Audits(self.registry, lambda: str(uuid.uuid4()))
+        self.on_demand_reads = OnDemandReader(self.registry, lambda: str(uuid.uuid4()))
         settings = GatewaySettings(
             bind_address="127.0.0.1", bind_port=0, hello_timeout=1.0, drain_timeout=5.0
         )
         self.gateway = Gateway(
-            settings, tls, self.registry, self.audits, self.pipeline, self.operations, self.edges,
-            self.refusals, hands.clock, self.monitor,
+            settings, tls, self.registry, self.on_demand_reads, self.pipeline, self.operations,
+            self.edges, self.refusals, hands.clock, self.monitor,
         )  # fmt: skip
         self.registry.load()
         self.gateway.start()

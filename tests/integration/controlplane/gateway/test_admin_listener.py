@@ -16,10 +16,9 @@ from common.background import BackgroundThread, ThreadMonitor
 from common.timestamps import naive_utc_now
 from controlplane.__main__ import main
 from controlplane.gateway.admin import health
-from controlplane.gateway.admin.admin import build_admin_server
+from controlplane.gateway.admin.admin import ManagementServicer, build_admin_server
 from controlplane.gateway.admin.diagnostics import DiagnosticsServicer
 from controlplane.gateway.admin.health import Health
-from controlplane.gateway.admin.management import ManagementServicer
 from controlplane.gateway.servers import listen
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError

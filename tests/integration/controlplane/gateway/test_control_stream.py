@@ -106,7 +106,7 @@ def test_a_wrong_hello_is_refused_with_its_reason(
     ended, details = call.end()
     assert ended is code
     assert problem in details
-    assert gateway.registry.sessions.every() == []
+    assert gateway.registry.sessions.list_all() == []
 
 
 def test_whoever_says_nothing_is_let_go(dial: Dial) -> None:
@@ -162,7 +162,7 @@ def test_a_new_stream_takes_the_place_of_a_half_open_one(dial: Dial, gateway: Ru
     assert code is grpc.StatusCode.ABORTED
     assert "replaced" in details
     assert new.receive().lease.held
-    assert len(gateway.registry.sessions.every()) == 1
+    assert len(gateway.registry.sessions.list_all()) == 1
     assert gateway.registry.online(VCENTER)
 
 
@@ -260,4 +260,4 @@ def test_drain_tells_edges_to_finish_and_lets_no_new_one_in(dial: Dial, gateway:
     assert refused.end() == (grpc.StatusCode.UNAVAILABLE, "an upgrade")
     call.close()
     gateway.gateway.drain("an upgrade")
-    assert gateway.registry.sessions.every() == []
+    assert gateway.registry.sessions.list_all() == []

@@ -40,10 +40,10 @@ def test_edge_without_vcenter_is_online_and_says_hello_again_when_it_is_found(
 ) -> None:
     edge = make_edge(control_plane.port, VCenterTruth({"vm-1": "one"})).start()
     eventually(lambda: control_plane.registry.sessions.get("site-1"))
-    assert not control_plane.registry.sessions.every()[0].vcenter_uuid
+    assert not control_plane.registry.sessions.list_all()[0].vcenter_uuid
     edge.read_vcenter()
     control_plane.pipeline.wait(lambda: receiver.parities)
-    assert control_plane.registry.sessions.every()[0].vcenter_uuid == VCENTER.instance_uuid
+    assert control_plane.registry.sessions.list_all()[0].vcenter_uuid == VCENTER.instance_uuid
 
 
 def test_result_that_was_not_acknowledged_is_told_again(

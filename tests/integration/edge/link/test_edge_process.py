@@ -107,8 +107,8 @@ def session_count(vcenter: Vcsim) -> int:
 
 def audited_machines(control_plane: ControlPlaneEnd) -> set[str]:
     """Names of the virtual machines that a new read of the only vCenter shows."""
-    (session,) = control_plane.registry.sessions.every()
-    batches = control_plane.audits.read(session.vcenter_uuid)
+    (session,) = control_plane.registry.sessions.list_all()
+    batches = control_plane.on_demand_reads.read(session.vcenter_uuid)
     shown = [one for batch in batches for one in batch.objects]
     return {one.virtual_machine.name for one in shown if one.HasField("virtual_machine")}
 
@@ -192,9 +192,9 @@ def test_vcenter_away_keeps_the_link_and_everything_that_was_reported(
     control_plane.pipeline.wait(lambda: receiver.parities)
     held = dict(receiver.held)
     vcenter.stop()
-    session = control_plane.registry.sessions.every()[0]
+    session = control_plane.registry.sessions.list_all()[0]
     eventually(lambda: session.heartbeat.vcenter_state == link_pb2.VCENTER_STATE_UNREACHABLE)
-    assert control_plane.registry.sessions.every() == [session]
+    assert control_plane.registry.sessions.list_all() == [session]
     assert receiver.held == held
     assert edge.terminate() == 0
 

@@ -27,7 +27,7 @@ class Bug:
 def failing(control_plane: ControlPlaneEnd) -> list[str]:
     return [
         thread
-        for session in control_plane.registry.sessions.every()
+        for session in control_plane.registry.sessions.list_all()
         for thread in session.heartbeat.failing_threads
     ]
 
@@ -51,11 +51,11 @@ def test_inventory_that_fails_turns_health_red_and_leaves_the_link_open(
     edge.start()
     red = ["thread inventory-call is down: ZeroDivisionError: a bug"]
     eventually(lambda: failing(control_plane) == red and bug.met > 1)
-    (session,) = control_plane.registry.sessions.every()
+    (session,) = control_plane.registry.sessions.list_all()
     bug.mended = True
     control_plane.pipeline.wait(lambda: control_plane.pipeline.receiver.parities)
     eventually(lambda: not failing(control_plane))
-    assert control_plane.registry.sessions.every() == [session], "the link was dialled again"
+    assert control_plane.registry.sessions.list_all() == [session], "the link was dialled again"
     assert len(tracebacks(caplog)) == 1
 
 
@@ -71,16 +71,16 @@ def test_on_demand_read_that_fails_is_seen_and_the_next_one_is_answered(
     edge.read_vcenter()
     edge.start()
     control_plane.pipeline.wait(lambda: control_plane.pipeline.receiver.parities)
-    (session,) = control_plane.registry.sessions.every()
+    (session,) = control_plane.registry.sessions.list_all()
     with pytest.raises(Exception, match=r"site-1: unexpected error in the edge.*a bug"):
-        list(control_plane.audits.read(session.vcenter_uuid))
+        list(control_plane.on_demand_reads.read(session.vcenter_uuid))
     eventually(
         lambda: (
             failing(control_plane) == ["thread on-demand-read is down: ZeroDivisionError: a bug"]
         )
     )
     bug.mended = True
-    assert list(control_plane.audits.read(session.vcenter_uuid))
+    assert list(control_plane.on_demand_reads.read(session.vcenter_uuid))
     eventually(lambda: not failing(control_plane))
     assert len(tracebacks(caplog)) == 1
 

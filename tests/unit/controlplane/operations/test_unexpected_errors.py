@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.operations import settlement
 from controlplane.operations.pending import PendingOperation
-from controlplane.operations.settlement import Step
+from controlplane.operations.settlement import SettlementStep
 from controlplane.store.own import operations as store
 from controlplane.store.own.operations import OperationState
 from tests.support.edge_side import ScriptedEdge, SteppedClock, in_thread
@@ -29,7 +29,7 @@ def test_an_operation_that_cannot_be_settled_keeps_no_other_from_being_settled(
 ) -> None:
     decide = settlement.step
 
-    def broken(pending: PendingOperation, now: float, name: str) -> Step:
+    def broken(pending: PendingOperation, now: float, name: str) -> SettlementStep:
         if pending.action == "reboot":
             raise TypeError("a mistake of ours")
         return decide(pending, now, name)

@@ -15,7 +15,7 @@ import pytest
 
 from common.background import ThreadMonitor
 from common.timestamps import naive_utc
-from controlplane.compute.workers.supervisor import Supervisor, SupervisorSettings
+from controlplane.compute.workers.supervisor import WorkerSupervisor, WorkerSupervisorSettings
 from controlplane.domain.ports import ComputeCluster, MachineLocation, StoredVirtualMachine
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.openstack.placement.client import PlacementUnavailableError
@@ -132,20 +132,22 @@ class Stage:
         self.monitor = ThreadMonitor()
         self.worker = [sys.executable, "-c", "import time; time.sleep(60)"]
         self.starts_at_once = 8
-        self.supervisor: Supervisor
+        self.supervisor: WorkerSupervisor
 
-    def begin(self) -> Supervisor:
+    def begin(self) -> WorkerSupervisor:
         """Start a supervisor."""
         conf = self.folder / "nova.conf"
         conf.touch()
-        settings = SupervisorSettings(
+        settings = WorkerSupervisorSettings(
             state_directory=self.folder,
             socket=self.folder / "bridge.sock",
             command=(*self.worker,),
             config_files=(conf,),
             starts_at_once=self.starts_at_once,
         )
-        self.supervisor = Supervisor(settings, self.database, self.hosts, Totals(), self.monitor)
+        self.supervisor = WorkerSupervisor(
+            settings, self.database, self.hosts, Totals(), self.monitor
+        )
         self.supervisor.start()
         return self.supervisor
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from common.timestamps import naive_utc
-from controlplane.compute.workers.worker import Worker
+from controlplane.compute.workers.worker import ComputeWorker
 from controlplane.domain.ports import ComputeInventory
 from controlplane.domain.records import ComputeHostRecord
 from controlplane.domain.writers import ComputeHostWriter
@@ -35,7 +35,7 @@ class ComputeHost:
     """What is known of one cluster's compute host. The supervisor's thread alone changes it."""
 
     row: ClusterRow
-    worker: Worker
+    worker: ComputeWorker
     provision: bool
     """Its rows have to be made or brought up to date."""
     provisioned: bool
@@ -69,7 +69,7 @@ class ComputeHost:
                 self.allocated = True
 
 
-def compute_host(row: ClusterRow, worker: Worker) -> ComputeHost:
+def compute_host(row: ClusterRow, worker: ComputeWorker) -> ComputeHost:
     """Return what the own tables say about a cluster's host."""
     open_ = row.state not in CLOSED
     left = row.state is ClusterState.UNMANAGED
@@ -110,7 +110,7 @@ class ComputeServices:
         with self._database.read() as connection:
             return store.get(connection, cluster_uuid)
 
-    def every(self) -> list[ClusterRow]:
+    def list_all(self) -> list[ClusterRow]:
         """Return the rows of all clusters."""
         with self._database.read() as connection:
             return store.list_all(connection)
