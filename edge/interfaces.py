@@ -33,11 +33,6 @@ class CollectorUpdate:
     """Part of a read of clusters that came under management: changes of others overtake it, and
     after its last page (``complete``) both sides are compared."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it says nothing about any object."""
-        return not (self.objects or self.removals or self.unreadable)
-
 
 class Managed(Protocol):
     """What OpenStack may see and touch (``edge.config.ManagedSettings`` says what each means)."""

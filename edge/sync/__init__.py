@@ -1,1 +1,1 @@
-"""What changed: snapshot, content hashes, digests and the outbox of what is not acknowledged."""
+"""Delivery of the inventory: replica, outbox of what is not acknowledged, reconciliation."""

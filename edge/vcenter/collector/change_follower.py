@@ -171,7 +171,7 @@ class ChangeFollower:
         self._unread.update((key, None) for key in changes.unread if key not in self._requested)
         self._request_unread()
         for update in itertools.chain([departed], self._loader.load(changes)):
-            if not update.is_empty:
+            if update.objects or update.removals or update.unreadable:
                 yield update
         yield from self._end_new_clusters()
 
