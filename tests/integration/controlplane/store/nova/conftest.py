@@ -14,7 +14,7 @@ from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import CELL_MAPPINGS
 from tests.conftest import Databases
-from tests.integration.controlplane.store.nova.samples import HOST, NODE, NODE_UUID
+from tests.support.server_samples import HOST, NODE, NODE_UUID
 
 CELL_UUID = "6a1b0d0e-0c1e-4e3a-9d0a-27d1a4f2b001"
 

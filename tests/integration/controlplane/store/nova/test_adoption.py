@@ -9,7 +9,7 @@ from nova.compute import utils as compute_utils
 from controlplane.domain.mapping.servers import unknown_image_id
 from controlplane.domain.records import Policy, ServerChange
 from controlplane.store.nova.servers import NovaServers
-from tests.integration.controlplane.store.nova.samples import (
+from tests.support.server_samples import (
     HOST,
     NODE,
     PROJECT,

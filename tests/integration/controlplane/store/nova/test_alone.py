@@ -18,7 +18,7 @@ from controlplane.store.nova.notification_data import NotificationDataReader
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.standalone import StandaloneDatabases
 from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.integration.controlplane.store.nova.samples import HOST, VCENTER, machine, record
+from tests.support.server_samples import HOST, VCENTER, machine, record
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import BLOCK_DEVICES
 from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.integration.controlplane.store.nova.samples import GIB, PROJECT, USER, machine, record
+from tests.support.server_samples import GIB, PROJECT, USER, machine, record
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 

@@ -16,7 +16,7 @@ from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
 from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.integration.controlplane.store.nova.samples import record
+from tests.support.server_samples import record
 
 
 @pytest.fixture

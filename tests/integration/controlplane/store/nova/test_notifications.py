@@ -28,7 +28,7 @@ from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.notification_data import NotificationDataReader
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import INFO_CACHES, INSTANCE_EXTRA
-from tests.integration.controlplane.store.nova.samples import HOST, record
+from tests.support.server_samples import HOST, record
 
 EVERYTHING = [
     "metadata",

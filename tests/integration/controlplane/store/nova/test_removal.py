@@ -12,8 +12,8 @@ from controlplane.store.nova import primitives
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import BLOCK_DEVICES, INSTANCES, METADATA, SYSTEM_METADATA
-from tests.integration.controlplane.store.nova.samples import NODE_UUID, machine, record
 from tests.integration.controlplane.store.nova.test_changes import created_server
+from tests.support.server_samples import NODE_UUID, machine, record
 
 TABLES_OF_A_SERVER = (METADATA, SYSTEM_METADATA, BLOCK_DEVICES)
 

@@ -8,7 +8,7 @@ from nova import objects
 
 from controlplane.domain.records import Power, ServerChange, ServerRecord
 from controlplane.store.nova.servers import NovaServers
-from tests.integration.controlplane.store.nova.samples import record
+from tests.support.server_samples import record
 
 ROUNDS = 10
 

@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.mapping import servers as mapping
 from controlplane.domain.mapping.hardware import device_name, sized_flavor
 from controlplane.domain.records import ImageRecord, Policy, Power
-from tests.integration.controlplane.store.nova.samples import NOW, VCENTER, Names, machine, record
+from tests.support.server_samples import NOW, VCENTER, Names, machine, record
 from vsphere_gateway.v1 import inventory_pb2
 
 TEMPLATE = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-77")

@@ -46,7 +46,7 @@ class ScriptedNova:
 
 
 class Projects:
-    """What the own tables say; the first question fails where ``away`` is set."""
+    """What the gateway database says; the first question fails where ``away`` is set."""
 
     def __init__(self, names: Collection[str], *, away: bool = False) -> None:
         self._names = names

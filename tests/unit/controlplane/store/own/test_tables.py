@@ -1,4 +1,4 @@
-"""The own tables: what migrations make is what the code expects, and leases fence."""
+"""The gateway database: what migrations make is what the code expects, and leases fence."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
