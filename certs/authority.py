@@ -40,7 +40,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def utc_now() -> datetime.datetime:
-    """Return the present time; the clock of everything but tests."""
+    """The present time; the clock of everything but tests."""
     return datetime.datetime.now(datetime.UTC)
 
 

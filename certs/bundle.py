@@ -1,4 +1,4 @@
-"""The bundle that stamps an edge: whom it may talk to, and the certificate to do it with."""
+"""The bundle that stamps an edge: the control plane it may talk to, and its certificate."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What can go wrong with keys and certificates."""
+"""Errors of keys and certificates; each message is for a person."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class CertificateFileError(CertificateError):
 
 
 class AuthorityExistsError(CertificateFileError):
-    """There is an authority already; overwriting it would cut off every edge it has stamped."""
+    """There is an authority already; overwriting it would invalidate every edge it has stamped."""
 
 
 class IdentityError(CertificateError):
@@ -25,4 +25,4 @@ class IdentityError(CertificateError):
 
 
 class InvalidNameError(CertificateError):
-    """A customer, edge or host name that cannot stand in a certificate."""
+    """A customer, edge or host name that is not valid in a certificate."""

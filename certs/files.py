@@ -14,7 +14,7 @@ PUBLIC_MODE = 0o644
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content. Raises ``CertificateFileError``."""
+    """Read a file. Raises ``CertificateFileError``."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -22,7 +22,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """Return the first certificate of a PEM file. Raises ``CertificateFileError``."""
+    """Read the first certificate of a PEM file. Raises ``CertificateFileError``."""
     try:
         return x509.load_pem_x509_certificate(read_bytes(path))
     except ValueError as error:
@@ -30,7 +30,7 @@ def read_certificate(path: Path) -> x509.Certificate:
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Return an unencrypted EC private key. Raises ``CertificateFileError``."""
+    """Read an unencrypted EC private key. Raises ``CertificateFileError``."""
     try:
         key = serialization.load_pem_private_key(read_bytes(path), password=None)
     except (ValueError, TypeError) as error:
@@ -59,7 +59,7 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a private key in PEM form (PKCS #8, unencrypted)."""
+    """A private key in PEM form (PKCS #8, unencrypted)."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -68,5 +68,5 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
-    """Return a certificate in PEM form."""
+    """A certificate in PEM form."""
     return certificate.public_bytes(serialization.Encoding.PEM)

@@ -42,7 +42,7 @@ class PeerIdentity:
 
 
 def customer_uri(customer: str) -> str:
-    """Return the trust domain of a customer. Raises ``InvalidNameError``."""
+    """The trust domain of a customer. Raises ``InvalidNameError``."""
     if not CUSTOMER_PATTERN.fullmatch(customer):
         raise InvalidNameError(
             f"customer {customer!r}: expected lower-case letters, digits, dots and hyphens, "
@@ -52,7 +52,7 @@ def customer_uri(customer: str) -> str:
 
 
 def identity_uri(customer: str, role: Role, name: str) -> str:
-    """Return the URI that stands for a holder. Raises ``InvalidNameError``."""
+    """The URI that stands for a holder. Raises ``InvalidNameError``."""
     domain = customer_uri(customer)
     if role is Role.CONTROL_PLANE:
         return f"{domain}/{role.value}"
@@ -110,12 +110,12 @@ def customer_of(authority: x509.Certificate) -> str:
 
 
 def serial_text(certificate: x509.Certificate) -> str:
-    """Return the serial number as the index and the logs show it."""
+    """The serial number as the index and the logs show it."""
     return f"{certificate.serial_number:040x}"
 
 
 def _only_uri(certificate: x509.Certificate) -> str:
-    """Return the one URI of a certificate; more or fewer would be ambiguous."""
+    """The one URI of a certificate; more or fewer would be ambiguous."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:

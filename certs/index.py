@@ -32,7 +32,7 @@ class Index:
             raise CertificateFileError(self.path, f"cannot be written: {error.strerror}") from error
 
     def entries(self) -> list[PeerIdentity]:
-        """Return everything issued, oldest first. Raises ``CertificateFileError``."""
+        """Everything issued, oldest first. Raises ``CertificateFileError``."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The edge's object graph: the one place where its parts are put together."""
+"""The edge's object graph, built in one place."""
 
 import dataclasses
 import logging
@@ -32,11 +32,11 @@ from edge.vcenter.operations.dispatch import ACTIONS, VCenterOperations
 from vsphere_gateway.v1 import link_pb2
 
 STATUS_SECONDS = 10.0
-"""How often systemd hears from the edge when it does not ask for more."""
+"""How often systemd is notified, unless its watchdog asks for more."""
 FINISH_SECONDS = 30.0
-"""Longest time that running operations get to end when the edge is stopped."""
+"""Longest time that running operations have to finish when the edge is stopped."""
 ACKNOWLEDGE_SECONDS = 5.0
-"""Longest time that the control plane gets to acknowledge their results."""
+"""Longest time that the control plane has to acknowledge their results."""
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +79,16 @@ class Edge:
         self._log_out()
 
     def _watch(self, stop: threading.Event, tasks: Tasks) -> None:
-        """Give systemd signs of life for as long as every part lives and answers."""
+        """Answer systemd's watchdog for as long as every thread lives."""
         interval = min((self.notifier.watchdog_seconds or 60.0) / 3, STATUS_SECONDS)
         while not stop.wait(interval):
             if tasks.all_alive() and all(thread.alive for thread in self.link.threads):
                 self.notifier.alive(self.status())
 
     def reload(self, read: Callable[[], EdgeConfig]) -> None:
-        """Put the site's present list of clusters in force, and try vCenter at once if it is away.
+        """Apply the site's present list of clusters, and retry an unavailable vCenter at once.
 
-        ``read`` reads the configuration. Everything but ``[managed]`` is taken at a start alone.
+        ``read`` reads the configuration. Everything but ``[managed]`` takes effect at a start only.
         """
         try:
             managed = read().managed
@@ -101,7 +101,7 @@ class Edge:
         self.supervisor.retry_now()
 
     def status(self) -> str:
-        """Return one line for `systemctl status`."""
+        """One line for `systemctl status`."""
         counts = self.inventory.counts()
         state = link_pb2.VCenterState.Name(self.health.vcenter().state)
         vcenter = state.removeprefix("VCENTER_STATE_").replace("_", " ").lower()
@@ -115,7 +115,7 @@ class Edge:
         return "; ".join(facts)
 
     def _finish(self) -> None:
-        """Finish work while heartbeats continue, then let link and collector end."""
+        """Finish operations while heartbeats continue, then stop the link and the collector."""
         self.notifier.stopping()
         log.info("edge stops")
         self.executor.close(FINISH_SECONDS)
@@ -131,7 +131,7 @@ class Edge:
 
 
 def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) -> Edge:
-    """Put an edge together; nothing runs or connects yet.
+    """Build an edge; nothing runs or connects yet.
 
     Raises ``edge.vcenter.client.faults.VCenterError`` when ``vcenter.ca_file`` cannot be used.
     """
@@ -151,7 +151,7 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
     operations = VCenterOperations(session, collector, scope, health.threads)
     messages = ControlMessages()
     executor = OperationExecutor(operations, inventory, messages, health.threads)
-    audit = OnDemandReads(lambda: VCenterCollector(session, scope, own_uuid))
+    reads = OnDemandReads(lambda: VCenterCollector(session, scope, own_uuid))
     dialer = Dialer(config.edge.bundle, config.control_plane, environment)
     return Edge(
         config=config,
@@ -173,6 +173,6 @@ def assemble(config: EdgeConfig, environment: Mapping[str, str] = os.environ) ->
         ),
         operations=operations,
         executor=executor,
-        link=Link(dialer, facts, inventory, limits, executor, messages, audit, health, Backoff()),
+        link=Link(dialer, facts, inventory, limits, executor, messages, reads, health, Backoff()),
         notifier=Notifier(environment),
     )

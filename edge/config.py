@@ -27,7 +27,7 @@ class Secret:
     """The file; one trailing line break is not part of the password."""
 
     def read(self) -> str:
-        """Return the password.
+        """Read the password.
 
         Raises ``SecretUnreadableError`` when the file is missing, unreadable, empty or not UTF-8.
         """
@@ -67,12 +67,13 @@ class VCenterSettings:
     port: int = 443
     """HTTPS port."""
     ca_file: Path | None = None
-    """PEM file of the authorities that vouch for vCenter; None means the system's."""
+    """PEM file of the authorities that vCenter's certificate is verified against; None means the
+    system's."""
     thumbprint: str | None = None
     """SHA-256 of vCenter's certificate as 64 lower-case hex digits; trusts that one alone."""
 
     def read_password(self) -> str:
-        """Return the password. Raises ``SecretUnreadableError``."""
+        """Read the password. Raises ``SecretUnreadableError``."""
         return self.password.read()
 
 
@@ -80,8 +81,8 @@ class VCenterSettings:
 class ManagedSettings:
     """``[managed]``: what OpenStack may see and touch. What is not listed never leaves the site.
 
-    Patterns are shell globs (``*``, ``?``, ``[abc]``), compared with upper and lower case told
-    apart, as vCenter does.
+    Patterns are shell globs (``*``, ``?``, ``[abc]``), compared case-sensitively, as vCenter
+    does.
     """
 
     clusters: tuple[str, ...]
@@ -93,19 +94,19 @@ class ManagedSettings:
 
     @property
     def read_only_edition(self) -> int:
-        """Always 0: these settings never change."""
+        """Always 0: these settings never change (``edge.managed.ManagedScope``'s do)."""
         return 0
 
     def manages_cluster(self, name: str) -> bool:
-        """Tell whether a cluster of this name is managed."""
+        """Whether a cluster of this name is managed."""
         return _matches(name, self.clusters)
 
     def name_is_read_only(self, name: str) -> bool:
-        """Tell whether a virtual machine of this name is read only."""
+        """Whether a virtual machine of this name is read only."""
         return _matches(name, self.read_only_names)
 
     def folder_is_read_only(self, path: str) -> bool:
-        """Tell whether virtual machines in the folder ``path`` or below it are read only.
+        """Whether virtual machines in the folder ``path`` or below it are read only.
 
         ``path`` is the inventory path, for example ``/dc1/vm/appliances``.
         """
@@ -117,7 +118,7 @@ class ManagedSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlPlaneSettings:
-    """``[control_plane]``: the way to the control plane; its address is in the bundle."""
+    """``[control_plane]``: how the control plane is reached; its address is in the bundle."""
 
     proxy_mode: ProxyMode = "environment"
     """``environment`` follows https_proxy and no_proxy, ``none`` uses no proxy."""

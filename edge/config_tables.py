@@ -8,7 +8,7 @@ from edge.errors import ConfigError, ConfigProblem
 
 
 def read_toml(file: Path) -> dict[str, object]:
-    """Return the file's content. Raises ``ConfigError``."""
+    """Read and parse the file. Raises ``ConfigError``."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -30,7 +30,7 @@ class Tables:
         self._known: dict[str, Table] = {}
 
     def table(self, name: str) -> "Table":
-        """Return a section; an empty one if the file has none of that name."""
+        """A section; an empty one if the file has none of that name."""
         values = self._content.get(name, {})
         if not isinstance(values, dict):
             self._problems.append(ConfigProblem(name, f"expected a section [{name}]"))
@@ -67,7 +67,7 @@ class Table:
         self._known: set[str] = set()
 
     def has(self, key: str) -> bool:
-        """Tell whether the key is given."""
+        """Whether the key is given."""
         self._known.add(key)
         return key in self._values
 
@@ -76,7 +76,7 @@ class Table:
         self._problems.append(ConfigProblem(f"{self._name}.{key}", expected))
 
     def string(self, key: str, expected: str, default: str | None = None) -> str:
-        """Return a text that is not empty; empty after noting a problem."""
+        """A text that is not empty; empty after noting a problem."""
         if not self.has(key):
             if default is None:
                 self.problem(key, f"is missing, expected {expected}")
@@ -88,11 +88,11 @@ class Table:
         return ""
 
     def optional_string(self, key: str, expected: str) -> str | None:
-        """Return a text, or None if the key is not given."""
+        """A text, or None if the key is not given."""
         return self.string(key, expected) if self.has(key) else None
 
     def strings(self, key: str, expected: str) -> tuple[str, ...]:
-        """Return a list of texts; empty if the key is not given."""
+        """A list of texts; empty if the key is not given."""
         value = self._values[key] if self.has(key) else []
         if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
             return tuple(value)
@@ -100,7 +100,7 @@ class Table:
         return ()
 
     def integer(self, key: str, smallest: int, greatest: int, default: int) -> int:
-        """Return a number within bounds."""
+        """A number within bounds."""
         value = self._values[key] if self.has(key) else default
         if type(value) is int and smallest <= value <= greatest:
             return value
@@ -108,7 +108,7 @@ class Table:
         return default
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """Return one of ``choices``; the first is the default."""
+        """One of ``choices``; the first is the default."""
         value = self.string(key, f"one of {', '.join(choices)}", choices[0])
         if value and value not in choices:
             self.problem(key, f"is {value!r}, expected one of {', '.join(choices)}")
@@ -116,11 +116,11 @@ class Table:
         return value or choices[0]
 
     def path(self, key: str, expected: str) -> Path:
-        """Return a path; a relative one is relative to the file's folder."""
+        """A path; a relative one is relative to the file's folder."""
         return self._folder / Path(self.string(key, expected)).expanduser()
 
     def readable_file(self, key: str, expected: str) -> Path:
-        """Return the path of a file that can be read."""
+        """The path of a file that this user can read."""
         path = self.path(key, expected)
         if self.has(key) and not os.access(path, os.R_OK):
             state = "cannot be read by this user" if path.exists() else "does not exist"
@@ -128,7 +128,7 @@ class Table:
         return path
 
     def finish(self) -> None:
-        """Note the keys that nobody asked for."""
+        """Note the keys that no accessor knows."""
         for key in sorted(self._values.keys() - self._known):
             known = ", ".join(sorted(self._known))
             self.problem(key, f"unknown key; [{self._name}] has {known}")

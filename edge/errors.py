@@ -1,4 +1,4 @@
-"""What can go wrong at the edge outside of vCenter, each with what a person should do next."""
+"""What can go wrong at the edge outside of vCenter. Each message says what to do next."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class EdgeError(Exception):
-    """Base of all errors of the edge that a person has to act upon."""
+    """Base of the errors of the edge that need a person's attention."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How the site is: what heartbeats, the status line of systemd and the logs say about it."""
+"""State of the site and of the edge itself, for heartbeats and systemd's status line."""
 
 import dataclasses
 import os
@@ -15,11 +15,11 @@ _STATM = Path("/proc/self/statm")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VCenterHealth:
-    """Whether the edge and its vCenter get along."""
+    """State of the connection to vCenter."""
 
     state: link_pb2.VCenterState.ValueType = link_pb2.VCENTER_STATE_UNSPECIFIED
     message: str = ""
-    """What a person needs to know; no secrets."""
+    """Explains the state to a person; no secrets."""
     version: int = 0
     """Grows with every change."""
 
@@ -53,7 +53,7 @@ class Health:
         """Background threads of this process; a heartbeat names those that are down."""
 
     def set_vcenter(self, state: link_pb2.VCenterState.ValueType, message: str = "") -> None:
-        """Note how the edge and its vCenter get along."""
+        """Set the state of the connection to vCenter."""
         with self._changed:
             message = scrub(message)
             if (state, message) == (self._vcenter.state, self._vcenter.message):
@@ -62,7 +62,7 @@ class Health:
             self._changed.notify_all()
 
     def vcenter(self) -> VCenterHealth:
-        """Return how the edge and its vCenter get along."""
+        """State of the connection to vCenter."""
         with self._changed:
             return self._vcenter
 
@@ -78,13 +78,13 @@ class Health:
             self._changed.notify_all()
 
     def failing_threads(self) -> list[str]:
-        """Name the background threads that are down, each with what it failed of."""
+        """Background threads that are down, each with the error that it failed with."""
         return [
             scrub(f"thread {each.thread} is down: {each.reason}") for each in self.threads.down()
         ]
 
     def heartbeat(self) -> link_pb2.Heartbeat:
-        """Return a heartbeat without sequence, time and round trip."""
+        """A heartbeat without sequence and time."""
         vcenter = self.vcenter()
         return link_pb2.Heartbeat(
             vcenter_state=vcenter.state,
@@ -97,6 +97,6 @@ class Health:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process, proc(5)."""
+    """Resident memory of this process, proc(5)."""
     pages = int(_STATM.read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -114,7 +114,7 @@ class OperationRunner(Protocol):
     """What the link needs of the executor (implemented by ``edge.operations``)."""
 
     def submit(self, operation: operations_pb2.Operation) -> None:
-        """Take an operation on; never blocks on vCenter. A known key repeats its result."""
+        """Accept an operation; never blocks on vCenter. A known key repeats its result."""
 
     def cancel(self, cancel: operations_pb2.CancelOperation) -> None:
         """Stop an operation if that is still possible."""
@@ -123,13 +123,13 @@ class OperationRunner(Protocol):
         """Forget a stored result."""
 
     def lease(self, lease: link_pb2.Lease) -> None:
-        """Learn whether operations may run, and with which fencing epoch."""
+        """Note whether operations may run, and with which fencing epoch."""
 
     def unsettled(self) -> list[operations_pb2.OperationProgress]:
-        """Return what is running or not yet acknowledged."""
+        """Operations that run or whose results are not yet acknowledged."""
 
     def replay(self) -> None:
         """A new call is welcome: send every unacknowledged result again."""
 
     def drain(self, timeout: float) -> bool:
-        """Take on nothing new and wait for what runs; False when ``timeout`` seconds passed."""
+        """Accept nothing new and wait for what runs; False when ``timeout`` seconds passed."""

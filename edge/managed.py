@@ -1,12 +1,12 @@
-"""The site's list of what is managed, as it is at present: it can be replaced without a restart."""
+"""The site's present list of what is managed; it can be replaced without a restart."""
 
 from edge.config import ManagedSettings
 
 
 class ManagedScope:
-    """``[managed]`` of the configuration in force. Implements ``edge.interfaces.Managed``.
+    """The present ``[managed]`` of the configuration. Implements ``edge.interfaces.Managed``.
 
-    Safe for threads: each question is answered out of one list.
+    Safe for threads: each answer comes from one list.
     """
 
     def __init__(self, settings: ManagedSettings) -> None:
@@ -14,7 +14,7 @@ class ManagedScope:
         self._read_only_edition = 0
 
     def replace(self, settings: ManagedSettings) -> bool:
-        """Put another list in force; tell whether it differs."""
+        """Replace the list; True if it differs."""
         before, self._settings = self._settings, settings
         if _read_only(before) != _read_only(settings):
             self._read_only_edition += 1
@@ -22,7 +22,7 @@ class ManagedScope:
 
     @property
     def read_only_edition(self) -> int:
-        """Grows with each list that says something else about what is read only."""
+        """Grows with each list that differs in what is read only."""
         return self._read_only_edition
 
     @property

@@ -1,12 +1,12 @@
-"""Blots secrets out of everything that is logged or reported."""
+"""Masks secrets in everything that is logged or reported."""
 
 import re
 import threading
 from typing import Final
 
-_BLOT: Final = "***"
+_MASK: Final = "***"
 _SHORTEST = 4
-"""A shorter password would blot out half of every line, and gives little away by length."""
+"""A shorter password would mask half of every line."""
 _SECRET_PATTERNS = (
     re.compile(
         r"(?i)(passw(?:or)?d|secret|token|authorization|vmware_soap_session)"
@@ -23,7 +23,7 @@ _adding = threading.Lock()
 
 
 def remember_secret(secret: str) -> None:
-    """Blot ``secret`` out of every text from now on."""
+    """Mask ``secret`` in every text from now on."""
     global _known_secrets
     with _adding:
         if len(secret) >= _SHORTEST and secret not in _known_secrets:
@@ -31,10 +31,10 @@ def remember_secret(secret: str) -> None:
 
 
 def scrub(text: str) -> str:
-    """Return ``text`` without secrets that are known or look like one."""
+    """Mask secrets that are known, and what looks like one."""
     for secret in _known_secrets:
-        text = text.replace(secret, _BLOT)
-    text = _PRIVATE_KEY.sub(_BLOT, text)
+        text = text.replace(secret, _MASK)
+    text = _PRIVATE_KEY.sub(_MASK, text)
     for pattern in _SECRET_PATTERNS:
-        text = pattern.sub(rf"\1\2{_BLOT}", text)
+        text = pattern.sub(rf"\1\2{_MASK}", text)
     return text

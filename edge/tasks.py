@@ -17,7 +17,7 @@ class Tasks:
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
-        """``stop`` makes every task return soon; it may be called more than once."""
+        """``stop`` must make every task return soon; it may be called more than once."""
         self._stop = stop
         self._threads: list[threading.Thread] = []
         self._failure: Exception | None = None
@@ -44,7 +44,7 @@ class Tasks:
         thread.start()
 
     def all_alive(self) -> bool:
-        """Tell whether every task runs."""
+        """Whether every task runs."""
         return all(thread.is_alive() for thread in self._threads)
 
     def _run(self, target: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""What the edge knows of the machine that it runs on."""
+"""The machine that the edge runs on."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")
 
 
 def machine_uuid(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the SMBIOS UUID in lower case, or an empty text when it cannot be read."""
+    """The SMBIOS UUID in lower case; empty when it cannot be read."""
     candidates = [_PRODUCT_UUID]
     if directory := environment.get("CREDENTIALS_DIRECTORY"):
         candidates.insert(0, Path(directory) / CREDENTIAL)

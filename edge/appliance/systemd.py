@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 
 class Notifier:
-    """Tells systemd how the service is; silent when systemd did not start it."""
+    """Notifies systemd; does nothing when systemd did not start the process."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_seconds = _watchdog_seconds(environment)
-        """How often systemd wants a sign of life at least; None if not at all."""
+        """Longest time between two signs of life; None if systemd does not watch."""
 
     def ready(self) -> None:
         """The service has started."""

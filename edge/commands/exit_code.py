@@ -8,6 +8,6 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """Something is in the way; what it is was printed, or logged by `run`."""
+    """Something failed; the reason was printed, or logged by `run`."""
     CONFIG = 2
     """The configuration cannot be used. 2 is also argparse's for a wrong command line."""

@@ -49,7 +49,7 @@ def run_inventory(
 
 
 def as_json(report: InventoryReport) -> dict[str, Any]:
-    """Return the report as one JSON object with a list for each kind."""
+    """The report as one JSON object with a list for each kind."""
     vcenter = report.vcenter
     content: dict[str, Any] = {
         "vcenter": {

@@ -37,7 +37,7 @@ class InventoryReport:
     unreadable: dict[Key, str] = dataclasses.field(default_factory=dict)
 
     def sections(self) -> list[Section]:
-        """Return the tables, each sorted by name."""
+        """The tables, each sorted by name."""
         return [
             *(self._section(kind) for kind in _KINDS),
             Section(
@@ -48,7 +48,7 @@ class InventoryReport:
         ]
 
     def name_of(self, reference: inventory_pb2.ObjectReference) -> str:
-        """Return the name of an object that was reported, empty for one that was not."""
+        """Name of an object that was reported, empty for one that was not."""
         state = self.objects.get(key_of(reference))
         return str(_body(state).name) if state is not None else ""
 

@@ -1,4 +1,4 @@
-"""What could be in the way of `vsg-edge run`, looked for item by item.
+"""Checks for everything that could keep `vsg-edge run` from working, item by item.
 
 Each item passes, fails with what to do next, or is skipped because one before it failed. Nothing is
 changed anywhere: one login to vCenter, one hello to the control plane.
@@ -27,7 +27,7 @@ from edge.vcenter.client.session import VCenterSession
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 CLOCK_TOLERANCE = 60.0
-"""Seconds that clocks may differ; certificates and deadlines bear more, people's logs do not."""
+"""Seconds that clocks may differ; beyond it, logs of the two sides are hard to compare."""
 EXPIRY_WARNING = datetime.timedelta(days=7)
 """A certificate that expires sooner than this fails the check."""
 OLDEST_API = (6, 7)
@@ -46,7 +46,7 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     name: str
     outcome: Outcome
@@ -55,7 +55,7 @@ class Item:
 
 
 def preflight(config: EdgeConfig, environment: Mapping[str, str] = os.environ) -> Iterator[Item]:
-    """Yield the items as they are looked at."""
+    """Yield the items as they are checked."""
     yield _passed("configuration", str(config.file))
     yield _password(config)
     yield from _vcenter(config)
@@ -70,8 +70,8 @@ def _password(config: EdgeConfig) -> Item:
     except (SecretUnreadableError, OSError) as error:
         return _failed(name, str(error))
     if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
-        return _failed(name, f"{file} can be read by everybody: chmod 600 {file}")
-    return _passed(name, f"{file} is readable, and not for everybody")
+        return _failed(name, f"{file} can be read by other users: chmod 600 {file}")
+    return _passed(name, f"{file} is readable, and not by other users")
 
 
 # vCenter
@@ -146,7 +146,7 @@ def _version(session: VCenterSession) -> Item:
 def _privileges(session: VCenterSession, config: EdgeConfig) -> Item:
     missing = missing_privileges(session, config.managed)
     if not missing:
-        return _passed("vCenter privileges", "everything that is needed is granted")
+        return _passed("vCenter privileges", "all privileges that are needed are granted")
     lines = [f"{each.name}: {', '.join(each.privileges)}" for each in missing[:PRIVILEGE_LINES]]
     if more := len(missing) - len(lines):
         lines.append(f"and {more} more objects")
@@ -205,7 +205,7 @@ def _control_plane(config: EdgeConfig, environment: Mapping[str, str]) -> Iterat
         yield _skipped("control plane clock", "the control plane was not reached")
         return
     yield _bundle(identity)
-    yield _passed("proxy", f"{proxy}" if proxy else "none leads to the control plane")
+    yield _passed("proxy", f"{proxy}" if proxy else "none; the control plane is reached directly")
     yield from _link(identity, proxy)
 
 

@@ -16,14 +16,14 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Reconnecting is the link's own matter: a shared subchannel would bring gRPC's delays back.
+    # The link reconnects by its own backoff: a shared subchannel would add gRPC's.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
 
 
 def channel_options(identity: Identity, proxy: Proxy | None) -> list[tuple[str, int | str]]:
-    """Return the options of the channel."""
+    """gRPC options of the channel."""
     options: list[tuple[str, int | str]] = list(_OPTIONS)
     if identity.bundle.server_name != identity.address[0]:
         options.append(("grpc.ssl_target_name_override", identity.bundle.server_name))
@@ -35,7 +35,7 @@ def channel_options(identity: Identity, proxy: Proxy | None) -> list[tuple[str, 
 
 
 def open_channel(identity: Identity, proxy: Proxy | None) -> grpc.Channel:
-    """Return a channel; it connects when the first call is made."""
+    """Open a channel; it connects when the first call is made."""
     return grpc.secure_channel(
         format_address(*identity.address),
         identity.material.channel_credentials(),

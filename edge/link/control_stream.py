@@ -18,7 +18,7 @@ from edge.tasks import Tasks
 from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 
 WELCOME_SECONDS = 20.0
-"""Longest time from the dial to the welcome: name, proxy, TLS and hello included."""
+"""Longest time from the dial to the welcome, including name resolution, proxy, TLS and hello."""
 FINISH_SECONDS = 5.0
 """Longest time that the control plane may take to end a call that the edge has finished."""
 
@@ -41,7 +41,7 @@ class ControlStream:
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """The thread that runs the call calls what begins with ``on_``."""
+        """The thread that runs the call calls the functions that begin with ``on_``."""
         self._stub = stub
         self._source = source
         self._runner = runner
@@ -83,7 +83,7 @@ class ControlStream:
         call = self._stub.Control(self._messages.open(hello))
         self._call = call
         if self._finished.is_set():
-            self._cancel()  # it was too early for ``finish`` to do so
+            self._cancel()  # ``finish`` came too early to do so
         with Tasks(self._end) as tasks:
             tasks.start("heartbeat", self._keep_time)
             try:
@@ -164,7 +164,7 @@ class ControlStream:
     # Below: the heartbeat thread.
 
     def _keep_time(self) -> None:
-        """Send heartbeats and see to it that the call ends when it must."""
+        """Send heartbeats, and end the call when it must end."""
         if not self._welcomed.wait(WELCOME_SECONDS):
             self._abort(LinkLostError(f"no welcome within {WELCOME_SECONDS:g} s"))
         while not self._over.is_set():
@@ -186,7 +186,7 @@ class ControlStream:
         self._messages.heartbeat(self._heartbeats.stamp(self._health.heartbeat()))
 
     def _wait(self, version: int) -> None:
-        """Wait for the next heartbeat's time, or for anything that needs attention sooner."""
+        """Wait until the next heartbeat is due, or something needs attention sooner."""
         seconds = self._heartbeats.interval
         if self._drain_until is not None:
             seconds = min(seconds, max(self._drain_until - self._monotonic(), 0.0))

@@ -1,7 +1,7 @@
-"""Why the control plane cannot be reached: gRPC tells in prose only, so the way is walked again.
+"""Finds out why the control plane cannot be reached: gRPC's errors say it in prose only.
 
-One step at a time with Python's own sockets and TLS, whose errors are typed: name, connection,
-proxy, the control plane's certificate, and whether ours is accepted.
+Connects again, one step at a time, with Python's sockets and TLS, whose errors are typed: name,
+connection, proxy, the control plane's certificate, and whether it accepts ours.
 """
 
 import http.client
@@ -27,7 +27,7 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\
 
 
 def diagnose(identity: Identity, proxy: Proxy | None) -> LinkError | None:
-    """Return what is wrong on the way to the control plane, or None if nothing is."""
+    """What prevents a connection to the control plane; None if nothing does."""
     try:
         with _connect(identity, proxy) as connection:
             _shake_hands(connection, identity)
@@ -60,8 +60,8 @@ def _connect(identity: Identity, proxy: Proxy | None) -> socket.socket:
         ) from error
     except OSError as error:
         raise ControlPlaneUnreachableError(
-            f"nothing answers at {host}:{port}: {error.strerror or error}; is the way open in the "
-            "firewall, and does it need a proxy ([control_plane] proxy)?"
+            f"nothing answers at {host}:{port}: {error.strerror or error}; does a firewall "
+            "block it, or is a proxy needed ([control_plane] proxy)?"
         ) from error
 
 
@@ -73,14 +73,14 @@ def _connect_through(proxy: Proxy, host: str, port: int) -> socket.socket:
     except (OSError, http.client.HTTPException) as error:
         tunnel.close()
         raise ControlPlaneUnreachableError(
-            f"the proxy {proxy} does not lead to {host}:{port}: {error}"
+            f"the proxy {proxy} does not connect to {host}:{port}: {error}"
         ) from error
     connection: socket.socket = tunnel.sock
     return connection
 
 
 def _shake_hands(connection: socket.socket, identity: Identity) -> None:
-    """Do what gRPC does first. Raises ``ssl.SSLError`` and ``OSError``."""
+    """Do the handshakes of TLS and HTTP/2. Raises ``ssl.SSLError`` and ``OSError``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=identity.material.ca_pem.decode())
@@ -93,12 +93,12 @@ def _shake_hands(connection: socket.socket, identity: Identity) -> None:
 def _expect_settings(secured: ssl.SSLSocket, identity: Identity) -> None:
     """Expect what an HTTP/2 server says first. Raises ``EdgeRefusedError``.
 
-    In TLS 1.3 a server judges our certificate when our side of the handshake is done already, and
-    gRPC's hangs up without an alert.
+    In TLS 1.3 a server verifies our certificate after our side of the handshake is done, and gRPC's
+    closes the connection without an alert.
     """
     try:
         secured.sendall(_HTTP2_PREFACE)
-        answered, problem = bool(secured.recv(9)), "hung up"
+        answered, problem = bool(secured.recv(9)), "closed by the other side"
     except OSError as error:
         answered, problem = False, str(error)
     if not answered:
@@ -119,7 +119,7 @@ def _mistrust(identity: Identity, proxy: Proxy | None, error: ssl.SSLCertVerific
         return (
             f"{identity.bundle.control_plane} presents a certificate of {issuer!r}, not of this "
             f"customer's authority {authority.subject.rfc4514_string()!r}: either it is another "
-            "control plane, or a firewall inspects TLS on the way and must let this address pass"
+            "control plane, or a firewall inspects TLS and must exempt this address"
         )
     return (
         f"the certificate of {identity.bundle.control_plane} is not valid for "
@@ -128,7 +128,7 @@ def _mistrust(identity: Identity, proxy: Proxy | None, error: ssl.SSLCertVerific
 
 
 def _presented(identity: Identity, proxy: Proxy | None) -> x509.Certificate | None:
-    """Return the certificate that the other side presents, trusted or not; only for the report."""
+    """The certificate that the other side presents, trusted or not; only for the report."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

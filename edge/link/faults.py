@@ -1,4 +1,4 @@
-"""gRPC's errors become ours once, here, by status code and never by text."""
+"""Translates gRPC's errors into ours, by status code and never by text."""
 
 from typing import Final
 
@@ -21,11 +21,11 @@ _REFUSALS: Final = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-"""What the control plane means by these will not go away by trying again at once."""
+"""Statuses by which the control plane refuses the edge: to repeat the call does not help."""
 
 
 def translate(error: grpc.RpcError, opened: bool) -> LinkError:
-    """Return the typed error. ``opened``: the call had brought an answer before."""
+    """Make the typed error. ``opened``: the call had been answered before."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.ALREADY_EXISTS:
         return ConnectedAlreadyError(f"the control plane refuses this edge: {details}")

@@ -1,4 +1,4 @@
-"""Heartbeats of one call: their sequence, their round trips, and how long none came back."""
+"""Heartbeats of one call: sequence, silence of the other side, and the difference of the clocks."""
 
 import logging
 import threading
@@ -10,7 +10,7 @@ from common.log_fields import fields
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 SILENT_INTERVALS = 3
-"""So many intervals without an echo end the link."""
+"""The link ends after this many intervals without an echo."""
 CLOCK_TOLERANCE = 5.0
 """Seconds that the two clocks may differ before it is logged."""
 
@@ -44,7 +44,7 @@ class Heartbeats:
         return heartbeat
 
     def echoed(self, echo: link_pb2.HeartbeatEcho) -> None:
-        """Take an answer."""
+        """Match an answer to its heartbeat."""
         with self._lock:
             self._heard_at = self._monotonic()
             sent = self._sent.get(echo.sequence)
@@ -55,9 +55,9 @@ class Heartbeats:
         self._report(skew)
 
     def by_own_clock(self, operation: operations_pb2.Operation) -> operations_pb2.Operation:
-        """Return the operation with its deadline moved from the control plane's clock to ours.
+        """Move the operation's deadline from the control plane's clock to ours; return it.
 
-        So an appliance whose clock is wrong neither fails every operation nor waits too long.
+        So an appliance with a wrong clock neither fails every operation nor waits too long.
         """
         if operation.HasField("deadline"):
             with self._lock:
@@ -67,31 +67,31 @@ class Heartbeats:
         return operation
 
     def silent_for(self) -> float:
-        """Return the seconds since the last echo, or since the call was welcomed."""
+        """Seconds since the last echo, or since the call was welcomed."""
         with self._lock:
             return self._monotonic() - self._heard_at
 
     def is_silent(self) -> bool:
-        """Tell whether the other side must be taken for dead."""
+        """Whether the other side is considered dead."""
         return self.silent_for() >= SILENT_INTERVALS * self.interval
 
     def _report(self, skew: float) -> None:
         if abs(skew) > CLOCK_TOLERANCE and not self._clock_reported:
             self._clock_reported = True
             log.warning(
-                "the control plane's clock is ahead of this machine's; negative means behind",
+                "clocks differ: set this machine's and the control plane's by NTP",
                 extra=fields(skew_seconds=round(skew, 3)),
             )
 
 
 def clock_skew(echo: link_pb2.HeartbeatEcho, round_trip: float) -> float:
-    """Return how many seconds the control plane's clock is ahead, from one echo (RFC 5905, 8)."""
+    """Seconds that the control plane's clock is ahead of ours, from one echo (RFC 5905, 8)."""
     sent = echo.sent_at.ToNanoseconds() / 1e9
     return echo.received_at.ToNanoseconds() / 1e9 - (sent + round_trip / 2)
 
 
 def to_timestamp(seconds: float) -> timestamp_pb2.Timestamp:
-    """Return Unix time in seconds as a message."""
+    """Unix time in seconds as a message."""
     moment = timestamp_pb2.Timestamp()
     moment.FromNanoseconds(round(seconds * 1e9))
     return moment

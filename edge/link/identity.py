@@ -1,4 +1,4 @@
-"""Who this edge is: its bundle, checked anew at every dial so that a renewed one is used."""
+"""This edge's identity: its bundle, read at every dial so that a renewed one is used."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""The link as a whole: dial, keep the calls open, say what is wrong, dial again."""
+"""The link as a whole: dial, keep the calls open, report what is wrong, dial again."""
 
 import dataclasses
 import datetime
@@ -43,7 +43,7 @@ class EdgeFacts:
 
 
 class Dialer:
-    """Knows the way to the control plane; every dial reads bundle and proxy anew."""
+    """Finds the way to the control plane; reads bundle and proxy at every dial."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Dialer:
         self._environment = environment
 
     def look_up(self) -> tuple[Identity, Proxy | None]:
-        """Return who we are and which proxy leads there.
+        """Load our identity and choose the proxy.
 
         Raises ``BundleError`` and ``SecretUnreadableError``.
         """
@@ -80,7 +80,7 @@ class Link:
         backoff: Backoff,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``messages`` is what ``runner`` sends by."""
+        """``messages`` is the queue into which ``runner`` puts what it sends."""
         self._dialer = dialer
         self._facts = facts
         self._source = source
@@ -104,7 +104,7 @@ class Link:
 
     @property
     def threads(self) -> tuple[BackgroundThread, ...]:
-        """What keeps the link."""
+        """The threads that keep the link."""
         return self._thread, self._inventory.thread, self._reads.thread
 
     def start(self) -> None:
@@ -123,12 +123,12 @@ class Link:
             control.finish()
 
     def _step(self) -> None:
-        """Serve one connection from the dial to its end, and wait until the next may be tried."""
+        """Serve one connection from the dial to its end, then wait before the next attempt."""
         self._dial()
         self._thread.stopping.wait(self._backoff.next_delay())
 
     def _dial(self) -> None:
-        """Serve one connection. Whatever breaks it is reported in one line."""
+        """Serve one connection. What breaks it is logged in one line."""
         dialled_at = self._monotonic()
         try:
             identity, proxy = self._dialer.look_up()

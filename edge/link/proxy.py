@@ -1,7 +1,7 @@
-"""Which proxy leads to the control plane.
+"""Chooses the proxy to the control plane.
 
-gRPC reads the environment by itself, in its own way; here the choice is made once, openly, for the
-channel and for `vsg-edge check` alike, and handed to gRPC as a channel option.
+gRPC would read the environment by rules of its own. The choice is made here instead, once for the
+channel and for `vsg-edge check`, and given to gRPC as a channel option.
 """
 
 import base64
@@ -52,7 +52,7 @@ class Proxy:
 def choose_proxy(
     settings: ControlPlaneSettings, host: str, environment: Mapping[str, str]
 ) -> Proxy | None:
-    """Return the proxy that leads to ``host``, or None for a direct connection.
+    """Choose the proxy for ``host``; None means a direct connection.
 
     Raises ``SecretUnreadableError`` when the proxy's password cannot be read.
     """
@@ -73,7 +73,7 @@ def _is_exempt(host: str, environment: Mapping[str, str]) -> bool:
 
 
 def _exempts(entry: str, host: str) -> bool:
-    """Tell whether an entry of no_proxy covers a host: name, domain, address, network or ``*``."""
+    """Whether an entry of no_proxy covers a host: name, domain, address, network or ``*``."""
     if "/" in entry:
         try:
             return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)

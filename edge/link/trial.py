@@ -1,4 +1,4 @@
-"""A link for a moment: does the control plane take this edge, and do the clocks agree?"""
+"""A short call for `vsg-edge check`: is this edge accepted, and do the clocks agree?"""
 
 import dataclasses
 import time
@@ -24,7 +24,7 @@ _OLDEST_EPOCH = 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trial:
-    """What a short call brought to light."""
+    """What the short call found."""
 
     control_plane_version: str
     round_trip: float
@@ -34,7 +34,7 @@ class Trial:
 
 
 def try_link(identity: Identity, proxy: Proxy | None, hello: link_pb2.Hello) -> Trial:
-    """Say hello, send one heartbeat and hang up.
+    """Say hello, send one heartbeat and end the call.
 
     Raises ``LinkError``; ``ConnectedAlreadyError`` when this edge's service is connected, which it
     stays.
@@ -55,7 +55,7 @@ def try_link(identity: Identity, proxy: Proxy | None, hello: link_pb2.Hello) -> 
 
 
 def explain(identity: Identity, proxy: Proxy | None, error: Exception) -> Exception:
-    """Return why nothing answered, more exactly if it can be found out."""
+    """Find out more exactly why nothing answered, if that is the error."""
     if isinstance(error, ControlPlaneUnreachableError):
         return diagnose(identity, proxy) or error
     return error

@@ -1,4 +1,4 @@
-"""Takes operations on once, runs them, and keeps each result until it is acknowledged.
+"""Accepts each operation once, runs it, and keeps its result until it is acknowledged.
 
 docs/concepts/sync-protocol.md, "Lease" and "Operations", specifies what it promises.
 """
@@ -28,7 +28,7 @@ LOG = logging.getLogger("edge.operations")
 PARALLEL: Final = 32
 """Most operations that run at a time; vCenter queues more than some hundred tasks itself."""
 PARALLEL_READS: Final = 4
-"""Threads of their own for what changes nothing, so that no long task is in the way."""
+"""Threads for operations that change nothing, so that they never wait for a long task."""
 UNSETTLED: Final = 2000
 """Most operations that run or wait for their acknowledgement."""
 REMEMBERED: Final = 2000
@@ -58,7 +58,7 @@ class OperationExecutor:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``now`` is the wall clock that deadlines are told by, ``clock`` a monotonic one."""
+        """``now`` is the wall clock of deadlines, ``clock`` a monotonic one."""
         self._operations = operations
         self._states = states
         self._now = now
@@ -73,7 +73,7 @@ class OperationExecutor:
         self._closing = False
 
     def submit(self, operation: operations_pb2.Operation) -> None:
-        """Take an operation on; never blocks on vCenter. A known key repeats its result."""
+        """Accept an operation; never blocks on vCenter. A known key repeats its result."""
         with self._lock:
             known = self._records.find(operation)
             if known is not None:
@@ -81,7 +81,7 @@ class OperationExecutor:
                 return
             record = self._record(operation)
             if len(self._records) >= UNSETTLED:
-                # Not even the refusal can be kept; told once, it is up to the ledger to ask again.
+                # The refusal cannot be kept either: it is sent once, and the ledger may ask again.
                 error = NotTakenOnError(f"{UNSETTLED} operations wait for acknowledgement")
                 self._messages.result(self._result(record, status_of(error)))
                 return
@@ -105,7 +105,7 @@ class OperationExecutor:
         if record is None or record.result is not None:
             return
         facts = fields(**_facts(record.operation), reason=cancel.reason)
-        LOG.info("operation is to be cancelled", extra=facts)
+        LOG.info("operation is being cancelled", extra=facts)
         record.control.cancel(cancel.reason)
 
     def acknowledged(self, operation_id: str) -> None:
@@ -117,12 +117,12 @@ class OperationExecutor:
                 self._lock.notify_all()
 
     def lease(self, lease: link_pb2.Lease) -> None:
-        """Learn whether operations may begin, and with which fencing epoch."""
+        """Note whether operations may begin, and with which fencing epoch."""
         with self._lock:
             self._lease = lease
 
     def unsettled(self) -> list[operations_pb2.OperationProgress]:
-        """Return what is running or not yet acknowledged."""
+        """Operations that run or whose results are not yet acknowledged."""
         with self._lock:
             return [record.progress for record in self._records.unsettled()]
 
@@ -134,7 +134,7 @@ class OperationExecutor:
             self._messages.replay(results)
 
     def drain(self, timeout: float) -> bool:
-        """Take on nothing new and wait until all results are acknowledged.
+        """Accept nothing new and wait until all results are acknowledged.
 
         False when ``timeout`` seconds passed.
         """
@@ -173,7 +173,7 @@ class OperationExecutor:
 
     def _repeat(self, known: Record, operation: operations_pb2.Operation) -> None:
         """Answer a key that was seen before. Called with the lock held."""
-        LOG.info("operation is known, not run again", extra=fields(**_facts(operation)))
+        LOG.info("operation is known and not run again", extra=fields(**_facts(operation)))
         self._records.repeat(known, operation.operation_id)
         if known.result is None:
             self._messages.accepted(operation.operation_id)
@@ -187,7 +187,7 @@ class OperationExecutor:
         with self._lock:
             lease = self._lease
         if refused:
-            raise NotTakenOnError("the edge is about to stop or to dial anew")
+            raise NotTakenOnError("the edge is about to stop or to reconnect")
         if not lease.held or operation.fencing_epoch < lease.fencing_epoch:
             raise LeaseLostError(
                 f"the operation carries fencing epoch {operation.fencing_epoch}; the lease is at"
@@ -254,13 +254,13 @@ class OperationExecutor:
 
 
 def _machine_key(operation: operations_pb2.Operation) -> str:
-    """What operations on the same virtual machine have in common."""
+    """Key by which operations on the same virtual machine run one after the other."""
     clone = operation.clone_virtual_machine.instance_uuid
     return (clone or operation.target.instance_uuid).lower()
 
 
 def _facts(operation: operations_pb2.Operation) -> dict[str, object]:
-    """What every log line about an operation says."""
+    """Fields of every log line about an operation."""
     return {
         "operation": operation.operation_id,
         "action": operation.WhichOneof("action") or "unknown",

@@ -42,11 +42,11 @@ class Records:
         self._name(record, record.operation.operation_id)
 
     def find(self, operation: operations_pb2.Operation) -> Record | None:
-        """Return what is known under the operation's key."""
+        """What is known under the operation's key."""
         return self._by_key.get(key_of(operation))
 
     def get(self, operation_id: str) -> Record | None:
-        """Return an operation by its identifier."""
+        """Find an operation by its identifier."""
         return self._by_key.get(self._key_of.get(operation_id, ""))
 
     def acknowledge(self, record: Record) -> None:
@@ -66,7 +66,7 @@ class Records:
         self._acknowledged.pop(key_of(record.operation), None)
 
     def unsettled(self) -> Iterator[Record]:
-        """Yield what runs or is not acknowledged, oldest first."""
+        """What runs or is not acknowledged, oldest first."""
         return (record for record in self._by_key.values() if not record.acknowledged)
 
     def _name(self, record: Record, operation_id: str) -> None:
@@ -79,5 +79,5 @@ class Records:
 
 
 def key_of(operation: operations_pb2.Operation) -> str:
-    """Return the idempotency key; the operation's identifier where there is none."""
+    """The idempotency key; the operation's identifier where there is none."""
     return operation.idempotency_key or operation.operation_id

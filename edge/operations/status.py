@@ -1,4 +1,4 @@
-"""The one place where an operation's error becomes the status that travels to Nova."""
+"""Translates an operation's error into the status that is sent to the control plane."""
 
 import dataclasses
 from typing import Final
@@ -22,7 +22,7 @@ class _Row:
 _TASKS: Final = "see the virtual machine's recent tasks and events in vCenter"
 _CHECK: Final = "run `vsg-edge check` on the edge"
 
-# The first match wins: what is more special stands first.
+# The first match wins: the more specific stands first.
 _ROWS: Final = (
     _Row(
         operation_errors.VirtualMachineNotFoundError,
@@ -82,7 +82,7 @@ _ROWS: Final = (
         operation_errors.DeadlinePassedError,
         operations_pb2.FAULT_REASON_TIMEOUT,
         code_pb2.DEADLINE_EXCEEDED,
-        f"{_TASKS}; a question that vCenter waits for an answer to holds a task up",
+        f"{_TASKS}; a question that vCenter wants answered blocks a task",
     ),
     _Row(
         operation_errors.OperationCancelledError,
@@ -215,12 +215,12 @@ _BUG: Final = _Row(
     Exception,
     operations_pb2.FAULT_REASON_UNSPECIFIED,
     code_pb2.INTERNAL,
-    "this is a fault of the edge: report it with the edge's log",
+    "this is a bug in the edge: report it with the edge's log",
 )
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    """Return the status of a failed operation, with an ``OperationFault`` in its details."""
+    """The status of a failed operation, with an ``OperationFault`` in its details."""
     row = _row(error)
     status = status_pb2.Status(code=row.code, message=str(error) or type(error).__name__)
     vsphere_fault = error.vsphere_fault if isinstance(error, faults.VCenterError) else ""
@@ -233,7 +233,7 @@ def status_of(error: Exception) -> status_pb2.Status:
 
 
 def is_expected(error: Exception) -> bool:
-    """Tell whether an error is one of vCenter's or of an operation's, and no bug."""
+    """Whether an error is one of vCenter's or of an operation's, and not a bug."""
     return _row(error) is not _BUG
 
 
@@ -242,7 +242,7 @@ def _row(error: Exception) -> _Row:
 
 
 def reason_name(status: status_pb2.Status) -> str:
-    """Return the fault's reason without its prefix, for logs; ``OK`` if there is none."""
+    """The fault's reason without its prefix, for logs; ``OK`` if there is none."""
     fault = operations_pb2.OperationFault()
     for detail in status.details:
         if detail.Unpack(fault):
