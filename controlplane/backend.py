@@ -11,7 +11,7 @@ from pathlib import Path
 from common.background import ThreadMonitor
 from controlplane.config.nova_config import NovaConfig, NovaConfigError
 from controlplane.config.settings import Settings
-from controlplane.inventory.apply.pipeline import Writers
+from controlplane.domain.writers import Writers
 from controlplane.openstack.compute_hosts import ComputeHosts
 from controlplane.openstack.keystone import adapters, limits
 from controlplane.openstack.keystone.limits import UnifiedLimits

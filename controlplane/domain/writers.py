@@ -12,6 +12,7 @@ applied is simply applied again. Values that a database refuses are an outcome, 
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from controlplane.domain.records import (
@@ -134,3 +135,14 @@ class AdoptionWatch(Protocol):
 
     def adopted(self, project_ids: Collection[str]) -> None:
         """Servers of these projects were adopted or came back; never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Where inventory is written, apart from the gateway database."""
+
+    servers: ServerWriter
+    images: ImageWriter
+    allocations: AllocationWriter
+    announcer: Announcer
+    quota: AdoptionWatch

@@ -11,7 +11,8 @@ from common.clock import Clock
 from common.log_fields import fields
 from common.timestamps import naive_utc
 from controlplane.domain.ports import ClusterEvents, InventorySink, RecordedDeletes
-from controlplane.inventory.apply.pipeline import Pipeline, Writers
+from controlplane.domain.writers import Writers
+from controlplane.inventory.apply.pipeline import Pipeline
 from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.jobs import Shared
 from controlplane.inventory.model.state import VCenterState

@@ -21,8 +21,7 @@ from controlplane.domain.records import (
     HostAllocations,
     ServerAnnouncement,
 )
-from controlplane.domain.writers import ServerWriter
-from controlplane.inventory.apply.pipeline import Writers
+from controlplane.domain.writers import ServerWriter, Writers
 from controlplane.inventory.diagnostics import InventoryDiagnostics
 from controlplane.inventory.queries import InventoryQueries
 from controlplane.inventory.rules.adoption import Adoption, ProjectRule

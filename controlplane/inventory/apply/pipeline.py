@@ -15,7 +15,6 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from common.backoff import Backoff
@@ -25,13 +24,7 @@ from common.references import key_of
 from common.timestamps import naive_utc
 from controlplane.domain.ports import RecordedDeletes
 from controlplane.domain.records import RemovalOutcome, ServerChange, ServerOutcome
-from controlplane.domain.writers import (
-    AdoptionWatch,
-    AllocationWriter,
-    Announcer,
-    ImageWriter,
-    ServerWriter,
-)
+from controlplane.domain.writers import Writers
 from controlplane.inventory.apply.plan import EndedServer, Plan, Rejection, Unit
 from controlplane.inventory.apply.planner import Planner
 from controlplane.inventory.apply.recording import Recorder
@@ -101,17 +94,6 @@ class RetryPolicy:
                 if backoff is not None:
                     log.warning("inventory goes on", extra=fields(vcenter=self._vcenter_uuid))
                 return result
-
-
-@dataclass(frozen=True, slots=True)
-class Writers:
-    """Where inventory is written, apart from the gateway database."""
-
-    servers: ServerWriter
-    images: ImageWriter
-    allocations: AllocationWriter
-    announcer: Announcer
-    quota: AdoptionWatch
 
 
 class Pipeline:
