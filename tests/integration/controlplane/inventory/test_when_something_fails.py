@@ -17,8 +17,8 @@ from controlplane.inventory import service
 from controlplane.openstack.nova.delete_queue import NovaDeleteQueue
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
+from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import INFO_CACHES
-from controlplane.store.nova.writer import NovaServers
 from tests.support.inventory_edge import FeedEdge
 from tests.support.inventory_stage import Stage
 from tests.support.site import Site
