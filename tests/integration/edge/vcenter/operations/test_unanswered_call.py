@@ -45,7 +45,7 @@ def test_other_operations_go_on_while_vcenter_leaves_one_call_unanswered(
         )
         # The collector has made what it needs once it has told an announced change.
         site.reconfigure(site.machines()[3], annotation="announced")
-        follower.wait(lambda: follower.told)
+        follower.wait(lambda: follower.reported)
         relay.keep_waiting(call)
         waiting = threading.Thread(target=run, args=(operations, held))
         waiting.start()
