@@ -171,8 +171,10 @@ def _received(response: BaseHTTPResponse, deadline: float) -> Iterator[bytes]:
 def _decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Decompress a gzip stream, a limited piece at a time; urllib3 takes a short one for whole."""
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    is_empty = True
     try:
         for part in parts:
+            is_empty = False
             while part:
                 if inflate.eof:
                     raise faults.CorruptAnswerError("vCenter's compressed answer has no clear end")
@@ -183,7 +185,8 @@ def _decompressed(parts: Iterable[bytes]) -> Iterator[bytes]:
         raise faults.CorruptAnswerError(
             f"vCenter's answer cannot be decompressed: {error}"
         ) from error
-    if not inflate.eof:
+    # No body at all is whole: the framing says so, whatever a header says of its encoding.
+    if not inflate.eof and not is_empty:
         raise faults.TruncatedAnswerError("vCenter's compressed answer ended in the middle")
 
 

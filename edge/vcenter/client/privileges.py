@@ -87,7 +87,7 @@ def _needs(
 ) -> Iterator[tuple[dict[Any, str], Sequence[str]]]:
     """Objects with their names, and the privileges that are needed on each of them."""
     root: Any = session.content.rootFolder
-    yield {root: root.name}, READ
+    yield _names(session, [root]), READ
     clusters = _managed_clusters(session, root, managed)
     if not clusters:
         return

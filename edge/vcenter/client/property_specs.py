@@ -153,7 +153,7 @@ POLLED_MACHINE_PATHS: Final = (
     "config.template",
     CHANGE_VERSION,
 )
-"""What the audit pass compares of every virtual machine."""
+"""What the polling pass compares of every virtual machine."""
 
 _BY_TYPE: Final = {name: spec for spec in TYPE_SPECS for name in (spec.type, *spec.subtypes)}
 

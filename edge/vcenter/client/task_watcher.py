@@ -133,18 +133,22 @@ class PropertyWatcher:
     def _lost(self, follower: "_Follower", error: faults.VCenterError | EdgeError) -> None:
         """Go on with a new follower once vCenter answers. Runs in the lost one's own thread."""
         backoff = self._make_backoff()
+        # A session that has expired is renewed at once, and only once.
+        is_urgent = isinstance(error, _LOST)
         log.info("waiting for updates broke", extra=fields(error=error))
         while self._is_current(follower):
             if follower.release_if_idle() or not isinstance(error, _TRANSIENT):
                 self._give_up(follower, error)
                 return
+            if not is_urgent:
+                follower.pause(backoff.next_delay())
+            is_urgent = False
             try:
                 if isinstance(error, faults.SessionExpiredError):
                     self._session.renew(follower.generation)
                 self._current()
             except (faults.VCenterError, EdgeError) as again:
                 error = again
-                follower.pause(backoff.next_delay())
 
     def _is_current(self, follower: "_Follower") -> bool:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pyVmomi import vim
 
 from common.references import Key
-from edge.vcenter.client.answers import VIM, Element, parse_objects
+from edge.vcenter.client.answers import VIM, Element, ObjectProperties, parse_objects
 from edge.vcenter.client.properties import read_related
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.session import VCenterSession
@@ -20,6 +20,8 @@ from edge.vcenter.client.session import VCenterSession
 _NAME: Final = "name"
 _LAYOUT: Final = "layoutEx"
 _DEVICES: Final = "config.hardware.device"
+_MACHINES_AT_ONCE: Final = 100
+"""With many snapshots the file layout of one alone may have 100 KB."""
 
 
 def users_of(
@@ -44,15 +46,18 @@ def users_of(
 
 def _machines(session: VCenterSession, keys: list[Key]) -> Iterator[tuple[str, set[str]]]:
     """Name and used files of each; a virtual machine that was deleted meanwhile is left out."""
-    if not keys:
-        return
-    for body in PropertyReader(session).read(keys, (_NAME, _LAYOUT, _DEVICES), "VirtualMachine"):
-        for found in parse_objects(body):
-            name = found.values.get(_NAME)
-            devices = found.values.get(_DEVICES)
-            files = set() if devices is None else set(_texts(devices, f".//{VIM}fileName"))
-            files |= _files_of_layout(found.values.get(_LAYOUT))
-            yield (name.text if name is not None else None) or found.key, files
+    reader, paths = PropertyReader(session), (_NAME, _LAYOUT, _DEVICES)
+    for at in range(0, len(keys), _MACHINES_AT_ONCE):
+        for body in reader.read(keys[at : at + _MACHINES_AT_ONCE], paths, "VirtualMachine"):
+            for found in parse_objects(body):
+                yield _name_and_files(found)
+
+
+def _name_and_files(found: ObjectProperties) -> tuple[str, set[str]]:
+    name, devices = found.values.get(_NAME), found.values.get(_DEVICES)
+    files = set() if devices is None else set(_texts(devices, f".//{VIM}fileName"))
+    files |= _files_of_layout(found.values.get(_LAYOUT))
+    return (name.text if name is not None else None) or found.key, files
 
 
 def _files_of_layout(layout: Element | None) -> set[str]:

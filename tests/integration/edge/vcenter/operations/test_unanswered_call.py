@@ -43,7 +43,7 @@ def test_other_operations_go_on_while_vcenter_leaves_one_call_unanswered(
         operations = VCenterOperations(
             site.session, follower.collector, site.managed, ThreadMonitor()
         )
-        # The collector has made what it needs once it has told an announced change.
+        # The collector has made what it needs once it has reported an announced change.
         site.reconfigure(site.machines()[3], annotation="announced")
         follower.wait(lambda: follower.reported)
         relay.keep_waiting(call)

@@ -75,6 +75,16 @@ def test_whole_answer_is_returned_decompressed(
     assert server.requests[0].endswith(b"<question/>")
 
 
+def test_answer_without_a_body_is_whole(server: HttpsServer, pool: ConnectionPool) -> None:
+    server.answer(response(b"", GZIP, status="401 Unauthorized"))
+    assert (ask(pool).status, ask_again(server, pool)) == (401, b"")
+
+
+def ask_again(server: HttpsServer, pool: ConnectionPool) -> bytes:
+    server.answer(head(status="204 No Content"))
+    return ask(pool).body
+
+
 def test_status_and_headers_are_passed_on_whatever_they_are(
     server: HttpsServer, pool: ConnectionPool
 ) -> None:
