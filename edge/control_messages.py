@@ -88,7 +88,7 @@ class ControlMessages:
             self._condition.notify_all()
 
     def next(self, call: int, timeout: float | None) -> link_pb2.ControlRequest | None:
-        """Take the oldest message of a call; see ``CallMessages.take``."""
+        """Take the oldest message of a call; see ``CallMessages.next_message``."""
         with self._condition:
             self._condition.wait_for(
                 lambda: self._waiting or self._closed or call != self._call, timeout
@@ -105,12 +105,12 @@ class CallMessages(Iterator[link_pb2.ControlRequest]):
         self._messages = messages
         self._call = call
 
-    def take(self, timeout: float | None = None) -> link_pb2.ControlRequest | None:
+    def next_message(self, timeout: float | None = None) -> link_pb2.ControlRequest | None:
         """Take the oldest message; None when there is no more, or after ``timeout`` seconds."""
         return self._messages.next(self._call, timeout)
 
     def __next__(self) -> link_pb2.ControlRequest:
-        message = self.take()
+        message = self.next_message()
         if message is None:
             raise StopIteration
         return message

@@ -122,7 +122,7 @@ class OperationRunner(Protocol):
     def acknowledged(self, operation_id: str) -> None:
         """Forget a stored result."""
 
-    def lease(self, lease: link_pb2.Lease) -> None:
+    def lease_changed(self, lease: link_pb2.Lease) -> None:
         """Note whether operations may run, and with which fencing epoch."""
 
     def unsettled(self) -> list[operations_pb2.OperationProgress]:

@@ -88,7 +88,7 @@ class ControlStream:
             tasks.start("heartbeat", self._keep_time)
             try:
                 for response in call:
-                    self._take(response)
+                    self._handle(response)
             except grpc.RpcError as error:
                 if self._aborted or not self._finished.is_set():
                     raise self._reason(error) from error
@@ -110,14 +110,14 @@ class ControlStream:
     def _reason(self, error: grpc.RpcError) -> LinkError:
         return self._aborted or translate(error, opened=self._welcomed.is_set())
 
-    def _take(self, response: link_pb2.ControlResponse) -> None:
+    def _handle(self, response: link_pb2.ControlResponse) -> None:
         match response.WhichOneof("message"):
             case "welcome":
                 self._begin(response.welcome)
             case "heartbeat_echo":
                 self._heartbeats.echoed(response.heartbeat_echo)
             case "lease":
-                self._take_lease(response.lease)
+                self._handle_lease(response.lease)
             case "operation":
                 self._runner.submit(self._heartbeats.by_own_clock(response.operation))
             case "cancel_operation":
@@ -127,7 +127,7 @@ class ControlStream:
                 if self._drain_until is not None:
                     self._health.wake()
             case "drain":
-                self._drain(response.drain)
+                self._handle_drain(response.drain)
             case "start_audit":
                 self._on_read_request(response.start_audit)
             case unknown:
@@ -148,13 +148,13 @@ class ControlStream:
             ),
         )
 
-    def _take_lease(self, lease: link_pb2.Lease) -> None:
+    def _handle_lease(self, lease: link_pb2.Lease) -> None:
         facts = fields(held=lease.held, holder=lease.holder, fencing_epoch=lease.fencing_epoch)
         log.info("lease", extra=facts)
-        self._runner.lease(lease)
+        self._runner.lease_changed(lease)
         self._on_lease(lease)
 
-    def _drain(self, drain: link_pb2.Drain) -> None:
+    def _handle_drain(self, drain: link_pb2.Drain) -> None:
         seconds = drain.deadline_ms / 1000
         log.info("drain", extra=fields(reason=drain.reason, wait_seconds=seconds))
         self._drain_until = self._monotonic() + seconds

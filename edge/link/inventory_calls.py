@@ -132,7 +132,7 @@ class InventoryCall:
         """
         try:
             for response in self._responses:
-                self._take(response)
+                self._handle(response)
         except grpc.RpcError as error:
             if not self._over.is_set():
                 raise translate(error, opened=self._attached.is_set()) from error
@@ -153,7 +153,7 @@ class InventoryCall:
             self._source.detach()
         self._attached.set()
 
-    def _take(self, response: link_pb2.InventoryResponse) -> None:
+    def _handle(self, response: link_pb2.InventoryResponse) -> None:
         if not self._attached.is_set():
             if not response.HasField("holdings"):
                 raise LinkLostError("the control plane did not begin with its holdings")

@@ -15,8 +15,8 @@ from common.background import ThreadMonitor
 from common.log_fields import fields
 from edge.control_messages import ControlMessages
 from edge.interfaces import ObservedStates
-from edge.operations.pool import Workers
-from edge.operations.records import Record, Records
+from edge.operations.pool import WorkerPool
+from edge.operations.records import OperationRecord, OperationRecords
 from edge.operations.status import is_expected, reason_name, status_of
 from edge.vcenter.operations.control import OperationControl, OperationOutcome, Reference
 from edge.vcenter.operations.dispatch import READS
@@ -64,10 +64,10 @@ class OperationExecutor:
         self._now = now
         self._clock = clock
         self._lock = threading.Condition()
-        self._records = Records(REMEMBERED)
+        self._records = OperationRecords(REMEMBERED)
         self._messages = messages
-        self._workers = Workers("operation", PARALLEL, monitor)
-        self._readers = Workers("operation-read", PARALLEL_READS, monitor)
+        self._workers = WorkerPool("operation", PARALLEL, monitor)
+        self._readers = WorkerPool("operation-read", PARALLEL_READS, monitor)
         self._lease = link_pb2.Lease()
         self._draining = False
         self._closing = False
@@ -116,7 +116,7 @@ class OperationExecutor:
                 self._records.acknowledge(record)
                 self._lock.notify_all()
 
-    def lease(self, lease: link_pb2.Lease) -> None:
+    def lease_changed(self, lease: link_pb2.Lease) -> None:
         """Note whether operations may begin, and with which fencing epoch."""
         with self._lock:
             self._lease = lease
@@ -152,12 +152,12 @@ class OperationExecutor:
         ended = self._workers.stop(max(0.0, end - self._clock()))
         return self._readers.stop(max(0.0, end - self._clock())) and ended
 
-    def _record(self, operation: operations_pb2.Operation) -> Record:
+    def _record(self, operation: operations_pb2.Operation) -> OperationRecord:
         seconds = DEFAULT_SECONDS
         if operation.HasField("deadline"):
             seconds = operation.deadline.ToNanoseconds() / 1e9 - self._now()
         accepted_at = self._clock()
-        record = Record(
+        record = OperationRecord(
             operation=operation,
             control=OperationControl(
                 accepted_at + seconds,
@@ -171,7 +171,7 @@ class OperationExecutor:
         )
         return record
 
-    def _repeat(self, known: Record, operation: operations_pb2.Operation) -> None:
+    def _repeat(self, known: OperationRecord, operation: operations_pb2.Operation) -> None:
         """Answer a key that was seen before. Called with the lock held."""
         LOG.info("operation is known and not run again", extra=fields(**_facts(operation)))
         self._records.repeat(known, operation.operation_id)
@@ -194,7 +194,7 @@ class OperationExecutor:
                 f" {lease.fencing_epoch}, held by {lease.holder or 'nobody'}"
             )
 
-    def _run(self, record: Record) -> None:
+    def _run(self, record: OperationRecord) -> None:
         """Run one operation on a worker's thread."""
         operation = record.operation
         try:
@@ -208,7 +208,7 @@ class OperationExecutor:
         self._finish(record, result)
 
     def _succeeded(
-        self, record: Record, outcome: OperationOutcome
+        self, record: OperationRecord, outcome: OperationOutcome
     ) -> operations_pb2.OperationResult:
         result = self._result(record, status_pb2.Status(code=code_pb2.OK))
         if outcome.virtual_machine is not None:
@@ -217,7 +217,9 @@ class OperationExecutor:
             result.diagnostics.CopyFrom(outcome.diagnostics)
         return result
 
-    def _result(self, record: Record, status: status_pb2.Status) -> operations_pb2.OperationResult:
+    def _result(
+        self, record: OperationRecord, status: status_pb2.Status
+    ) -> operations_pb2.OperationResult:
         ended_at = record.control.task_ended_at
         seconds = 0.0 if ended_at is None else ended_at - record.accepted_at
         return operations_pb2.OperationResult(
@@ -227,7 +229,7 @@ class OperationExecutor:
             vcenter_time_us=int(seconds * 1e6),
         )
 
-    def _finish(self, record: Record, result: operations_pb2.OperationResult) -> None:
+    def _finish(self, record: OperationRecord, result: operations_pb2.OperationResult) -> None:
         with self._lock:
             record.result = result
             record.progress.percent = 100
@@ -241,7 +243,7 @@ class OperationExecutor:
         )
         LOG.info("operation ended", extra=facts)
 
-    def _progress(self, record: Record, percent: int, task: Reference | None) -> None:
+    def _progress(self, record: OperationRecord, percent: int, task: Reference | None) -> None:
         progress = operations_pb2.OperationProgress(
             operation_id=record.operation.operation_id,
             idempotency_key=record.operation.idempotency_key,

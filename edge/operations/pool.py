@@ -13,7 +13,7 @@ WAIT_SECONDS = 60.0
 Job = Callable[[], None]
 
 
-class Workers:
+class WorkerPool:
     """Runs jobs on at most ``size`` threads; jobs with the same key one after the other.
 
     A job that waits for its turn behind one of the same key occupies no thread. A job reports its
@@ -67,7 +67,7 @@ class Workers:
         thread.start()
 
     def _run_next(self) -> None:
-        taken = self._take()
+        taken = self._next_job()
         if taken is None:
             return
         key, job = taken
@@ -76,7 +76,7 @@ class Workers:
         finally:
             self._finished(key)
 
-    def _take(self) -> tuple[str, Job] | None:
+    def _next_job(self) -> tuple[str, Job] | None:
         with self._lock:
             self._idle += 1
             self._submitted.wait_for(lambda: self._ready or self._stopped, WAIT_SECONDS)

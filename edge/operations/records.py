@@ -9,7 +9,7 @@ from vsphere_gateway.v1 import operations_pb2
 
 
 @dataclasses.dataclass(slots=True)
-class Record:
+class OperationRecord:
     """One operation."""
 
     operation: operations_pb2.Operation
@@ -23,7 +23,7 @@ class Record:
     """Every operation_id under which the key came."""
 
 
-class Records:
+class OperationRecords:
     """Operations by idempotency key. Not safe for threads: the executor holds its lock.
 
     A result stays until it is acknowledged, and then as long as it is among the latest
@@ -32,24 +32,24 @@ class Records:
 
     def __init__(self, remembered: int) -> None:
         self._remembered = remembered
-        self._by_key: dict[str, Record] = {}
+        self._by_key: dict[str, OperationRecord] = {}
         self._key_of: dict[str, str] = {}
         self._acknowledged: collections.OrderedDict[str, None] = collections.OrderedDict()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: OperationRecord) -> None:
         """Remember an operation."""
         self._by_key[key_of(record.operation)] = record
         self._name(record, record.operation.operation_id)
 
-    def find(self, operation: operations_pb2.Operation) -> Record | None:
+    def find(self, operation: operations_pb2.Operation) -> OperationRecord | None:
         """What is known under the operation's key."""
         return self._by_key.get(key_of(operation))
 
-    def get(self, operation_id: str) -> Record | None:
+    def get(self, operation_id: str) -> OperationRecord | None:
         """Find an operation by its identifier."""
         return self._by_key.get(self._key_of.get(operation_id, ""))
 
-    def acknowledge(self, record: Record) -> None:
+    def acknowledge(self, record: OperationRecord) -> None:
         """The control plane has stored the result; drop the oldest such beyond the bound."""
         record.acknowledged = True
         self._acknowledged[key_of(record.operation)] = None
@@ -59,17 +59,17 @@ class Records:
             for identifier in forgotten.identifiers:
                 del self._key_of[identifier]
 
-    def repeat(self, record: Record, operation_id: str) -> None:
+    def repeat(self, record: OperationRecord, operation_id: str) -> None:
         """The operation came again; its result has to be acknowledged again."""
         self._name(record, operation_id)
         record.acknowledged = False
         self._acknowledged.pop(key_of(record.operation), None)
 
-    def unsettled(self) -> Iterator[Record]:
+    def unsettled(self) -> Iterator[OperationRecord]:
         """What runs or is not acknowledged, oldest first."""
         return (record for record in self._by_key.values() if not record.acknowledged)
 
-    def _name(self, record: Record, operation_id: str) -> None:
+    def _name(self, record: OperationRecord, operation_id: str) -> None:
         record.identifiers.add(operation_id)
         self._key_of[operation_id] = key_of(record.operation)
 

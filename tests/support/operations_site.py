@@ -55,7 +55,7 @@ class Site:
         self.executor = OperationExecutor(
             self.operations, NumberedStates(), messages, ThreadMonitor()
         )
-        self.executor.lease(link_pb2.Lease(held=True, fencing_epoch=1, holder="edge-1"))
+        self.executor.lease_changed(link_pb2.Lease(held=True, fencing_epoch=1, holder="edge-1"))
         self._unused = [each for each in self.machines() if each.name.startswith("DC0_C0_")]
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class Site:
         """Wait for the result of an operation given to the executor."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            message = self.sent.take(0.1)
+            message = self.sent.next_message(0.1)
             if message and message.operation_result.operation_id == operation.operation_id:
                 self.executor.acknowledged(operation.operation_id)
                 return message.operation_result

@@ -19,7 +19,7 @@ def result(operation_id: str = "one") -> operations_pb2.OperationResult:
 
 def kinds(sent: CallMessages) -> list[str | None]:
     found = []
-    while (message := sent.take(0)) is not None:
+    while (message := sent.next_message(0)) is not None:
         found.append(message.WhichOneof("message"))
     return found
 

@@ -92,8 +92,8 @@ def test_message_that_cannot_be_handled_ends_the_call_and_the_edge_dials_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     edge = make_edge(control_plane.port, VCenterTruth({"vm-1": "a"}))
-    bug = Bug(edge.executor.lease)
-    monkeypatch.setattr(edge.executor, "lease", bug)
+    bug = Bug(edge.executor.lease_changed)
+    monkeypatch.setattr(edge.executor, "lease_changed", bug)
     edge.read_vcenter()
     edge.start()
     eventually(lambda: edge.health.threads.failures().get("link", 0) > 1)

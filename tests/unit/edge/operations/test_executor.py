@@ -40,7 +40,7 @@ def executor(
     vcenter: ScriptedOperations, control: ControlMessages, sent: CallMessages
 ) -> Iterator[OperationExecutor]:
     runner = OperationExecutor(vcenter, NumberedStates(), control, ThreadMonitor())
-    runner.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH, holder="edge-1"))
+    runner.lease_changed(link_pb2.Lease(held=True, fencing_epoch=EPOCH, holder="edge-1"))
     yield runner
     runner.close(0)
 
@@ -64,7 +64,7 @@ def result_of(sent: CallMessages, operation_id: str) -> operations_pb2.Operation
     """Take messages until the result of an operation comes."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        message = sent.take(0.1)
+        message = sent.next_message(0.1)
         if message is not None and message.operation_result.operation_id == operation_id:
             return message.operation_result
     raise AssertionError(f"no result of {operation_id}")
@@ -73,7 +73,7 @@ def result_of(sent: CallMessages, operation_id: str) -> operations_pb2.Operation
 def reconnect(control: ControlMessages, executor: OperationExecutor) -> CallMessages:
     """Begin another call, as after a broken one."""
     sent = control.open(link_pb2.Hello())
-    assert sent.take(0) is not None
+    assert sent.next_message(0) is not None
     executor.replay()
     return sent
 
@@ -86,14 +86,14 @@ def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.Operation
 
 def messages(sent: CallMessages) -> list[str]:
     kinds = []
-    while (message := sent.take(0)) is not None:
+    while (message := sent.next_message(0)) is not None:
         kinds.append(message.WhichOneof("message"))
     return kinds
 
 
 def test_an_operation_is_accepted_before_its_result_comes(executor, vcenter, sent) -> None:
     executor.submit(operation(1))
-    first = sent.take(PATIENCE)
+    first = sent.next_message(PATIENCE)
     assert first is not None
     assert first.operation_accepted.operation_id == "operation-1"
     result = result_of(sent, "operation-1")
@@ -164,7 +164,7 @@ def test_operations_on_different_machines_run_side_by_side(executor, vcenter) ->
 def test_no_more_than_the_bound_run_at_once(vcenter, monkeypatch, control) -> None:
     monkeypatch.setattr(executor_module, "PARALLEL", 3)
     executor = OperationExecutor(vcenter, NumberedStates(), control, ThreadMonitor())
-    executor.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
+    executor.lease_changed(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
     vcenter.hold()
     for number in range(10):
         executor.submit(operation(number))
@@ -203,7 +203,7 @@ def test_what_waits_when_the_lease_is_lost_never_begins_but_what_runs_ends(
     executor.submit(operation(1, machine="same"))
     executor.submit(operation(2, machine="same"))
     assert vcenter.wait_for_start("operation-1")
-    executor.lease(link_pb2.Lease(held=False, fencing_epoch=EPOCH + 1, holder="edge-2"))
+    executor.lease_changed(link_pb2.Lease(held=False, fencing_epoch=EPOCH + 1, holder="edge-2"))
     vcenter.release("operation-1")
     assert result_of(sent, "operation-1").status.code == code_pb2.OK
     refused = result_of(sent, "operation-2")
@@ -225,7 +225,7 @@ def test_an_operation_whose_deadline_passed_while_it_waited_never_begins(
     executor = OperationExecutor(
         vcenter, NumberedStates(), control, ThreadMonitor(), clock=lambda: time_now[0]
     )
-    executor.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
+    executor.lease_changed(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
     vcenter.hold()
     executor.submit(operation(1, machine="same", seconds=60))
     executor.submit(operation(2, machine="same", seconds=30))
@@ -271,7 +271,7 @@ def test_results_are_replayed_after_a_reconnect_until_acknowledged(
     executor.acknowledged("operation-1")
     sent = reconnect(control, executor)
     assert result_of(sent, "operation-2").status.code == code_pb2.OK
-    assert sent.take(0) is None
+    assert sent.next_message(0) is None
     sent = reconnect(control, executor)
     assert messages(sent) == ["operation_result"]
 
@@ -305,7 +305,7 @@ def test_acknowledged_results_are_dropped_oldest_first_and_others_never(
 ) -> None:
     monkeypatch.setattr(executor_module, "REMEMBERED", 2)
     executor = OperationExecutor(vcenter, NumberedStates(), control, ThreadMonitor())
-    executor.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
+    executor.lease_changed(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
     for number in range(5):
         executor.submit(operation(number))
         result_of(sent, f"operation-{number}")
@@ -322,7 +322,7 @@ def test_acknowledged_results_are_dropped_oldest_first_and_others_never(
 def test_no_more_is_taken_on_than_can_be_remembered(vcenter, monkeypatch, control, sent) -> None:
     monkeypatch.setattr(executor_module, "UNSETTLED", 2)
     executor = OperationExecutor(vcenter, NumberedStates(), control, ThreadMonitor())
-    executor.lease(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
+    executor.lease_changed(link_pb2.Lease(held=True, fencing_epoch=EPOCH))
     for number in range(2):
         executor.submit(operation(number))
         result_of(sent, f"operation-{number}")

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from common.background import ThreadMonitor
-from edge.operations.pool import Workers
+from edge.operations.pool import WorkerPool
 
 PATIENCE = 10.0
 
@@ -19,7 +19,7 @@ def test_a_job_that_raises_turns_health_red_until_the_thread_has_run_another(
 ) -> None:
     news = threading.Semaphore(0)
     monitor = ThreadMonitor(news.release)
-    workers = Workers("operation", 1, monitor)
+    workers = WorkerPool("operation", 1, monitor)
     workers.submit("vm", fail)
     assert news.acquire(timeout=PATIENCE)
     assert [each.reason for each in monitor.down()] == ["ZeroDivisionError: a bug"]
@@ -34,7 +34,7 @@ def test_a_job_that_raises_turns_health_red_until_the_thread_has_run_another(
 
 
 def test_stop_runs_what_waits_and_ends_the_threads() -> None:
-    workers = Workers("pool-test", 2, ThreadMonitor())
+    workers = WorkerPool("pool-test", 2, ThreadMonitor())
     hold, ran = threading.Event(), []
     workers.submit("vm", lambda: ran.append(hold.wait(PATIENCE)))
     workers.submit("vm", lambda: ran.append(True))

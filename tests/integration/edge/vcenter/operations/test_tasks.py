@@ -64,7 +64,7 @@ class Started:
         """Wait for the next progress message."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            message = self.site.sent.take(0.1)
+            message = self.site.sent.next_message(0.1)
             if message and message.HasField("operation_progress"):
                 return message.operation_progress
         raise AssertionError("no progress")
@@ -268,7 +268,7 @@ def test_operations_on_one_machine_wait_for_each_other_others_do_not(site: Site)
         site.executor.submit(operation)
     codes = {}
     while len(codes) < 8:
-        message = site.sent.take(PATIENCE)
+        message = site.sent.next_message(PATIENCE)
         assert message is not None
         if message.HasField("operation_result"):
             result = message.operation_result
@@ -294,7 +294,7 @@ def test_many_tasks_are_waited_for_by_one_thread(
             site.executor.submit(operation)
         done, watchers = 0, 0
         while done < len(operations):
-            message = site.sent.take(PATIENCE)
+            message = site.sent.next_message(PATIENCE)
             assert message is not None
             done += message.HasField("operation_result")
             names = [thread.name for thread in set(threading.enumerate()) - earlier]
