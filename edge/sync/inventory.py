@@ -85,7 +85,7 @@ class Inventory:
             if known is not None and known.instance_uuid != vcenter.instance_uuid:
                 raise VCenterReplacedError(
                     f"vCenter {known.instance_uuid} was replaced by {vcenter.instance_uuid}; "
-                    "the edge starts anew"
+                    "the edge restarts"
                 )
             self._vcenter = vcenter
             self._replica.begin_read()

@@ -17,7 +17,7 @@ from vsphere_gateway.v1 import link_pb2
 
 HELD_AT_ONCE = 10_000
 """About as many held objects are asked for in one bucket query: under 1 MiB of answer."""
-LITTLE = 4
+SEND_ALL_RATIO = 4
 """When so many times more was read than is held, all is sent at once: a comparison would have to
 wait until all is read. If something held is foreign, the pass after it compares, and finds it."""
 FREE_PASSES = 2
@@ -141,7 +141,7 @@ class Reconciliation:
         if self.phase is not Phase.WAITING or self._monotonic() < self._not_before:
             return False
         held = self._holdings.object_count
-        if not held or (not self._mismatches and len(self._replica) >= LITTLE * held):
+        if not held or (not self._mismatches and len(self._replica) >= SEND_ALL_RATIO * held):
             self._send_everything()
         elif self._replica.complete:
             self._compare()

@@ -121,7 +121,7 @@ class ConfigurationCache:
                 file.unlink()
 
     def _give_up(self, error: Exception) -> None:
-        """Go on without a cache; a damaged file must not be met again."""
+        """Continue without a cache; a damaged file is deleted."""
         log.warning(
             "cache of configurations not usable, all is read from vCenter",
             extra=fields(name=self._file, error=error),
@@ -136,7 +136,7 @@ class ConfigurationCache:
 
 
 def _fingerprint() -> str:
-    """Change with everything that decides what a kept state means."""
+    """Hash everything that decides what a kept state means."""
     digest = hashlib.sha256(SOFTWARE_VERSION.encode())
     digest.update("".join(VIRTUAL_MACHINE.all_paths).encode())
     digest.update(inventory_pb2.DESCRIPTOR.serialized_pb)

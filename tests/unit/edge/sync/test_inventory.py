@@ -1,4 +1,4 @@
-"""The inventory's promises one by one; test_edge_inventory_sync has them all at once."""
+"""The promises of the inventory one by one; test_protocol has them all at once."""
 
 import dataclasses
 import itertools

@@ -92,7 +92,8 @@ class Site:
 
     def stop(self) -> None:
         self.supervisor.stop()
-        self.wait_for_end()
+        if self._thread.ident is not None:
+            self.wait_for_end()
 
     def wait_for_end(self) -> None:
         self._thread.join(PATIENCE)
@@ -246,6 +247,13 @@ def test_questions_are_answered_while_vcenter_is_connected(site: Site) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     assert [each.reference.value for each in site.confirm("vm-9")] == ["vm-9"]
+
+
+def test_stop_between_two_attempts_makes_no_further_attempt(site: Site) -> None:
+    """Its wake-up is lost when the next attempt has begun: that one must see the stop itself."""
+    site.supervisor._reader.stopping.set()
+    site.supervisor._read_or_follow()
+    assert site.vcenter.logins == 0
 
 
 def test_unexpected_error_of_the_reader_turns_health_red_until_vcenter_is_read_again(
