@@ -1,7 +1,7 @@
-"""Who may call: the role and the customer in the peer's certificate, checked for every call.
+"""Checks before each call: the role and customer in the peer's certificate, and who is active.
 
-The handshake has already refused whoever the customer's authority did not certify; this keeps an
-edge from an operator's services and the other way round.
+The TLS handshake has already refused certificates of other authorities; this keeps an edge from an
+operator's services and the other way round.
 """
 
 import abc
@@ -25,14 +25,14 @@ class CheckInterceptor(grpc.ServerInterceptor, abc.ABC):
 
     @abc.abstractmethod
     def check(self, call: str, context: grpc.ServicerContext) -> None:
-        """Return for a call that may go on, and abort any other."""
+        """Return if the call may go on, else abort it."""
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wrap the handler, since only a handler sees the peer's certificate."""
+        """Wrap the handler: only a handler sees the peer's certificate."""
         handler = continuation(handler_call_details)
         if handler is None:
             return None
@@ -80,7 +80,7 @@ class RoleInterceptor(CheckInterceptor):
         self._refusals = refusals
 
     def check(self, call: str, context: grpc.ServicerContext) -> None:
-        """Look at the certificate of the peer."""
+        """Abort a call whose certificate has another customer or role."""
         try:
             self._check(context)
         except (IdentityError, RefusedError) as error:
@@ -104,21 +104,21 @@ class RoleInterceptor(CheckInterceptor):
 
 
 class ActiveInterceptor(CheckInterceptor):
-    """Refuses our own services while this control plane does not act; health is still told."""
+    """Refuses calls of our own services, but no health check, while this process is not active."""
 
     def __init__(self, inactive: Callable[[], str]) -> None:
-        """``inactive`` says why this control plane does not act, and nothing while it does."""
+        """``inactive`` returns why this control plane is not active; empty while it is."""
         self._inactive = inactive
 
     def check(self, call: str, context: grpc.ServicerContext) -> None:
-        """Say why nobody answers here."""
+        """Abort with the reason why this control plane is not active."""
         reason = self._inactive()
         if reason and call.startswith(OWN_SERVICES):
             abort(context, RefusedError(grpc.StatusCode.UNAVAILABLE, reason))
 
 
 def peer_identity(context: grpc.ServicerContext) -> PeerIdentity:
-    """Return who calls. Raises ``IdentityError``."""
+    """Read the caller's identity from its certificate. Raises ``IdentityError``."""
     # grpcio's type information says one value a key; there are several.
     return identity_of_peer(cast(Mapping[str, Iterable[bytes]], context.auth_context()))
 

@@ -26,7 +26,7 @@ from vsphere_gateway.v1 import link_pb2, link_pb2_grpc
 LOG = logging.getLogger(__name__)
 
 STOP_GRACE = 2.0
-"""Seconds that calls get to end by themselves after the drain."""
+"""Seconds for calls to end by themselves after the drain."""
 
 
 class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
@@ -44,7 +44,7 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
         request_iterator: Iterator[link_pb2.ControlRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[link_pb2.ControlResponse]:
-        """Hello, heartbeats, lease, operations."""
+        """Exchange hello, heartbeats, leases and operations."""
         return self._control.serve(request_iterator, context)
 
     def Inventory(
@@ -52,18 +52,18 @@ class EdgeLinkServicer(link_pb2_grpc.EdgeLinkServicer):
         request_iterator: Iterator[link_pb2.InventoryRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[link_pb2.InventoryResponse]:
-        """Snapshots and changes."""
+        """Receive snapshots and changes."""
         return self._inventory.serve(request_iterator, context)
 
     def Audit(
         self, request_iterator: Iterator[link_pb2.AuditRequest], context: grpc.ServicerContext
     ) -> link_pb2.AuditResponse:
-        """A vCenter read afresh."""
+        """Receive an on-demand read of a vCenter."""
         return self._on_demand_reads.serve(request_iterator, context)
 
 
 class Gateway:
-    """Serves edges, and watches over them in a thread of its own."""
+    """Serves edges, and checks in a thread of its own which are silent."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Gateway:
         self._watcher.stop()
 
     def _watch(self) -> None:
-        """Do what is due when it is due: silent edges, verdicts, leases."""
+        """Wait until something is due, then check the edges."""
         if not self._watcher.stopping.wait(self._check_after):
             self._check_after = 0.0  # also when an unexpected error ends the check
             self._check_after = self._registry.check()

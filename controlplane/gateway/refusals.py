@@ -10,7 +10,7 @@ from controlplane.gateway.status import StreamEnd
 LOG = logging.getLogger(__name__)
 
 REMEMBERED = 1000
-"""Peers and reasons that are kept apart; beyond it the oldest is forgotten and logged again."""
+"""Pairs of peer and reason that are counted; beyond it the oldest is dropped."""
 
 
 class Refusals:
@@ -21,7 +21,7 @@ class Refusals:
         self._lock = threading.Lock()
 
     def refused(self, who: str, call: str, end: StreamEnd) -> None:
-        """Note that ``who`` was refused; the first time it is logged."""
+        """Count a refused call of ``who``, and log the first with its reason."""
         key = (who, f"{call} {end.code.name}")
         with self._lock:
             count = self._counts.pop(key, 0) + 1
@@ -35,16 +35,16 @@ class Refusals:
             )
 
     def accepted(self, who: str) -> None:
-        """Forget what ``who`` was refused for: should it happen again, that is news."""
+        """Reset the counts of ``who``: should it be refused again, that is logged again."""
         with self._lock:
             forgotten = {key: self._counts.pop(key) for key in list(self._counts) if key[0] == who}
         for (_, reason), count in forgotten.items():
             if count > 1:
                 LOG.info(
-                    "calls had been refused", extra=fields(peer=who, reason=reason, times=count)
+                    "calls were refused before", extra=fields(peer=who, reason=reason, times=count)
                 )
 
     def count(self, who: str) -> int:
-        """Return how many calls of ``who`` were refused since one was last accepted."""
+        """Count the calls of ``who`` that were refused since one was last accepted."""
         with self._lock:
             return sum(count for key, count in self._counts.items() if key[0] == who)

@@ -32,7 +32,7 @@ _COMMON: Options = (
 )
 _EDGE: Options = (
     *_COMMON,
-    # A hop between that dies silently is found by HTTP/2 pings, a peer behind it by heartbeats.
+    # HTTP/2 pings find a proxy on the way that died silently, heartbeats a peer behind it.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -43,7 +43,7 @@ _EDGE: Options = (
 
 
 def edge_server(max_edges: int, interceptors: list[grpc.ServerInterceptor]) -> grpc.Server:
-    """Make the server that edges dial. Each stream holds a thread; what is too much is refused."""
+    """Make the server that edges dial. Each stream holds a thread; excess calls are refused."""
     threads = max_edges * STREAMS_PER_EDGE
     return grpc.server(
         concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="edges"),
@@ -72,7 +72,7 @@ def bridge_server(threads: int) -> grpc.Server:
 
 
 def listen(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials) -> int:
-    """Bind a server and return its port. Raises ``StartError`` that says what is in the way."""
+    """Bind a server and return its port. Raises ``StartError`` with the likely cause."""
     address = format_address(host, port)
     try:
         bound = server.add_secure_port(address, credentials)

@@ -1,4 +1,4 @@
-"""The one place where errors of the control plane become gRPC statuses."""
+"""Maps the control plane's errors to gRPC statuses; nothing else does."""
 
 import dataclasses
 from typing import NoReturn
@@ -16,7 +16,7 @@ from controlplane.store.errors import StoreError
 
 
 class RefusedError(ControlPlaneError):
-    """A call is refused with a status of its own."""
+    """A call is refused; the error carries its status."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
@@ -35,13 +35,13 @@ class StreamEnd:
     details: str = ""
 
     def apply(self, context: grpc.ServicerContext) -> None:
-        """End the call; returns only when it ends well."""
+        """Abort the call, unless it ends well."""
         if self.code is not grpc.StatusCode.OK:
             context.abort(self.code, self.details)
 
 
 FINISHED = StreamEnd(grpc.StatusCode.OK)
-"""The peer closed its half, or is gone: nobody reads a status."""
+"""The peer closed its half or is gone, so nobody reads a status."""
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (IdentityError, grpc.StatusCode.UNAUTHENTICATED),
@@ -53,11 +53,11 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 )
 
 KNOWN_ERRORS: tuple[type[Exception], ...] = (RefusedError, *(kind for kind, _ in _CODES))
-"""What a servicer may meet and answers with a status."""
+"""Errors that a servicer answers with a status."""
 
 
 def end_of(error: Exception) -> StreamEnd:
-    """Return the end of a call that one of ``KNOWN_ERRORS`` stopped."""
+    """Map one of ``KNOWN_ERRORS`` to the end of the call that it stopped."""
     if isinstance(error, RefusedError):
         return StreamEnd(error.code, str(error))
     for kind, code in _CODES:

@@ -1,4 +1,4 @@
-"""Time, passed in so that tests need not wait for it."""
+"""The clock of the ledger, passed in so that tests need not wait."""
 
 import threading
 import time

@@ -1,7 +1,7 @@
 """Whether a delete that was refused because the edge was offline is carried out now. Pure.
 
-A delete was asked for, so it is brought to its end; but much may have happened since. Whatever
-shows that somebody wants the server after all withdraws it, and what is not certain is not done.
+The user asked for the delete, so it is completed; but much may have happened since. Any sign that
+the server is wanted after all withdraws it, and so does any doubt.
 """
 
 from collections.abc import Sequence
@@ -71,10 +71,10 @@ def decide(
 
 
 def _used_since(row: OperationRow, actions: Sequence[ServerAction]) -> str:
-    """Return what was done with the server since, for a person; empty if nothing was."""
+    """Describe what was done with the server since; empty if nothing was."""
     for action in actions:
         if action.request_id == row.request_id:
             return ""
         if action.name not in DELETES:
-            return f"{action.name} was asked of the server since"
+            return f"{action.name} was requested for the server since"
     return "Nova no longer lists the request"

@@ -1,8 +1,8 @@
 """Carries out deletes that were refused because the edge was offline, once it is back.
 
-It is Nova that deletes, asked as a person would ask: so rows, ports, quota and allocations end as
-with any delete, and the destroy comes back here as an operation of its own. What that comes to ends
-the deferred one too (``records``).
+Nova's API is asked to delete the server, as a user would: so rows, ports, quota and allocations end
+as with any delete, and the destroy arrives here as an operation of its own. Its result ends the
+deferred one too (``records``).
 """
 
 import logging
@@ -27,22 +27,22 @@ from controlplane.store.own.operations import OperationRow, OperationState
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 15.0
-"""Until the next look while a delete is deferred: at a worker that starts, or the delete's age."""
+"""Between two looks while a delete is deferred: a worker may have started, a delete aged."""
 IDLE_SECONDS = 3600.0
-"""Until the next look while none is known of."""
+"""Between two looks while no delete is deferred."""
 
 
 class NovaServers(Protocol):
-    """What is asked of Nova's API (``controlplane.openstack.nova.api.NovaApi``)."""
+    """Nova's API (``controlplane.openstack.nova.api.NovaApi``)."""
 
     def server(self, uuid: str) -> ServerFacts | None:
-        """Return what Nova says about a server; None when it has none. Raises ``NovaApiError``."""
+        """Read a server; None when Nova has none. Raises ``NovaApiError``."""
 
     def delete(self, uuid: str) -> str:
         """Ask for a delete; returns an empty string, or for a person why it could not be asked."""
 
     def user_id(self) -> str:
-        """Return the id of the user that asks. Raises ``NovaApiError``."""
+        """Read the id of the user with which we ask. Raises ``NovaApiError``."""
 
 
 class DeferredDeletes:
@@ -90,19 +90,19 @@ class DeferredDeletes:
             self._changed.notify_all()
 
     def cluster_found(self, cluster_uuid: str) -> None:
-        """It is not complete yet."""
+        """Nothing to do: its inventory is not complete yet."""
 
     def cluster_synchronised(self, cluster_uuid: str) -> None:
-        """The edge is back, and what the inventory says of the cluster is true."""
+        """Look at the cluster's deletes: the edge is back and the inventory up to date."""
         with self._changed:
             self._complete[cluster_uuid] = self._clock.time()
         self.noticed()
 
     def allocations_written(self, cluster_uuid: str) -> None:
-        """Nothing that matters here."""
+        """Nothing to do."""
 
     def cluster_gone(self, cluster_uuid: str, reason: str) -> None:
-        """Its servers leave Nova."""
+        """Drop the cluster: its servers leave Nova."""
         with self._changed:
             self._complete.pop(cluster_uuid, None)
 
@@ -131,8 +131,8 @@ class DeferredDeletes:
         return any(left)
 
     def _server(self, nova: NovaServers, row: OperationRow, own: str) -> bool:
-        """Bring a server's delete nearer to its end; tell whether something is left to do."""
-        # Asked before the time: an edge whose return came too late does not carry it out.
+        """Take the next step of a server's delete; tell whether something is left to do."""
+        # Read before the clock: an edge that came back too late does not carry it out.
         complete = self._completed(row)
         decision = (
             _nobodys(row, own)
@@ -155,7 +155,7 @@ class DeferredDeletes:
         return decide(row, nova.server(row.instance_uuid), stored)
 
     def _completed(self, row: OperationRow) -> float:
-        """Return since when the inventory around a server is true; 0 while its edge is away."""
+        """Tell since when the server's inventory is up to date; 0 while its edge is offline."""
         if not self._dispatcher.online(row.vcenter_uuid):
             return 0.0
         with self._database.read() as connection:
@@ -195,9 +195,9 @@ class DeferredDeletes:
 
 
 def _latest(rows: Iterable[OperationRow], own: str) -> list[OperationRow]:
-    """Return each server's latest delete that a person asked for.
+    """Find each server's latest delete that a user asked for.
 
-    What was asked here again and found the edge away once more counts by its first asking.
+    One that we repeated and that found the edge offline again counts from the user's request.
     """
     latest: dict[str, OperationRow] = {}
     for row in rows:
@@ -207,7 +207,7 @@ def _latest(rows: Iterable[OperationRow], own: str) -> list[OperationRow]:
 
 
 def _nobodys(row: OperationRow, own: str) -> Decision | None:
-    """Return the end of a delete that only this control plane wants; None if a person does."""
+    """Withdraw a delete that nobody but this control plane asked for; else None."""
     if row.user_id != own:
         return None
-    return Decision(DeferralStep.WITHDRAW, "it was asked for by the control plane itself")
+    return Decision(DeferralStep.WITHDRAW, "no user asked for it, only the control plane itself")

@@ -1,4 +1,4 @@
-"""Results of operations: made here when the edge cannot make them, and read."""
+"""Makes results of operations that the edge cannot report, and reads the faults in results."""
 
 from google.rpc import code_pb2, status_pb2
 
@@ -45,7 +45,7 @@ def success(
 
 
 def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.OperationFault | None:
-    """Return what went wrong; None when nothing did."""
+    """Read the fault of a failed operation; None when it succeeded."""
     if result.status.code == code_pb2.OK:
         return None
     fault = operations_pb2.OperationFault()
@@ -58,9 +58,9 @@ def fault_of(result: operations_pb2.OperationResult) -> operations_pb2.Operation
 def edge_offline(
     operation: operations_pb2.Operation, who: str, *, deferred: bool = False
 ) -> operations_pb2.OperationResult:
-    """No edge could take the operation; ``who`` says which and since when."""
+    """Make the result when no edge is connected; ``who`` says which and since when."""
     advice = (
-        "the delete is carried out when the edge is back, unless the server is used before"
+        "the delete is carried out when the edge is back, unless the server is used before then"
         if deferred
         else "see `vsg-controlplane edges`; try again when the edge is back"
     )
@@ -73,7 +73,7 @@ def edge_offline(
 
 
 def not_recorded(operation: operations_pb2.Operation) -> operations_pb2.OperationResult:
-    """A destroy that nobody asked for."""
+    """Make the result of a destroy that nobody asked for."""
     return failure(
         operation,
         operations_pb2.FAULT_REASON_NOT_RECORDED,
@@ -84,7 +84,7 @@ def not_recorded(operation: operations_pb2.Operation) -> operations_pb2.Operatio
 
 
 def no_ledger(operation: operations_pb2.Operation, error: str) -> operations_pb2.OperationResult:
-    """The operation could not be recorded and so was not begun."""
+    """Make the result of an operation that could not be recorded, and so was not begun."""
     return failure(
         operation,
         operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
@@ -94,11 +94,11 @@ def no_ledger(operation: operations_pb2.Operation, error: str) -> operations_pb2
 
 
 def stopping(operation: operations_pb2.Operation) -> operations_pb2.OperationResult:
-    """The control plane stops while the operation is under way."""
+    """Make the result when the control plane stops while the operation is under way."""
     return failure(
         operation,
         operations_pb2.FAULT_REASON_CONTROL_PLANE_UNAVAILABLE,
-        "the control plane stops; what was begun goes on and is settled when it is back",
+        "the control plane is stopping; what has begun continues and is settled when it is back",
         "ask again under the same key",
     )
 
@@ -106,7 +106,7 @@ def stopping(operation: operations_pb2.Operation) -> operations_pb2.OperationRes
 def timed_out(
     operation: operations_pb2.Operation, edge: str, *, online: bool
 ) -> operations_pb2.OperationResult:
-    """The deadline passed without a result."""
+    """Make the result when the deadline has passed."""
     action = operation.WhichOneof("action")
     if online:
         reason = operations_pb2.FAULT_REASON_TIMEOUT

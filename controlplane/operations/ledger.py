@@ -1,7 +1,7 @@
 """Runs operations: recorded, sent to the edge, waited for, settled. One row an operation.
 
 An operation is recorded before it is sent, so whatever happens in vCenter on our account can be
-found here afterwards; above all, no virtual machine is destroyed without a row that says who asked.
+found here afterwards; above all, no virtual machine is destroyed without a row that says for whom.
 """
 
 import functools
@@ -28,7 +28,7 @@ from vsphere_gateway.v1 import operations_pb2
 log = logging.getLogger(__name__)
 
 RESULT_GRACE = 5.0
-"""Seconds after the deadline for the edge, which keeps the same one, to say how it ended."""
+"""Seconds after the deadline, which the edge observes too, for its result to arrive."""
 
 
 class Ledger:
@@ -43,9 +43,9 @@ class Ledger:
         clock: Clock | None = None,
         deferred: Callable[[], None] | None = None,
     ) -> None:
-        """``deferred`` is told of every delete that waits for the edge's return.
+        """``deferred`` is called for every delete that waits for the edge's return.
 
-        Without it a delete that finds the edge away has failed.
+        Without it a delete that finds the edge offline has failed.
         """
         self._dispatcher = dispatcher
         self._defers = deferred is not None
@@ -66,7 +66,7 @@ class Ledger:
         self._settler.start()
 
     def stop(self) -> None:
-        """Wake every caller with an error after which it asks again; then end the threads."""
+        """Fail every waiting call so that its caller repeats it; then end the threads."""
         with self._lock:
             self._stopping = True
             for pending in self._by_key.values():
@@ -138,7 +138,7 @@ class Ledger:
         self._dispatch(pending)
 
     def _dispatch(self, pending: PendingOperation) -> None:
-        """Send an operation; an edge that is likely to be back in a moment is waited for."""
+        """Send an operation; wait for an edge that is expected back soon."""
         while not self._stopping:
             with self._lock:
                 number = self._connections.get(pending.vcenter_uuid, 0)
@@ -155,7 +155,7 @@ class Ledger:
                 return
 
     def _await_edge(self, pending: PendingOperation, number: int, until: float) -> bool:
-        """Wait for a connection after ``number``; False when its edge is away for longer.
+        """Wait for a connection after ``number``; False when none comes until ``until``.
 
         True also when this process is about to end: the next one takes the row up again.
         """
@@ -184,7 +184,7 @@ class Ledger:
         log.info("operation taken up again", extra=pending.log_fields(state=row.state.value))
 
     def _await(self, pending: PendingOperation, until: float) -> bool:
-        """Wait for the end; False when the time is up."""
+        """Wait for the result; False when ``until`` has passed."""
         with self._lock:
             while pending.result is None and not self._stopping:
                 remaining = until - self._clock.time()
@@ -201,7 +201,7 @@ class Ledger:
     def _give_up(
         self, pending: PendingOperation, *, online: bool
     ) -> operations_pb2.OperationResult:
-        """Tell the caller that the time is up. What happened is settled later."""
+        """Return a timeout to the caller. What became of the operation is settled later."""
         if online and pending.orphaned:
             self._settler.check(pending)
         result = faults.timed_out(pending.operation, pending.edge, online=online)
@@ -283,11 +283,11 @@ class Ledger:
     # What edges report
 
     def accepted(self, edge_name: str, accepted: operations_pb2.OperationAccepted) -> None:
-        """The edge has taken an operation on."""
+        """Note that the edge has accepted an operation."""
         self._advance(edge_name, accepted.operation_id)
 
     def progress(self, edge_name: str, progress: operations_pb2.OperationProgress) -> None:
-        """How far it is."""
+        """Note that an operation is under way."""
         self._advance(edge_name, progress.operation_id)
         log.debug(
             "operation under way",
@@ -311,10 +311,10 @@ class Ledger:
     def completed(
         self, edge_name: str, result: operations_pb2.OperationResult
     ) -> Callable[[], None]:
-        """Wake the caller, who need not wait until the result is stored.
+        """Give a result to the waiting call at once, and return the function that stores it.
 
-        Returns the storing, which raises ``StoreError``: it must not be acknowledged then, and the
-        edge sends it again on its next connection.
+        The function raises ``StoreError``. Then the result must not be acknowledged, and the edge
+        sends it again on its next connection.
         """
         return functools.partial(self._store, edge_name, result, self._complete(result))
 

@@ -33,20 +33,20 @@ class Request:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PendingOperation:
-    """One operation under way. Guarded by the ledger's lock, which ``ended`` is a condition of."""
+    """One operation under way. Guarded by the ledger's lock, on which ``ended`` is a condition."""
 
     operation: operations_pb2.Operation
     vcenter_uuid: str
     instance_uuid: str
     ended: threading.Condition
     cleanup: bool = False
-    """The destroy of a clone whose build failed: nobody was ever given the server."""
+    """The destroy of a clone whose build failed: no user ever had the server."""
     state: OperationState = OperationState.PENDING
     edge: str = ""
     connection: int | None = None
-    """On which connection of the vCenter's edge it was sent; None as long as it was not."""
+    """On which connection of the vCenter's edge it was sent; None before it was."""
     orphaned: bool = False
-    """The edge does not know it any more, but vCenter may still be at it."""
+    """The edge no longer knows it, but its task in vCenter may still run."""
     result: operations_pb2.OperationResult | None = None
 
     @property
@@ -74,7 +74,7 @@ class PendingOperation:
         return self.connection is not None and self.connection < connection
 
     def log_fields(self, **more: object) -> dict[str, object]:
-        """Name the operation in a log line."""
+        """Build the fields that identify the operation in a log line."""
         return fields(
             operation=self.operation.operation_id,
             action=self.action,

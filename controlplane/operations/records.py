@@ -31,8 +31,7 @@ AWAY = (
     operations_pb2.FAULT_REASON_LEASE_LOST,
     operations_pb2.FAULT_REASON_OUTCOME_UNKNOWN,
 )
-"""Faults that say nothing about the operation itself: vCenter could not be reached, or not in time.
-"""
+"""Faults that say nothing about the operation itself: vCenter could not be reached in time."""
 _FINAL = (OperationState.DONE, OperationState.FAILED)
 
 
@@ -42,10 +41,7 @@ class OperationRecords:
     def __init__(
         self, database: Database, clock: Clock, deferred: Callable[[], None] | None = None
     ) -> None:
-        """``deferred`` is told of a delete that vCenter could not be asked for.
-
-        Without it such a delete has failed.
-        """
+        """``deferred`` is called when a delete did not reach vCenter; without it that failed."""
         self._database = database
         self._clock = clock
         self._deferred = deferred
@@ -135,8 +131,8 @@ class OperationRecords:
 class OperationHistory:
     """Reads the ledger's rows. Implements ``RecordedDeletes``.
 
-    Raises ``controlplane.store.errors.StoreError`` when the database is away: whoever asks must not
-    take that for "no delete is recorded".
+    Raises ``controlplane.store.errors.StoreError`` when the database is not available, which must
+    not be taken for "no delete is recorded".
     """
 
     def __init__(self, database: Database) -> None:

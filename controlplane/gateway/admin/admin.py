@@ -46,13 +46,13 @@ class ManagementServicer(management_pb2_grpc.ManagementServicer):
     """Every change is logged with the operator's name."""
 
     def __init__(self, database: Database) -> None:
-        """``database`` holds the gateway's own tables."""
+        """``database`` is the gateway database."""
         self._database = database
 
     def ReleaseAlarm(
         self, request: management_pb2.ReleaseAlarmRequest, context: grpc.ServicerContext
     ) -> management_pb2.ReleaseAlarmResponse:
-        """Lets what an alarm holds back go on."""
+        """Release an alarm: what it holds back is applied."""
         alarm_id = request.alarm_id.removeprefix("alarm:")
         operator = peer_identity(context).name
         try:

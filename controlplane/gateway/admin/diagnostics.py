@@ -23,36 +23,36 @@ class DiagnosticsSource(Protocol):
     """What is read for diagnostics; every method raises ``StoreError``."""
 
     def vcenters(self) -> Sequence[VCenterRow]:
-        """Every vCenter with its last parity."""
+        """List all vCenters, each with the time at which it was last in sync."""
 
     def clusters(self) -> Sequence[diagnostics_pb2.ClusterStatus]:
-        """Clusters by name."""
+        """List clusters by name."""
 
     def servers(self, cluster: str) -> Sequence[diagnostics_pb2.ServerStatus]:
-        """Servers by name; of one cluster when its name or UUID is given."""
+        """List servers by name, of one cluster when its name or UUID is given."""
 
     def images(self) -> Sequence[diagnostics_pb2.ImageStatus]:
-        """Images by name."""
+        """List images by name."""
 
     def quarantine(self) -> Sequence[diagnostics_pb2.QuarantineEntry]:
-        """Objects in quarantine and alarms, newest first."""
+        """List objects in quarantine and alarms, newest first."""
 
     def inventory_counts(self) -> Sequence[diagnostics_pb2.InventoryCount]:
-        """Objects and lag by vCenter and kind."""
+        """Count objects and lag by vCenter and kind."""
 
 
 class OperationSource(Protocol):
-    """What the ledger tells; raises ``StoreError``."""
+    """The ledger as diagnostics read it; raises ``StoreError``."""
 
     def recent(self, limit: int = 0) -> Sequence[diagnostics_pb2.OperationStatus]:
-        """Operations, newest first; 0 means the usual number."""
+        """List operations, newest first; 0 means the default number."""
 
 
 class VerificationSource(Protocol):
-    """What compares everything (``controlplane.verification``)."""
+    """Implemented by ``controlplane.verification``."""
 
     def verify(self, wanted: Callable[[], bool]) -> Iterator[diagnostics_pb2.VerifyResponse]:
-        """Yield what was found, until nobody wants any more. Raises ``StoreError``."""
+        """Yield the differences for as long as ``wanted()`` is true. Raises ``StoreError``."""
 
 
 class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
@@ -110,7 +110,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     def ListQuarantine(
         self, request: diagnostics_pb2.ListQuarantineRequest, context: grpc.ServicerContext
     ) -> diagnostics_pb2.ListQuarantineResponse:
-        """Objects that could not be read, by the edge's word, or applied."""
+        """Objects that an edge could not read, or that could not be applied here."""
         make = diagnostics_pb2.ListQuarantineResponse
         return _answer(
             context, lambda: make(entries=[*self._unreadable(), *self._source.quarantine()])
@@ -126,7 +126,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
     def Verify(
         self, request: diagnostics_pb2.VerifyRequest, context: grpc.ServicerContext
     ) -> Iterator[diagnostics_pb2.VerifyResponse]:
-        """Everything that differs."""
+        """What differs between vCenter, the gateway database, Nova, Glance and placement."""
         if not self._verifying.acquire(blocking=False):
             text = "another verification is running: wait until it has ended"
             abort(context, RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
@@ -176,7 +176,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServicer):
         return status
 
     def _unreadable(self) -> list[diagnostics_pb2.QuarantineEntry]:
-        """Return what connected edges could not read, as their last heartbeats say."""
+        """List what connected edges could not read, according to their last heartbeats."""
         return [
             diagnostics_pb2.QuarantineEntry(
                 vcenter_uuid=session.vcenter_uuid,

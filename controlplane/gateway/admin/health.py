@@ -1,4 +1,4 @@
-"""What the health service says: of each service, of what it depends on, and overall."""
+"""The health service's answers: for each service, for what it depends on, and overall."""
 
 import logging
 import threading
@@ -16,16 +16,16 @@ COMPUTE_BRIDGE = "vsphere_gateway.v1.ComputeBridge"
 DIAGNOSTICS = "vsphere_gateway.v1.Diagnostics"
 DATABASE = "database"
 ACTIVE = "vsphere_gateway.active"
-"""Whether this control plane acts, or stands by or starts."""
+"""Serving while this control plane acts; not while it starts or stands by."""
 BACKGROUND = "vsphere_gateway.background"
-"""The background threads of this process, and before a slash of each that has ever failed."""
+"""All background threads; NAME/THREAD is one of them, once it has failed."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
-    """The state behind `grpc.health.v1.Health`: overall serving when everything known is."""
+    """The state behind `grpc.health.v1.Health`: overall serving when each known service is."""
 
     def __init__(self) -> None:
         # Watch holds a thread: interceptors do not know grpc's experimental way without one.
@@ -37,7 +37,7 @@ class Health:
             self.servicer.set(service, NOT_SERVING)
 
     def set(self, service: str, serving: bool) -> None:
-        """Say whether a service serves, or what it depends on works."""
+        """Set the state of a service, or of something that services depend on."""
         with self._lock:
             before = self._known.get(service)
             if before == serving:
@@ -51,13 +51,13 @@ class Health:
             log("health", extra=fields(service=service, serving=serving))
 
     def threads_changed(self, monitor: ThreadMonitor) -> None:
-        """Say whether the background threads work, together and each that has ever failed."""
-        with self._threads:  # what was read first must not be said last
+        """Set the state of the background threads: of all, and of each that has failed before."""
+        with self._threads:  # or an older state could be set last
             down = {failure.thread for failure in monitor.down()}
             for thread in monitor.failures():
                 self.set(f"{BACKGROUND}/{thread}", thread not in down)
             self.set(BACKGROUND, not down)
 
     def stop(self) -> None:
-        """Say NOT_SERVING of everything from now on."""
+        """Answer NOT_SERVING for everything from now on."""
         self.servicer.enter_graceful_shutdown()

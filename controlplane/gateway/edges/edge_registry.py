@@ -1,8 +1,8 @@
-"""Which edges are connected, which of them holds its vCenter's lease, and who has gone silent.
+"""Which edges are connected, which of them holds its vCenter's lease, and which are offline.
 
 An edge is offline when it has missed several heartbeats in a row, not when its stream breaks: it
-dials again within seconds. Time is passed in and `check` does what is due, so that tests need no
-waiting.
+dials again within seconds. The clock is passed in and `check` does what is due, so that tests need
+not wait.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ from vsphere_gateway.v1 import link_pb2, operations_pb2
 LOG = logging.getLogger(__name__)
 
 RETURN_SECONDS = 15.0
-"""How long an edge whose stream has ended is expected to dial again: it restarts in less."""
+"""How long an edge whose stream has ended is expected to dial again: a restart takes less."""
 RESTART_SECONDS = 60.0
-"""The same after a start of this process: an edge that tried in vain waits this long at most."""
+"""The same after a start of this process: the longest delay between an edge's attempts to dial."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class _Absence:
     since: float
     """Unix time in seconds."""
     deadline: float
-    """Monotonic time of the verdict."""
+    """Monotonic time at which it is declared offline, or another edge takes over."""
     expected_until: float
     """Monotonic time until which it is likely to dial again."""
 
@@ -95,7 +95,7 @@ class EdgeRegistry:
         self._renew_at = clock.monotonic() + timing.heartbeat_interval
 
     def load(self) -> None:
-        """Expect the edges that were there before this process began. Raises ``StoreError``."""
+        """Expect the edges that an earlier process had. Raises ``StoreError``."""
         with self._database.read() as connection:
             rows = edges.list_all(connection)
         for row in rows:
@@ -108,7 +108,7 @@ class EdgeRegistry:
                 )
 
     def connect(self, session: EdgeSession) -> None:
-        """Take a new control stream in; it replaces an older one of the same edge.
+        """Register a new control stream; it replaces an older one of the same edge.
 
         Raises ``RefusedError``.
         """
@@ -130,14 +130,14 @@ class EdgeRegistry:
         )
 
     def settle(self, session: EdgeSession) -> None:
-        """Note a new stream in the database and let its edge have the lease if it is free.
+        """Record a new stream in the database, and let its edge take the lease if it is free.
 
-        What fails because the database is away is done when it is back.
+        While the database is not available this is left to `check`.
         """
         self._try(functools.partial(self._settle, session))
 
     def disconnect(self, session: EdgeSession, reason: str) -> None:
-        """A control stream has ended; nothing more when another has replaced it."""
+        """Unregister a control stream that has ended, unless another has replaced it already."""
         session.over.set()
         session.end_inventory(StreamEnd(grpc.StatusCode.UNAVAILABLE, "the control stream ended"))
         held = self.leases.held_by(session)
@@ -158,13 +158,13 @@ class EdgeRegistry:
         self._try(functools.partial(self._write, [row]))
 
     def heard(self, session: EdgeSession, heartbeat: link_pb2.Heartbeat) -> None:
-        """Take a heartbeat."""
+        """Record a heartbeat."""
         session.heartbeat = heartbeat
         session.heard_at = self._clock.wall()
         session.deadline = self.next_deadline()
 
     def next_deadline(self) -> float:
-        """Return the monotonic time by which an edge that was heard now must be heard again."""
+        """Compute the monotonic time by which an edge that was heard now must be heard again."""
         allowed = self._timing.silence + self._jitter() * self._timing.heartbeat_interval
         return self._clock.monotonic() + allowed
 
@@ -212,9 +212,9 @@ class EdgeRegistry:
         return self.leases.holder(vcenter_uuid) is not None
 
     def expected(self, vcenter_uuid: str) -> float:
-        """Return for how many seconds more a vCenter's absent edge may be about to dial again.
+        """Compute for how many more seconds a vCenter's absent edge is expected to dial again.
 
-        For one that is here: for how long it would be expected if it left now.
+        For a connected one: for how long it would be expected if it disconnected now.
         """
         if self.leases.holder(vcenter_uuid) is not None:
             return RETURN_SECONDS
@@ -227,7 +227,7 @@ class EdgeRegistry:
     # The state of all edges
 
     def known(self) -> list[tuple[EdgeRow, EdgeSession | None]]:
-        """Return every edge that ever dialled by name, with its open stream."""
+        """List every edge that ever dialled, by name, with its open stream."""
         live = {session.name: session for session in self.sessions.list_all()}
         with self._lock:
             rows = dict(self._known)
@@ -235,14 +235,14 @@ class EdgeRegistry:
         return [(rows[name], live.get(name)) for name in sorted(rows)]
 
     def drain(self, reason: str, seconds: float) -> None:
-        """Take no new edge in, and ask those connected to finish and dial elsewhere or later."""
+        """Refuse new streams, and ask connected edges to finish and dial again later."""
         self.sessions.close(reason)
         message = link_pb2.Drain(reason=reason, deadline_ms=int(seconds * 1000))
         for session in self.sessions.list_all():
             session.outgoing.put(link_pb2.ControlResponse(drain=message))
 
     def check(self) -> float:
-        """Do what is due: end silent streams, judge absent edges, renew leases.
+        """End silent streams, declare absent edges offline and renew leases, whatever is due.
 
         Returns the seconds until something is due again.
         """
@@ -264,7 +264,7 @@ class EdgeRegistry:
     def _absence(
         self, vcenter_uuid: str, edge: str, since: float, deadline: float, likely: float
     ) -> _Absence:
-        """Begin an absence; for ``likely`` seconds, and not after the verdict, it may soon end."""
+        """Begin an absence, from which the edge is expected back within ``likely`` seconds."""
         expected_until = min(deadline, self._clock.monotonic() + likely)
         return _Absence(vcenter_uuid, edge, since, deadline, expected_until)
 
@@ -278,7 +278,7 @@ class EdgeRegistry:
                 self._returned(session.vcenter_uuid)
 
     def _renew(self) -> None:
-        """Renew leases, let edges that stand by have free ones, note who was last seen when."""
+        """Renew leases, give free ones to edges that stand by, record when edges were last seen."""
         sessions = self.sessions.list_all()
         if sessions:
             rows = [session.row(online=True, since=session.opened_at) for session in sessions]
@@ -288,7 +288,7 @@ class EdgeRegistry:
                 self._returned(vcenter_uuid)
 
     def _judge(self, absence: _Absence) -> None:
-        """Let an edge that stands by take over, or declare the absent one offline."""
+        """Give the lease to an edge that stands by, or declare the absent one offline."""
         if self.leases.claim_for_any(absence.vcenter_uuid):
             return
         if self.leases.kept_elsewhere(absence.vcenter_uuid):
@@ -310,7 +310,7 @@ class EdgeRegistry:
                 del self._absent[absence.vcenter_uuid]
 
     def _returned(self, vcenter_uuid: str) -> None:
-        """No verdict is due on a vCenter with a live holder; it may just have gone again."""
+        """End the absence of a vCenter's edge, unless it has disconnected again meanwhile."""
         with self._lock:
             if self.leases.holder(vcenter_uuid) is not None:
                 self._absent.pop(vcenter_uuid, None)
@@ -338,11 +338,11 @@ class EdgeRegistry:
         self._database.run(write)
 
     def _try(self, work: Callable[[], None]) -> bool:
-        """Do what needs the database; edges stay connected while it is away."""
+        """Do what needs the database; edges stay connected while it is not available."""
         try:
             work()
         except StoreError as error:
-            LOG.error("own database not usable", extra=fields(error=error))
+            LOG.error("gateway database not usable", extra=fields(error=error))
             self._database_health(False)
             return False
         self._database_health(True)

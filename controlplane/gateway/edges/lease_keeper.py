@@ -1,7 +1,7 @@
-"""Which edge of a vCenter holds its lease, kept in the database so that it outlives this process.
+"""Which edge of a vCenter holds its lease: a row in the database, which outlives this process.
 
-The fencing epoch grows whenever the holder changes. A lease lasts as long as its holder may be
-silent before it counts as offline, so one that stands by takes over when the holder is.
+The fencing epoch grows whenever the holder changes. A lease expires when its holder counts as
+offline; then an edge that stands by takes over.
 """
 
 import datetime
@@ -29,7 +29,7 @@ class LeaseKeeper:
     def __init__(
         self, database: Database, sessions: Sessions, clock: Clock, silence: float
     ) -> None:
-        """``silence`` is how long, in seconds, a holder may say nothing."""
+        """``silence`` is for how many seconds a holder may send no heartbeat."""
         self._database = database
         self._sessions = sessions
         self._clock = clock
@@ -49,7 +49,7 @@ class LeaseKeeper:
         return self._apply(session.vcenter_uuid, row).holder == session.name
 
     def claim_for_any(self, vcenter_uuid: str) -> bool:
-        """Renew for the holder or, when there is none, try for the edges that stand by.
+        """Renew the lease for its holder or, if it is not connected, try the edges that stand by.
 
         Tells whether a connected edge holds the lease. Raises ``StoreError``.
         """
@@ -70,7 +70,7 @@ class LeaseKeeper:
         return row is not None and row.expires_at > naive_utc(self._clock.wall())
 
     def holder(self, vcenter_uuid: str) -> tuple[EdgeSession, LeaseRow] | None:
-        """Return the open stream of the edge that holds a lease and knows it, and the lease."""
+        """Find the open stream of the edge that holds a lease and was told so, and the lease."""
         with self._lock:
             lease = self._held.get(vcenter_uuid)
         session = self._sessions.get(lease.holder) if lease else None
@@ -84,13 +84,13 @@ class LeaseKeeper:
         return holder is not None and holder[0] is session
 
     def last_holder(self, vcenter_uuid: str) -> str:
-        """Return who holds a lease or held it last, connected or not; empty if unknown."""
+        """Name the edge that holds a lease or held it last, connected or not; empty if unknown."""
         with self._lock:
             lease = self._held.get(vcenter_uuid)
         return lease.holder if lease else ""
 
     def _apply(self, vcenter_uuid: str, row: LeaseRow) -> LeaseRow:
-        """Take over what the database says about a lease, and tell the edges concerned."""
+        """Keep what the database says about a lease, and tell the connected edges."""
         with self._lock:
             before = self._held.get(vcenter_uuid)
             if before is not None and before.fencing_epoch > row.fencing_epoch:

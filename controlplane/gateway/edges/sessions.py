@@ -1,4 +1,4 @@
-"""The open control streams, one an edge, and what is known of each edge through its stream."""
+"""The open control streams, one for each edge, and what each edge has said on its stream."""
 
 import dataclasses
 import enum
@@ -23,7 +23,7 @@ Job = Callable[[], None]
 
 
 class SessionEvent(enum.Enum):
-    """What happens to a session besides what its edge reports."""
+    """What the session's thread is told besides the jobs that it runs."""
 
     LEASE_GAINED = "lease gained"
     """Its edge now holds its vCenter's lease."""
@@ -45,9 +45,9 @@ class EdgeSession:
     opened_at: float
     """Unix time in seconds."""
     heard_at: float
-    """Unix time of the last sign of life."""
+    """Unix time of the last heartbeat, or of the hello."""
     deadline: float
-    """Monotonic time by which the next sign of life must come."""
+    """Monotonic time by which the next heartbeat must arrive."""
     heartbeat: link_pb2.Heartbeat = dataclasses.field(default_factory=link_pb2.Heartbeat)
     """The last heartbeat; empty before the first."""
     events: "queue.SimpleQueue[SessionEvent | Job]" = dataclasses.field(
@@ -119,7 +119,7 @@ class EdgeSession:
             outgoing.end(end)
 
     def row(self, *, online: bool, since: float) -> EdgeRow:
-        """Return what the store keeps about the edge."""
+        """Build the edge's row for the database."""
         return EdgeRow(
             name=self.name,
             vcenter_uuid=self.vcenter_uuid or None,
@@ -138,7 +138,7 @@ class EdgeSession:
 
 
 class Sessions:
-    """Edges' open control streams by name. Safe from any thread; calls nobody."""
+    """Edges' open control streams by name. Safe from any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -147,7 +147,7 @@ class Sessions:
         self._closed = ""
 
     def add(self, session: EdgeSession) -> EdgeSession | None:
-        """Welcome a stream in the place of the edge's older one, which is returned.
+        """Add a stream and return the edge's older one, which it replaces.
 
         Raises ``RefusedError`` after ``close``, and when a process of that name that was started
         later is connected and alive.
@@ -170,7 +170,7 @@ class Sessions:
             return old
 
     def remove(self, session: EdgeSession) -> bool:
-        """Take a stream out; False when another has taken its place."""
+        """Remove a stream; False when another has replaced it."""
         with self._changed:
             if self._sessions.get(session.name) is not session:
                 return False
@@ -189,12 +189,12 @@ class Sessions:
             return [self._sessions[name] for name in sorted(self._sessions)]
 
     def of(self, vcenter_uuid: str) -> list[EdgeSession]:
-        """Return the streams of one vCenter's edges, the longest connected first."""
+        """List the streams of one vCenter's edges, the longest connected first."""
         found = [session for session in self.list_all() if session.vcenter_uuid == vcenter_uuid]
         return sorted(found, key=lambda session: session.opened_at)
 
     def close(self, reason: str) -> None:
-        """Take no new stream in."""
+        """Refuse new streams."""
         with self._changed:
             self._closed = reason
 

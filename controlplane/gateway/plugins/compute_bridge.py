@@ -23,10 +23,10 @@ from controlplane.operations.pending import Request
 from controlplane.store.errors import StoreError
 from vsphere_gateway.v1 import compute_pb2, compute_pb2_grpc, operations_pb2
 
-log = logging.getLogger("controlplane.gateway.plugins.compute_bridge")
+log = logging.getLogger(__name__)
 
 STATE_SECONDS = 5.0
-"""How long the edge has to tell a virtual machine's state; then the stored one must do."""
+"""How long the edge has to read a virtual machine's state before the stored one is used."""
 
 
 class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
@@ -40,7 +40,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         started: Callable[[str], None] = lambda compute_host: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``started`` is told which worker has taken up its servers."""
+        """``started`` is called with the compute host whose worker has loaded its servers."""
         self._ledger = ledger
         self._inventory = inventory
         self._dispatcher = dispatcher
@@ -50,7 +50,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     def Execute(
         self, request: compute_pb2.ExecuteRequest, context: grpc.ServicerContext
     ) -> compute_pb2.ExecuteResponse:
-        """Runs one operation to its end: ledger, edge, vCenter, result."""
+        """Run one operation to its end: ledger, edge, vCenter, result."""
         operation = request.operation
         cluster, found = self._inventory.subject(request.compute_host, _server_uuid(operation))
         if cluster is None:
@@ -58,13 +58,13 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
         else:
             result = self._ledger.execute(_ledger_request(request, cluster, found))
         if self._ledger.stopping:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane stops; ask again")
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping; ask again")
         return compute_pb2.ExecuteResponse(result=result)
 
     def GetInstance(
         self, request: compute_pb2.GetInstanceRequest, context: grpc.ServicerContext
     ) -> compute_pb2.GetInstanceResponse:
-        """The state of one virtual machine; a fresh one while the edge's stream lives."""
+        """Read the state of one virtual machine, from the edge if asked for and connected."""
         fresh = None if request.use_cache else self._fresh(request)
         if fresh is not None:
             return fresh
@@ -79,7 +79,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     def ListInstances(
         self, request: compute_pb2.ListInstancesRequest, context: grpc.ServicerContext
     ) -> compute_pb2.ListInstancesResponse:
-        """Instances in one cluster."""
+        """List the instances of one cluster."""
         try:
             instances = self._inventory.instances(request.compute_host)
         except StoreError as error:
@@ -89,7 +89,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     def GetClusterResources(
         self, request: compute_pb2.GetClusterResourcesRequest, context: grpc.ServicerContext
     ) -> compute_pb2.GetClusterResourcesResponse:
-        """Totals and usage of one cluster."""
+        """Read totals and usage of one cluster."""
         if request.started:
             self._started(request.compute_host)
         try:
@@ -108,7 +108,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     def GetTemplate(
         self, request: compute_pb2.GetTemplateRequest, context: grpc.ServicerContext
     ) -> compute_pb2.GetTemplateResponse:
-        """The template behind a Glance image."""
+        """Find the template behind a Glance image."""
         try:
             stored = self._inventory.template(request.image_id)
         except StoreError as error:
@@ -125,7 +125,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
     def _fresh(
         self, request: compute_pb2.GetInstanceRequest
     ) -> compute_pb2.GetInstanceResponse | None:
-        """Ask the edge; None when it cannot tell."""
+        """Read the state from vCenter; None when the edge cannot."""
         cluster, found = self._inventory.subject(request.compute_host, request.instance_uuid)
         if cluster is None:
             return None
@@ -153,7 +153,7 @@ def _ledger_request(
     cluster: ComputeCluster,
     found: MachineLocation | None,
 ) -> Request:
-    """Fill in where the virtual machine is now, which may be another cluster than Nova's."""
+    """Aim at the cluster that the virtual machine is in now, which may not be Nova's."""
     operation = operations_pb2.Operation()
     operation.CopyFrom(request.operation)
     operation.cluster.CopyFrom(cluster.reference)
@@ -173,7 +173,7 @@ def _ledger_request(
 
 
 def _aim(operation: operations_pb2.Operation, found: MachineLocation) -> None:
-    """Name the virtual machine by what vCenter knows it by."""
+    """Set the target to what vCenter knows the virtual machine by."""
     operation.target.instance_uuid = found.instance_uuid
     operation.target.reference.CopyFrom(found.reference)
     operation.cluster.CopyFrom(found.cluster)

@@ -40,7 +40,7 @@ Requests = Iterator[link_pb2.ControlRequest]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LinkTerms:
-    """What every edge is told in its welcome."""
+    """What the welcome tells every edge."""
 
     software_version: str
     heartbeat_interval: float
@@ -50,9 +50,9 @@ class LinkTerms:
 
 
 class _SessionWorker:
-    """Does what one control stream calls for, in order, in a thread of its own.
+    """Runs the jobs of one control stream, in order, in a thread of its own.
 
-    A database that hangs delays results, whose acks it must precede, and never a heartbeat.
+    A database that hangs delays the acknowledgement of results, and no heartbeat.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class _SessionWorker:
         ).start()
 
     def stop(self) -> None:
-        """End after the job at hand; what is left is repeated by the edge when it is back."""
+        """End after the job at hand; the edge repeats what is left when it has dialled again."""
         self._session.over.set()
         self._session.events.put(SessionEvent.ENDED)
 
@@ -114,7 +114,7 @@ class _SessionWorker:
             self._session.end(StreamEnd(grpc.StatusCode.INTERNAL, problem))
 
     def _do(self, job: Job) -> None:
-        """Do a job, again and again while the database is not available."""
+        """Run a job, again and again while the database is not available."""
         over = self._session.over
         while not over.is_set():
             try:
@@ -126,8 +126,8 @@ class _SessionWorker:
                 )
                 over.wait(RETRY_SECONDS)
             except StoreError as error:
-                # Would fail again. It is not acknowledged: the edge reports it once more when it
-                # dials again, and the operation is settled then.
+                # It would fail again. Without an acknowledgement the edge repeats it when it has
+                # dialled again, and the operation is settled then.
                 LOG.error(
                     "report of an edge cannot be stored",
                     extra=fields(edge=self._session.name, error=error),
@@ -172,7 +172,7 @@ class ControlStreams:
     def _read(
         self, identity: PeerIdentity, peer: str, requests: Requests, outgoing: ControlOutgoing
     ) -> None:
-        """Consume the edge's messages. Raises what refuses them."""
+        """Read the edge's messages to their end. Raises one of ``KNOWN_ERRORS``."""
         first = next(requests, None)
         if first is None:
             return
@@ -240,7 +240,7 @@ class ControlStreams:
 
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
-    """Return a Unix time in seconds as a message."""
+    """Convert a Unix time in seconds to a message."""
     moment = timestamp_pb2.Timestamp()
     moment.FromNanoseconds(round(seconds * 1e9))
     return moment

@@ -1,7 +1,7 @@
 """`EdgeLink.Inventory`: from the edge's messages to the pipeline, and its answers back.
 
-What this carries is specified in docs/concepts/sync-protocol.md, "Inventory". What a message means
-is the pipeline's matter; here it is checked that it is one that may come now.
+What this carries is specified in docs/concepts/sync-protocol.md, "Inventory". The pipeline
+interprets the messages; here is checked that each is one that may come now.
 """
 
 import functools
@@ -21,7 +21,7 @@ from controlplane.gateway.streams.stream import Outgoing, Streams
 from vsphere_gateway.v1 import link_pb2
 
 QUEUE_LIMIT = 2048
-"""Responses to one edge; acks are at most as many as batches under way."""
+"""Responses to one edge; there are at most as many acks as batches under way."""
 DIGESTS_BYTES = 256 * 8
 BUCKETS = 256
 
@@ -59,7 +59,7 @@ class InventoryStreams:
     def _read(
         self, identity: PeerIdentity, requests: Requests, outgoing: InventoryOutgoing
     ) -> None:
-        """Consume the edge's messages. Raises what refuses them."""
+        """Read the edge's messages to their end. Raises one of ``KNOWN_ERRORS``."""
         first = next(requests, None)
         if first is None:
             return
@@ -91,16 +91,16 @@ class InventoryStreams:
             holder = self._registry.leases.last_holder(vcenter_uuid)
             raise NotLeaseholderError(
                 f"edge {holder} holds the lease of vCenter {vcenter_uuid}: edge {identity.name} "
-                "stands by and opens its inventory when it is told that it holds the lease"
+                "stands by, and opens its inventory when a Lease message gives it the lease"
                 if holder and holder != identity.name
                 else f"edge {identity.name} has not been given the lease of vCenter "
-                f"{vcenter_uuid} yet: wait until it is told"
+                f"{vcenter_uuid} yet: it must wait for a Lease message"
             )
         return session
 
 
 class _Sink:
-    """The pipeline's way to the edge."""
+    """Queues the pipeline's responses to the edge."""
 
     def __init__(self, outgoing: InventoryOutgoing) -> None:
         self._outgoing = outgoing
@@ -111,7 +111,7 @@ class _Sink:
 
 
 class _Sequences:
-    """Checks the form of messages, and that each lane counts without gaps within this call."""
+    """Checks the form of messages, and that each lane is numbered without gaps within this call."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}

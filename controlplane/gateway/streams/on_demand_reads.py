@@ -20,7 +20,7 @@ from vsphere_gateway.v1 import link_pb2
 
 CAPABILITY = "audit"
 SILENCE_SECONDS = 300.0
-"""Longest time without a message: a vCenter may take minutes before its first page."""
+"""Longest time without a message: a vCenter may take minutes for its first page."""
 MESSAGES_AHEAD = 4
 """Messages that wait for whoever asked; more are held back at the edge."""
 _LOOK_SECONDS = 0.5
@@ -68,7 +68,7 @@ class OnDemandReader:
             del self._answers[audit_id]
 
     def serve(self, requests: Requests, context: grpc.ServicerContext) -> link_pb2.AuditResponse:
-        """Take one answer."""
+        """Receive one answer."""
         try:
             answer = self._answer(requests, peer_identity(context))
             _forward_all(requests, answer)
@@ -95,7 +95,9 @@ class OnDemandReader:
             raise InvalidMessageError("the first message of an audit must be open")
         answer = self._answers.get(first.open.audit_id)
         if answer is None or answer.session.name != identity.name:
-            raise RefusedError(grpc.StatusCode.NOT_FOUND, "nobody waits for this audit")
+            raise RefusedError(
+                grpc.StatusCode.NOT_FOUND, "nobody waits for this audit; it may have been cancelled"
+            )
         return answer
 
 
@@ -141,7 +143,7 @@ def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
 
 
 def _next_message(answer: _Answer) -> link_pb2.AuditRequest | None:
-    """Return the next message. Raises ``OnDemandReadError`` when none comes."""
+    """Wait for the next message. Raises ``OnDemandReadError`` when none comes."""
     for _ in range(round(SILENCE_SECONDS / _LOOK_SECONDS)):
         try:
             return answer.messages.get(timeout=_LOOK_SECONDS)

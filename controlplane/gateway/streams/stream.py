@@ -1,4 +1,4 @@
-"""What both of an edge's calls have in common: one thread reads, one sends, either may end it.
+"""What the streaming calls of an edge have in common: one thread reads, one sends.
 
 What waits to be sent is in an ``Outgoing``, a bounded queue.
 """
@@ -33,11 +33,11 @@ REFUSALS = frozenset(
         grpc.StatusCode.UNAUTHENTICATED,
     }
 )
-"""Ends that are the peer's doing; the others belong to a link's ordinary life."""
+"""Ends that the peer caused; the others are part of normal operation."""
 
 
 class Outgoing(Generic[Message]):
-    """A bounded queue between whoever has something to say and the thread that sends it.
+    """A bounded queue of messages for the thread that sends them.
 
     Safe from any thread. The first end counts; what was queued before it is still sent when the
     stream ends well, and dropped when it does not.
@@ -108,7 +108,7 @@ class Outgoing(Generic[Message]):
 
 
 class Streams:
-    """The open calls of one method. The thread that gRPC gives us sends; a second one reads."""
+    """The open calls of one method. gRPC's own thread sends, a second one reads."""
 
     def __init__(self, call: str, refusals: Refusals) -> None:
         self._call = call
@@ -146,7 +146,7 @@ class Streams:
         end.apply(context)
 
     def join(self, seconds: float) -> None:
-        """Wait until the readers of ended calls have put everything away."""
+        """Wait until the readers of ended calls have cleaned up."""
         deadline = time.monotonic() + seconds
         with self._lock:
             readers = list(self._readers)
@@ -162,7 +162,7 @@ class Streams:
             if isinstance(error, StoreError):
                 LOG.error("call ended", extra=fields(peer=who, call=self._call, error=error))
         except grpc.RpcError:
-            pass  # gRPC's way to say that the peer is gone.
+            pass  # the peer is gone
         except Exception as error:  # the boundary of this thread
             LOG.exception("call failed", extra=fields(peer=who, call=self._call))
             end = end_of(error)

@@ -195,7 +195,7 @@ def test_whatever_was_asked_of_the_server_since_withdraws_it(scene: Scene, actio
     scene.nova.change(actions=[ServerAction(action, "req-2"), ServerAction("delete", "req-1")])
     scene.back()
     eventually(scene.states, ["failed"])
-    assert scene.rows()[0].error == f"not carried out: {action} was asked of the server since"
+    assert scene.rows()[0].error == f"not carried out: {action} was requested for the server since"
     assert scene.nova.asked == 0
 
 

@@ -108,7 +108,7 @@ def test_a_refusal_is_logged_once_until_the_peer_was_let_in(
     assert [message.split()[0:2] for message in caplog.messages] == [
         ["call", "refused"],
         ["call", "refused"],
-        ["calls", "had"],
+        ["calls", "were"],
         ["call", "refused"],
     ]
 
