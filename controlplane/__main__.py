@@ -56,12 +56,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         from controlplane.commands.verify import verify
 
         return verify(options.format, settings)
-    from controlplane.commands.listing import list_it, release
+    from controlplane.commands.admin_client import release_alarm, run_listing
 
     if getattr(options, "release", None):
-        release(options.release, settings)
+        release_alarm(options.release, settings)
     else:
-        list_it(LISTINGS[options.command], options, settings)
+        run_listing(LISTINGS[options.command], options, settings)
     return 0
 
 
@@ -99,11 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="try it alone: SQLite files with the schemas of Nova and Glance, no OpenStack",
     )
-    database = commands.add_parser("db", help="the control plane's own tables", parents=[common])
+    database = commands.add_parser("db", help="the gateway database", parents=[common])
     database.add_argument("action", choices=["upgrade"], help="bring the tables to this version")
     verify = commands.add_parser(
         "verify",
-        help="compare vCenter with the own tables, Nova, Glance and placement",
+        help="compare vCenter with the gateway database, Nova, Glance and placement",
         description="Exit code: 0 nothing differs, 1 something does, 3 it could not be verified.",
         parents=[common],
     )
@@ -116,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "operations":
             command.add_argument("--limit", type=int, default=0, help="at most this many (50)")
         if name == "quarantine":
-            command.add_argument("--release", metavar="ALARM", help="let what it holds back go on")
+            command.add_argument(
+                "--release", metavar="ALARM", help="apply what an alarm holds back"
+            )
     return parser
 
 

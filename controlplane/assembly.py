@@ -118,7 +118,7 @@ class ControlPlane:
         database = self._open_database()
         parts = self._make(state, database, self._open_backend(state, database))
         self._start_admin(parts.diagnostics, ManagementServicer(database))
-        # The lock on its directory does for a control plane tried alone.
+        # A standalone control plane has its database to itself: its directory is locked.
         if not self._standalone:
             lease = self._lease(state, database, parts.supervisor)
 

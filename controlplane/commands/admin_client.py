@@ -1,18 +1,27 @@
-"""The commands' way to the admin listener of a running control plane."""
+"""The client of a running control plane's admin listener, and the commands that need only it."""
 
+import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certs.bundle import format_address
 from certs.credentials import load_tls_material
 from certs.errors import CertificateFileError
 from certs.identity import Role
+from common.terminal import choose_format
+from controlplane.commands.listings import CALL_SECONDS, QUARANTINE, Listing
+from controlplane.commands.output import show
 from controlplane.config.settings import Settings
 from controlplane.domain.errors import ControlPlaneError
+from vsphere_gateway.v1 import diagnostics_pb2, management_pb2
+from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
+from vsphere_gateway.v1.management_pb2_grpc import ManagementStub
 
 CONNECT_SECONDS = 10.0
 _ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -54,7 +63,7 @@ def admin_channel(settings: Settings) -> Iterator[grpc.Channel]:
 
 
 def _check_running(channel: grpc.Channel, address: str, settings: Settings) -> None:
-    """Ask for the health, which a control plane always tells whatever it is."""
+    """Check health, which a control plane answers in any state."""
     try:
         health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # missing there
             health_pb2.HealthCheckRequest(), timeout=CONNECT_SECONDS
@@ -68,3 +77,25 @@ def _check_running(channel: grpc.Channel, address: str, settings: Settings) -> N
             f"bind_port in {files}): start it with `vsg-controlplane serve`; if it runs, look at "
             "its log"
         ) from error
+
+
+def release_alarm(alarm_id: str, settings: Settings) -> None:
+    """Release an alarm. Raises ``ControlPlaneError`` that says what to do."""
+    with admin_channel(settings) as channel:
+        request = management_pb2.ReleaseAlarmRequest(alarm_id=alarm_id)
+        ManagementStub(channel).ReleaseAlarm(request, timeout=CALL_SECONDS)
+    print(f"Alarm {alarm_id} is released; what it held back is applied within a minute.")
+
+
+def run_listing(listing: Listing, options: argparse.Namespace, settings: Settings) -> None:
+    """Fetch and print a listing. Raises ``ControlPlaneError`` that says what to do."""
+    with admin_channel(settings) as channel:
+        messages = listing.fetch(DiagnosticsStub(channel), options)
+    form = choose_format(options.format, sys.stdout)
+    show(messages, listing.columns, form)
+    if form == "table" and listing is QUARANTINE and any(map(_is_alarm, messages)):
+        print("An alarm waits for an operator: vsg-controlplane quarantine --release alarm:...")
+
+
+def _is_alarm(entry: Message) -> bool:
+    return isinstance(entry, diagnostics_pb2.QuarantineEntry) and entry.object.startswith("alarm:")

@@ -8,7 +8,7 @@ from controlplane.store.own import migration
 
 
 def upgrade(settings: Settings) -> None:
-    """Bring the own tables to this version. Raises ``ControlPlaneError``."""
+    """Upgrade the gateway database to this version. Raises ``ControlPlaneError``."""
     try:
         database = Database(settings.required("database", "connection"))
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""``vsg-controlplane serve``: runs the control plane until it is told to stop."""
+"""``vsg-controlplane serve``: runs the control plane until a signal stops it."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 NOTIFY_SOCKET_VARIABLE = "NOTIFY_SOCKET"
 EXIT_TAKEN_OVER = 75
-"""EX_TEMPFAIL of sysexits.h: started again, this control plane stands by."""
+"""Exit code when another has taken over, EX_TEMPFAIL of sysexits.h: restarted, we stand by."""
 
 
 def serve(settings: Settings, *, standalone: bool) -> int:
@@ -73,7 +73,7 @@ def _end_at_once() -> None:
 
 
 def _notify(state: str) -> None:
-    """Tell systemd, where it started us (sd_notify(3))."""
+    """Report to systemd, if it started us (sd_notify(3))."""
     address = os.environ.get(NOTIFY_SOCKET_VARIABLE, "")
     if not address:
         return

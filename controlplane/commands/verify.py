@@ -1,4 +1,4 @@
-"""`vsg-controlplane verify`: whether vCenter, the own tables, Nova, Glance and placement agree."""
+"""`vsg-controlplane verify`: whether vCenter, Nova, Glance, placement and our database agree."""
 
 import json
 import sys

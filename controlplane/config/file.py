@@ -1,4 +1,4 @@
-"""Reads configuration files, and says which file and key is wrong and what was expected."""
+"""Reads configuration files; an error names the file, the key and what was expected."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ def _parse(name: str) -> Content:
 
 
 def _check_known(name: str, content: Content, conf: cfg.ConfigOpts) -> None:
-    """Refuse a misspelt key: it would silently leave a default in force."""
+    """Refuse a misspelt key, which would silently leave the default in force."""
     for section, values in content.items():
         if section == "DEFAULT" or section.startswith("oslo_"):
             continue

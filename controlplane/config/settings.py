@@ -15,9 +15,9 @@ from oslo_config import cfg
 from controlplane.domain.errors import ConfigurationError
 
 STANDALONE_PORT = 8443
-"""Where edges dial a control plane tried alone, which has no right to port 443."""
+"""Where edges dial a standalone control plane, which may not use port 443."""
 STANDALONE_PROJECT = "standalone"
-"""Stands for the Keystone project and user that a control plane tried alone does not have."""
+"""Stands for the Keystone project and user that a standalone control plane does not have."""
 
 
 def _option(kind: type[cfg.Opt], default: Any, text: str, **limits: Any) -> Any:
@@ -32,7 +32,7 @@ class GatewaySettings:
 
     bind_address: str = _option(cfg.HostAddressOpt, "0.0.0.0", "Address to listen on for edges.")
     bind_port: int = _option(
-        cfg.PortOpt, 443, f"Port to listen on for edges; {STANDALONE_PORT} when tried alone."
+        cfg.PortOpt, 443, f"Port to listen on for edges; {STANDALONE_PORT} with --standalone."
     )
     ca: str = _option(cfg.StrOpt, "", "The customer's authority: ca.pem of vsg-certs init.")
     certificate: str = _option(cfg.StrOpt, "", "server.pem of vsg-certs server.")
@@ -48,7 +48,7 @@ class GatewaySettings:
     )
     max_edges: int = _option(cfg.IntOpt, 16, "Edges that may be connected at once.", min=1, max=200)
     drain_timeout: float = _option(
-        cfg.FloatOpt, 20.0, "Seconds that edges get to finish when this stops.", min=0.0
+        cfg.FloatOpt, 20.0, "Seconds for edges to finish when the control plane stops.", min=0.0
     )
 
 
@@ -68,7 +68,7 @@ class AdminSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DatabaseSettings:
-    """``[database]``: the control plane's own tables, in a database of their own."""
+    """``[database]``: the gateway database, which holds the control plane's own tables."""
 
     connection: str = _option(
         cfg.StrOpt, "", "SQLAlchemy URL, for example mysql+pymysql://user:password@host/vsg.",
@@ -98,7 +98,7 @@ class GlanceSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AdoptionSettings:
-    """``[adoption]``: whose an adopted virtual machine is, and what may be done with it."""
+    """``[adoption]``: the owner of an adopted virtual machine, and what may be done with it."""
 
     default_project_id: str = _option(cfg.StrOpt, "", "Keystone project of what no rule names.")
     default_user_id: str = _option(cfg.StrOpt, "", "Keystone user of adopted servers.")
@@ -124,7 +124,7 @@ class AdoptionSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BrakeSettings:
-    """``[brake]``: how many unconfirmed removals at once stop for a person."""
+    """``[brake]``: how many unconfirmed removals at once wait for an operator."""
 
     fraction: float = _option(
         cfg.FloatOpt, 0.10, "More than this share of a cluster's servers,", min=0.0, max=1.0
@@ -152,14 +152,14 @@ class ComputeSettings:
     )  # fmt: skip
     remember_deletes: float = _option(
         cfg.FloatOpt, 86400.0,
-        "Seconds for which a delete that was refused because the edge was away is remembered; when "
-        "the edge is back by then it is carried out. 0 forgets it at once.", min=0.0,
+        "Seconds for which a delete that found the edge offline is kept; when the edge is back by "
+        "then it is carried out. 0 keeps none.", min=0.0,
     )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StandaloneSettings:
-    """``[standalone]``: a control plane tried alone, ``serve --standalone``."""
+    """``[standalone]``: ``serve --standalone``, a control plane without OpenStack."""
 
     directory: str = _option(cfg.StrOpt, "", "Where its SQLite files and its state lie.")
 
@@ -182,15 +182,15 @@ class Settings:
     conf: cfg.ConfigOpts | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def given(self, section: str, key: str) -> bool:
-        """Tell whether a file sets an option, be it to its default."""
+        """Tell whether a file sets an option, even to its default."""
         return bool(self._given_in(section, key))
 
     def problem(self, section: str, key: str, text: str) -> ConfigurationError:
-        """Return the error for a value that turned out wrong after it was read."""
+        """Build the error for a value that proved wrong after it was read."""
         return ConfigurationError(text, file=self._file(section, key), section=section, key=key)
 
     def required(self, section: str, key: str) -> str:
-        """Return a text that must have been given. Raises ``ConfigurationError``."""
+        """Read a value that must be set. Raises ``ConfigurationError``."""
         value = getattr(getattr(self, section), key)
         if not value:
             field = next(f for f in dataclasses.fields(getattr(self, section)) if f.name == key)
@@ -237,7 +237,7 @@ def options(section: type[Any]) -> Iterator[cfg.Opt]:
 
 
 def standalone_settings(settings: Settings) -> Settings:
-    """Change what ``serve --standalone`` needs: no server, no root, one directory.
+    """Adapt settings to ``serve --standalone``: no servers, no root, one directory.
 
     Raises ``ConfigurationError``.
     """

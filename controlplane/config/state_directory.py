@@ -37,7 +37,7 @@ class StateDirectory:
         self._lock.flush()
 
     def instance_id(self) -> str:
-        """Read what names this directory's control plane, also after a restart; made once.
+        """Read the id of this directory's control plane, which a restart does not change.
 
         Raises ``StartError``.
         """
@@ -52,5 +52,5 @@ class StateDirectory:
             raise StartError(f"{file}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         self._lock.close()

@@ -1,4 +1,4 @@
-"""The worker's line to the control plane: gRPC on a unix socket, every call with a deadline."""
+"""The worker's client of the control plane: gRPC on a unix socket, with a deadline on each call."""
 
 import time
 import uuid
@@ -11,13 +11,13 @@ from controlplane.compute.driver.exceptions import BridgeUnavailable
 from vsphere_gateway.v1 import compute_pb2, compute_pb2_grpc, operations_pb2
 
 QUERY_SECONDS = 10.0
-"""What the control plane answers from what it holds takes milliseconds."""
+"""For what the control plane answers from its inventory, in milliseconds as a rule."""
 STATE_SECONDS = 8.0
 """A little more than the control plane gives the edge for a virtual machine's state."""
 RESULT_MARGIN = 30.0
-"""Seconds after an operation's deadline for the control plane to find out how it ended."""
+"""Seconds after an operation's deadline in which the control plane may still settle it."""
 OUTAGE_SECONDS = 60.0
-"""How long a control plane that restarts is waited for."""
+"""How long to wait for a control plane that restarts."""
 RETRY_SECONDS = 0.5
 BROKEN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
@@ -62,10 +62,10 @@ class Bridge:
         *,
         user_requested_delete: bool = False,
     ) -> operations_pb2.OperationResult:
-        """Run an operation and return its result, good or bad.
+        """Run an operation and return its result, also when it failed.
 
-        When the control plane restarts meanwhile it is asked again under the same key, which gives
-        the first result and runs nothing twice.
+        When the control plane restarts meanwhile the request is repeated under the same key, which
+        returns the first result and runs nothing twice.
         """
         operation.idempotency_key = str(uuid.uuid4())
         deadline = self._now() + seconds
@@ -111,7 +111,7 @@ class Bridge:
         )
 
     def resources(self, *, started: bool = False) -> compute_pb2.GetClusterResourcesResponse:
-        """Return totals and usage of this compute host; tell whether Nova's start is over."""
+        """Read totals and usage of this compute host, and say whether Nova has started."""
         request = compute_pb2.GetClusterResourcesRequest(
             compute_host=self.compute_host, started=started
         )

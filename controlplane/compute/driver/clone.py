@@ -1,4 +1,4 @@
-"""What Nova asks of a new server as the clone of a template; what cannot be given is refused."""
+"""Turns Nova's request for a new server into the clone of a template, or refuses it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ NAME_LENGTH = 80
 def check_request(
     instance: Any, network_info: Any, block_device_info: Any, injected_files: Any
 ) -> None:
-    """Raise ``BuildAbortException`` for what a clone cannot have: no other host could give it."""
+    """Raise ``BuildAbortException`` for what a clone cannot have on any host."""
     wishes = {
         "a network: create it with `--nic none`": bool(network_info),
         "a volume to boot from or to attach": bool(
@@ -63,7 +63,7 @@ def clone_request(
     *,
     power_on: bool,
 ) -> operations_pb2.CloneVirtualMachine:
-    """Return the clone that becomes the server."""
+    """Build the request of the clone that becomes the server."""
     return operations_pb2.CloneVirtualMachine(
         template=found.reference,
         template_instance_uuid=found.template.instance_uuid,

@@ -44,18 +44,18 @@ class GatewayDriver(driver.ComputeDriver):
     # Life of the worker
 
     def init_host(self, host: str) -> None:
-        """Nothing: the control plane is asked when something is needed."""
+        """Do nothing: the control plane is asked when something is needed."""
 
     def cleanup_host(self, host: str) -> None:
-        """End the line to the control plane."""
+        """Close the connection to the control plane."""
         self._bridge.close()
 
     def process_instances_at_startup(self, context: Any, instances: Any) -> Any:
-        """Read all power states at once: Nova is about to ask twice for each instance."""
+        """Read all power states at once: Nova is about to ask for each instance twice."""
         try:
             names = self._bridge.instances()
         except BridgeUnavailable as error:
-            LOG.warning("power states are not known at the start: %s", error)
+            LOG.warning("power states cannot be read at the start: %s", error)
             return instances
         self._at_start = {
             name.instance_uuid: nova_power_state(name.power_state)
@@ -69,7 +69,7 @@ class GatewayDriver(driver.ComputeDriver):
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
         """Return the one node. Raises ``VirtDriverNotReady`` before the first parity.
 
-        First asked when Nova has taken up its instances (nova/service.py:start, pre_start_hook).
+        Nova first calls this once it has loaded its instances (nova/service.py:start).
         """
         return [self._resources(started=True).hypervisor_hostname]
 
@@ -80,7 +80,7 @@ class GatewayDriver(driver.ComputeDriver):
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         """Return the cluster's real totals."""
-        self._at_start = {}  # the start is over
+        self._at_start = {}  # Nova has started
         return resources.available_resource(self._resources())
 
     def update_provider_tree(
@@ -113,7 +113,7 @@ class GatewayDriver(driver.ComputeDriver):
         try:
             found = self._bridge.resources(started=started)
         except BridgeUnavailable as error:
-            LOG.warning("resources are not known: %s", error)
+            LOG.warning("resources cannot be read: %s", error)
             raise exception.VirtDriverNotReady() from error
         resources.check_ready(found)
         return found
@@ -137,8 +137,8 @@ class GatewayDriver(driver.ComputeDriver):
     def get_info(self, instance: Any, use_cache: bool = True) -> hardware.InstanceInfo:
         """Return the power state; raises nothing but ``InstanceNotFound``, and never waits long.
 
-        Fresh means: what an operation has just ended with, else what the edge says, else what the
-        control plane holds, else what Nova itself knows.
+        A fresh state is the one that an operation has just ended with, else what the edge reads,
+        else what the control plane has stored, else what Nova itself has.
         """
         if not use_cache:
             recent = self._recent.take(instance.uuid)
@@ -200,8 +200,8 @@ class GatewayDriver(driver.ComputeDriver):
     ) -> None:
         """Destroy the virtual machine; one that is gone already is no error.
 
-        Raises ``InstancePowerOffFailure`` for whatever else is in the way, and when nobody asked
-        for a delete: Nova also calls this for a rebuild, a shelve and a migration.
+        Raises ``InstancePowerOffFailure`` for any other failure, and when nobody asked for a
+        delete: Nova also calls this for a rebuild, a shelve and a migration.
         """
         asked = _delete_was_asked(instance)
         if not asked and instance.vm_state != vm_states.BUILDING:
@@ -217,17 +217,17 @@ class GatewayDriver(driver.ComputeDriver):
             raise exception_for(failure)
 
     def cleanup(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: destroy leaves nothing behind on this machine."""
+        """Do nothing: destroy leaves nothing behind on this machine."""
 
     def rebuild(self, context: Any, instance: Any, *args: Any, **kwargs: Any) -> None:
-        """Refuse; what Nova does by default is to destroy the virtual machine."""
+        """Refuse; by default Nova would destroy the virtual machine."""
         refusal = exception.NovaException(
             "a server in vCenter cannot be rebuilt: create a new one from the image"
         )
         raise exception.InstanceFaultRollback(inner_exception=refusal)
 
     def check_can_live_migrate_destination(self, context: Any, instance: Any, *args: Any) -> None:
-        """Refuse, with what makes Nova leave the server as it is; else it goes to ERROR."""
+        """Refuse with the exception after which Nova leaves the server as it is, not in ERROR."""
         raise exception.MigrationPreCheckError(
             reason="a server in vCenter is moved in vCenter, by vMotion or DRS"
         )
@@ -249,13 +249,13 @@ class GatewayDriver(driver.ComputeDriver):
     def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
         """Let the guest shut down within ``timeout`` seconds, then power off.
 
-        ``retry_interval`` has no meaning: vSphere asks the guest once and tells when it is off.
-        Refused as a step of what is not offered: Nova would power off first, for a rescue or a
-        shelve, and find out afterwards.
+        ``retry_interval`` is not used: vSphere asks the guest once and reports when it is off.
+        Refused as a step of an action that is not offered: for a rescue or a shelve Nova powers
+        off first and calls what is refused afterwards.
         """
         if instance.task_state not in POWER_OFF_TASKS:
             raise exception.NovaException(
-                f"{instance.task_state} is not offered for a server in vCenter: it runs on"
+                f"{instance.task_state} is not offered for a server in vCenter; it is left running"
             )
         operation = operations_pb2.Operation()
         operation.power_off.guest_grace.FromSeconds(int(timeout))
@@ -303,7 +303,7 @@ class GatewayDriver(driver.ComputeDriver):
         self._run_or_roll_back(instance, _power_on())
 
     def poll_rebooting_instances(self, timeout: int, instances: Any) -> None:
-        """Nothing: a reboot has ended when `reboot` returns."""
+        """Do nothing: a reboot has ended when `reboot` returns."""
 
     # Diagnostics
 
@@ -343,7 +343,7 @@ class GatewayDriver(driver.ComputeDriver):
     def _run_or_roll_back(self, instance: Any, operation: operations_pb2.Operation) -> None:
         """As `_run`; the server keeps its state instead of going to ERROR.
 
-        Whatever vCenter did all the same arrives with the inventory.
+        What vCenter did nevertheless arrives with the inventory.
         """
         try:
             self._run(instance, operation)
@@ -392,7 +392,7 @@ def _power_on() -> operations_pb2.Operation:
 
 
 def _delete_was_asked(instance: Any) -> bool:
-    """Tell whether a person deletes the server, at once or by a soft delete that has aged."""
+    """Tell whether a user deletes the server, at once or by a soft delete that has expired."""
     return bool(
         instance.task_state == task_states.DELETING or instance.vm_state == vm_states.SOFT_DELETED
     )

@@ -1,4 +1,4 @@
-"""Faults of operations as the Nova exceptions that an operator knows. Nowhere else."""
+"""Maps faults of operations to Nova's exceptions; nothing else does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Failure:
 
 
 def failure_of(action: str, instance_uuid: str, result: pb.OperationResult) -> Failure | None:
-    """Return what went wrong with an operation, None when nothing did."""
+    """Read why an operation failed; None when it did not."""
     if not result.status.code:
         return None
     fault = pb.OperationFault()
@@ -40,10 +40,10 @@ def failure_of(action: str, instance_uuid: str, result: pb.OperationResult) -> F
 
 
 def exception_for(failure: Failure) -> Exception:
-    """Return the exception for a failure.
+    """Choose the exception for a failure.
 
-    A VM that did not go off raises InstancePowerOffFailure: the only error of a delete after which
-    Nova keeps the ports (nova/compute/manager.py:_shutdown_instance).
+    A VM that did not power off raises InstancePowerOffFailure, the only error of a delete after
+    which Nova keeps the ports (nova/compute/manager.py:_shutdown_instance).
     """
     if failure.reason == pb.FAULT_REASON_VIRTUAL_MACHINE_NOT_FOUND:
         return _not_found(failure)

@@ -1,4 +1,4 @@
-"""A cluster's totals in the forms that Nova's resource tracker takes. Pure."""
+"""Converts a cluster's totals for Nova's resource tracker. Pure."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from common.placement_inventories import Amount, inventories
 from vsphere_gateway.v1 import compute_pb2
 
 HYPERVISOR_TYPE = "VMware vCenter Server"
-"""As the in-tree driver says it (nova/virt/vmwareapi/host.py), so that images fit both."""
+"""That of the in-tree driver (nova/virt/vmwareapi/host.py), so that images fit both."""
 RATIOS = {"VCPU": "cpu", "MEMORY_MB": "ram", "DISK_GB": "disk"}
 
 Json = dict[str, Any]
@@ -22,7 +22,7 @@ def check_ready(resources: compute_pb2.GetClusterResourcesResponse) -> None:
 
 
 def available_resource(resources: compute_pb2.GetClusterResourcesResponse) -> Json:
-    """Return what ``ComputeDriver.get_available_resource`` should."""
+    """Build what ``ComputeDriver.get_available_resource`` returns."""
     architectures = (fields.Architecture.I686, fields.Architecture.X86_64)
     return {
         "uuid": resources.compute_node_uuid,
@@ -40,7 +40,7 @@ def available_resource(resources: compute_pb2.GetClusterResourcesResponse) -> Js
             (one, fields.HVType.VMWARE, fields.VMMode.HVM) for one in architectures
         ],
         "numa_topology": None,
-        # Nova then tells that there is no uptime instead of asking for it each time
+        # Nova then reports no uptime instead of asking for it each time
         # (nova/compute/stats.py:digest_stats).
         "stats": {},
     }
@@ -51,8 +51,8 @@ def provider_inventories(
 ) -> dict[str, Json]:
     """Return the inventories of the cluster's resource provider.
 
-    ``stored`` is what placement has. ``ratios`` are those that Nova's configuration asks for: they
-    hold although the provider was there before the worker, but a ratio is never below what runs.
+    ``stored`` is what placement has. ``ratios`` are those of Nova's configuration: they apply
+    although the provider exists before its worker, but a ratio always covers what runs already.
     """
     amounts = {
         "VCPU": Amount(resources.cpus, resources.cpus_used, resources.largest_cpus),

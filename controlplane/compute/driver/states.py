@@ -1,4 +1,4 @@
-"""Power states as Nova numbers them, and those that a finished operation has just brought."""
+"""Power states as Nova numbers them, and those that operations have just returned."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from nova.compute import power_state, task_states
 from vsphere_gateway.v1 import inventory_pb2
 
 FRESH_SECONDS = 10.0
-"""Nova reads the state right after an operation; later than that the edge is asked."""
+"""For how long the state that an operation returned is fresh: Nova reads it right after."""
 
 POWER_OFF_TASKS = frozenset({None, task_states.POWERING_OFF, task_states.SOFT_DELETING})
-"""Tasks of which powering off is the purpose."""
+"""Tasks whose purpose is to power off."""
 
 _NOVA: Mapping[inventory_pb2.PowerState.ValueType, int] = {
     inventory_pb2.POWER_STATE_ON: power_state.RUNNING,
@@ -22,12 +22,12 @@ _NOVA: Mapping[inventory_pb2.PowerState.ValueType, int] = {
 
 
 def nova_power_state(state: inventory_pb2.PowerState.ValueType) -> int:
-    """Return Nova's number of a power state."""
+    """Convert to Nova's number of a power state."""
     return _NOVA.get(state, power_state.NOSTATE)
 
 
 class RecentStates:
-    """States that came back with operations, each to be used once. Thread-safe."""
+    """States that operations returned, each to be used once. Thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""What Nova's rows say about a cluster's compute host: provisioned, enabled or not, and why."""
+"""Writes a cluster's compute host into Nova: provisioned, enabled or disabled, and why."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _KNOWN = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFLINE)
 
 
 class Fact(Enum):
-    """What is told about a cluster."""
+    """What the inventory reports about a cluster."""
 
     FOUND = "found"
     """It came under management, or its hosts changed."""
@@ -37,12 +37,12 @@ class ComputeHost:
     row: ClusterRow
     worker: ComputeWorker
     provision: bool
-    """Its rows have to be made or brought up to date."""
+    """Its rows have to be created or updated."""
     provisioned: bool
     synchronised: bool
     allocated: bool
     edge_online: bool | None = None
-    """None until the gateway has said something."""
+    """None until the gateway has reported the edge."""
     offline: str = ""
     """Why the edge's absence disables the service."""
     gone: str = ""
@@ -52,14 +52,14 @@ class ComputeHost:
     retry: float = 0.0
     """When what failed is tried again, in monotonic seconds."""
     delay: float = 0.0
-    """Seconds that the last failure was waited for."""
+    """Seconds from the last failure to the next attempt."""
     occupied: bool = False
-    """It was said that it cannot go while it has servers."""
+    """It was logged that it is kept while it has servers."""
     removed: bool = False
-    """Nova knows it no longer."""
+    """Nova no longer has it."""
 
     def learn(self, fact: Fact) -> None:
-        """Take in what was told."""
+        """Note a fact."""
         match fact:
             case Fact.FOUND:
                 self.provision = True
@@ -70,7 +70,7 @@ class ComputeHost:
 
 
 def compute_host(row: ClusterRow, worker: ComputeWorker) -> ComputeHost:
-    """Return what the own tables say about a cluster's host."""
+    """Build a compute host from its cluster's row."""
     open_ = row.state not in CLOSED
     left = row.state is ClusterState.UNMANAGED
     return ComputeHost(
@@ -86,10 +86,10 @@ def compute_host(row: ClusterRow, worker: ComputeWorker) -> ComputeHost:
 
 
 class ComputeServices:
-    """Writes what the facts about a host call for, and only when it differs.
+    """Writes what the facts about a host call for, and only what differs.
 
-    Every method raises ``StoreError``, ``PlacementError``, ``LookupError`` or ``ValueError`` when
-    it could not; the same call again goes on.
+    Every method raises ``StoreError``, ``PlacementError``, ``LookupError`` or ``ValueError``; the
+    same call may then be repeated.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ComputeServices:
         inventory: ComputeInventory,
         wall: Callable[[], float],
     ) -> None:
-        """``database`` holds the own tables."""
+        """``database`` is the gateway database."""
         self._database = database
         self._writer = writer
         self._inventory = inventory
@@ -116,7 +116,7 @@ class ComputeServices:
             return store.list_all(connection)
 
     def apply(self, host: ComputeHost) -> None:
-        """Bring Nova's rows to what is known of a host."""
+        """Make Nova's rows agree with what is known of a host."""
         if host.gone:
             self._dismiss(host)
         elif host.row.state in CLOSED:
@@ -137,7 +137,7 @@ class ComputeServices:
         self._note(host, ClusterState.PROVISIONED, "", (ClusterState.NEW,))
 
     def _decide(self, host: ComputeHost) -> None:
-        """Enable or disable; as long as nothing is known of the edge the service stays as it is."""
+        """Enable or disable the service; it stays as it is until the edge's state is known."""
         if host.edge_online is False:
             if self._disable(host, host.offline):
                 self._note(host, ClusterState.OFFLINE, host.offline, _KNOWN)
@@ -155,7 +155,7 @@ class ComputeServices:
         host.applied = ""
 
     def _disable(self, host: ComputeHost, reason: str) -> bool:
-        """Disable and say why; False when that was done before."""
+        """Disable with a reason; False when that was done before."""
         if host.applied == reason:
             return False
         self._writer.disable(host.row.compute_host, reason)
@@ -163,7 +163,7 @@ class ComputeServices:
         return True
 
     def _dismiss(self, host: ComputeHost) -> None:
-        """Disable, and once the worker has ended take the host out of Nova."""
+        """Disable, and remove the host from Nova once the worker has ended."""
         if self._writer.status(host.row.compute_host) is None:
             host.removed = host.worker.over
             return

@@ -1,7 +1,7 @@
 """A worker's process: started, found again after a crash of the control plane, watched, ended.
 
-Linux's process file descriptors name one process for good, whoever's child it is: a signal never
-reaches another that got the same number (pidfd_open(2)).
+A Linux process file descriptor always refers to the same process, whoever's child it is: a signal
+never reaches another process that was given the same number (pidfd_open(2)).
 """
 
 import json
@@ -26,14 +26,14 @@ class WorkerProcess:
     """One running process. Thread-safe."""
 
     def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
-        """Take hold of a process. Raises ``ProcessLookupError`` when it is gone."""
+        """Open a process. Raises ``ProcessLookupError`` when it has ended."""
         self.pid = pid
         self._child = child
         self._descriptor = os.pidfd_open(pid)
         self._lock = threading.Lock()
 
     def watch(self, ended: Callable[[int | None], None]) -> None:
-        """Call ``ended`` with the exit status, in a thread, when the process is over.
+        """Call ``ended`` with the exit status, in a thread, when the process has ended.
 
         The status is None for a process that another parent started.
         """
@@ -65,7 +65,7 @@ class WorkerProcess:
             try:
                 signal.pidfd_send_signal(self._descriptor, number)
             except ProcessLookupError:
-                log.debug("process is over", extra=fields(pid=self.pid))
+                log.debug("process has ended", extra=fields(pid=self.pid))
 
 
 def start(command: Sequence[str], directory: Path, fingerprint: str) -> WorkerProcess:
@@ -91,7 +91,7 @@ def start(command: Sequence[str], directory: Path, fingerprint: str) -> WorkerPr
 
 
 def find(directory: Path) -> tuple[WorkerProcess, str] | None:
-    """Return the worker that an earlier control plane left running, and its fingerprint."""
+    """Find the worker that an earlier control plane left running, and its fingerprint."""
     try:
         record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         process = WorkerProcess(int(record["pid"]))
@@ -117,7 +117,7 @@ def terminate_left(directory: Path) -> None:
 
 
 def last_output(directory: Path) -> str:
-    """Return the last line that a worker printed, for a person; empty when there is none."""
+    """Read the last line that a worker printed; empty when there is none."""
     try:
         lines = (directory / OUTPUT).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
@@ -133,7 +133,7 @@ def _record(directory: Path, pid: int, fingerprint: str) -> None:
 
 
 def _started(pid: int) -> str:
-    """Return what no other process ever had: boot and start time (proc(5), field 22)."""
+    """Identify a process beyond its number: by boot and start time (proc(5), field 22)."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return f"{boot}:{status.rpartition(')')[2].split()[19]}"

@@ -41,10 +41,10 @@ WORKERS = "workers"
 """In the state directory: a directory for each worker."""
 RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
-"""Also between two looks at a host that cannot go while it has servers: their end is told."""
+"""Also between two attempts to remove a host that still has servers."""
 LONGEST_WAIT = 3600.0
 EXPECTED = (StoreError, PlacementError, LookupError, ValueError, OSError)
-"""What keeps a host from being as it should be for a while."""
+"""What may keep a host from being brought up to date for a while."""
 
 Event = Callable[[], None]
 
@@ -60,7 +60,7 @@ class WorkerSupervisorSettings:
     transport_url: str = ""
     """The cell's message bus."""
     run_workers: bool = True
-    """False for a control plane tried alone."""
+    """False for a standalone control plane."""
     starts_at_once: int = max(1, (os.cpu_count() or 1) // 2)
 
 
@@ -81,7 +81,7 @@ class WorkerSupervisor:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``database`` holds the own tables."""
+        """``database`` is the gateway database."""
         self._settings = settings
         self._services = ComputeServices(database, hosts, inventory, wall)
         self._monotonic = monotonic
@@ -96,7 +96,7 @@ class WorkerSupervisor:
         self._thread = BackgroundThread("supervisor", self._step, monitor)
 
     def start(self) -> None:
-        """Load the clusters, take over what runs, begin. Raises ``StoreError``."""
+        """Load the clusters, take over running workers and begin. Raises ``StoreError``."""
         for row in self._services.list_all():
             self._hosts[row.uuid] = self._host(row)
         self._thread.start()
@@ -116,11 +116,11 @@ class WorkerSupervisor:
     # EdgeEvents
 
     def edge_online(self, vcenter_uuid: str, edge_name: str) -> None:
-        """A leaseholder's control stream lives."""
+        """Enable the vCenter's hosts: the control stream of its leaseholder is open."""
         self._post(self._edge, vcenter_uuid, "")
 
     def edge_offline(self, vcenter_uuid: str, edge_name: str, since: float) -> None:
-        """The leaseholder has been silent too long."""
+        """Disable the vCenter's hosts: its leaseholder has been silent for too long."""
         at = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._post(self._edge, vcenter_uuid, f"AUTO: edge {edge_name} offline since {at}")
 
@@ -145,12 +145,12 @@ class WorkerSupervisor:
     # Workers
 
     def worker_status(self, cluster_uuid: str) -> WorkerStatus:
-        """State of a cluster's worker."""
+        """Report the state of a cluster's worker."""
         host = self._hosts.get(cluster_uuid)
         return host.worker.status() if host else WorkerStatus("stopped", 0)
 
     def worker_started(self, compute_host: str) -> None:
-        """A worker has taken up its servers: the next one may start."""
+        """Let the next worker start: this one has loaded its servers."""
         for host in list(self._hosts.values()):
             if host.row.compute_host == compute_host and host.worker.starting:
                 self._post(host.worker.has_started)
@@ -190,7 +190,7 @@ class WorkerSupervisor:
     # What the facts call for
 
     def may_start(self) -> bool:
-        """Tell whether one more worker may begin now."""
+        """Tell whether one more worker may start now."""
         starting = sum(host.worker.starting for host in self._hosts.values())
         return starting < self._settings.starts_at_once
 
@@ -235,7 +235,9 @@ class WorkerSupervisor:
             host.retry = host.delay = 0.0
         except ServersLeftError as error:
             if not host.occupied:
-                log.info("kept", extra=fields(host=host.row.compute_host, reason=error))
+                log.info(
+                    "compute host kept", extra=fields(host=host.row.compute_host, reason=error)
+                )
             host.occupied = True
             host.retry = self._monotonic() + LONGEST_RETRY
         except EXPECTED as error:
@@ -273,12 +275,12 @@ class WorkerSupervisor:
             self._take_events()
             return
         for host in [one for one in self._hosts.values() if one.gone]:
-            self._apply(host)  # its worker has just ended; what fails is done by the next process
+            self._apply(host)  # its worker has just ended; the next process repeats what fails
         self._thread.stop()
         self._over.set()
 
     def _take_events(self) -> None:
-        """Wait for an event or until something is due, then note all that has come."""
+        """Wait for an event or until something is due, then handle all that have arrived."""
         now = self._monotonic()
         due = [host.worker.next_due(now) for host in self._hosts.values()]
         if not self._stopping:

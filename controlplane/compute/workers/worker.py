@@ -1,4 +1,4 @@
-"""The worker of one cluster: wanted or not, starting, running, failed, tried again."""
+"""The worker of one cluster: started when wanted, watched, restarted after a failure."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,21 +18,21 @@ FIRST_DELAY = 2.0
 LONGEST_DELAY = 120.0
 """Seconds between attempts to start a worker that ends by itself."""
 PROVEN_SECONDS = 300.0
-"""A worker that ran this long begins again with the first delay."""
+"""After a worker has run for so long its delays begin anew."""
 START_SECONDS = 600.0
-"""A worker that has not taken up its servers by then gives its place in the queue away."""
+"""A worker that has not loaded its servers by then no longer holds up the next one."""
 KILL_SECONDS = SHUTDOWN_SECONDS + 15.0
 
 
 class StartQueue(Protocol):
     """Lets few workers start at a time.
 
-    Each takes seconds of a processor, and the conductor's time to load its servers: ten that load
-    1,000 each at once wait until their requests time out, and begin again.
+    Each needs seconds of a processor, and the conductor to load its servers: when ten load 1,000
+    each at once their requests time out and are repeated.
     """
 
     def may_start(self) -> bool:
-        """Tell whether one more may begin now."""
+        """Tell whether one more worker may start now."""
 
 
 @dataclass(slots=True)
@@ -71,16 +71,16 @@ class ComputeWorker:
 
     @property
     def starting(self) -> bool:
-        """A process runs and has not taken up its servers yet."""
+        """A process runs and has not loaded its servers yet."""
         return self._state == "starting"
 
     def status(self) -> WorkerStatus:
-        """Return what diagnostics show."""
+        """Report the state for diagnostics."""
         pid = self._process.pid if self._process else 0
         return WorkerStatus(self._state, pid, self._message)
 
     def take_over(self) -> None:
-        """Find the process that an earlier control plane left; one of other settings has to go."""
+        """Take over the process that an earlier control plane left, or mark it for replacement."""
         found = process.find(self.settings.directory)
         if found is None:
             return
@@ -97,10 +97,10 @@ class ComputeWorker:
             running.terminate()
 
     def drive(self, now: float, queue: StartQueue) -> None:
-        """Bring the process nearer to what is wanted."""
+        """Start or end the process, as is wanted."""
         if self._process is not None:
             if self.starting and now - self._times.started > START_SECONDS:
-                self._state, self._message = "running", "has not taken up its servers yet"
+                self._state, self._message = "running", "has not loaded its servers yet"
             if not self.wanted or self._stale:
                 self._end(now)
         elif self.wanted and now >= self._times.retry and queue.may_start():
@@ -114,7 +114,7 @@ class ComputeWorker:
     def next_due(self, now: float) -> float:
         """Return when ``drive`` has something to do; all times are monotonic seconds.
 
-        A worker that waits for its turn to start has nothing due: another's news wakes it.
+        A worker that waits for its turn to start has nothing due: an event of another wakes it.
         """
         if self._process is not None:
             if self._times.kill:
@@ -123,13 +123,13 @@ class ComputeWorker:
         return self._times.retry if self.wanted and self._times.retry > now else inf
 
     def has_started(self) -> None:
-        """The worker has taken up its servers."""
+        """Note that the worker has loaded its servers."""
         if self.starting:
             self._state, self._message = "running", ""
             log.info("worker runs", extra=self._log_fields())
 
     def ended(self, ended: WorkerProcess, status: int | None, now: float) -> None:
-        """A process is over."""
+        """Note that a process has ended."""
         if ended is not self._process:
             return
         self._process = None
