@@ -17,8 +17,7 @@ from controlplane.inventory.cluster_events import ClusterReporter
 from controlplane.inventory.jobs import Shared
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.inventory.rules.identity import Place
-from controlplane.inventory.rules.identity_conflicts import reopen
+from controlplane.inventory.rules.identity import Place, reopen
 from controlplane.inventory.rules.mass_removal_guard import MassRemovalLimits
 from controlplane.inventory.stream import Lags, VCenterStream
 from controlplane.inventory.worker import VCenterWorker

@@ -6,8 +6,7 @@ from controlplane.inventory.apply.plan import EndedServer, Plan
 from controlplane.inventory.model.cluster_resources import is_usable
 from controlplane.inventory.model.state import CLOSED, VCenterState
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.inventory.rules.identity import Bindings, Place
-from controlplane.inventory.rules.identity_conflicts import IdentityConflicts
+from controlplane.inventory.rules.identity import Bindings, IdentityConflicts, Place
 from controlplane.store.own.clusters import ClusterState
 from controlplane.store.own.objects import ObjectStatus
 from controlplane.store.own.quarantine import AlarmKind

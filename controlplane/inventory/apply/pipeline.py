@@ -30,8 +30,7 @@ from controlplane.inventory.apply.planner import Planner
 from controlplane.inventory.apply.recording import Recorder
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption
-from controlplane.inventory.rules.identity import Bindings
-from controlplane.inventory.rules.identity_conflicts import IdentityConflicts
+from controlplane.inventory.rules.identity import Bindings, IdentityConflicts
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError, StoreError
 from controlplane.store.own.quarantine import AlarmKind, QuarantineReason

@@ -32,14 +32,15 @@ from controlplane.inventory.model.replica_digest import Freshness
 from controlplane.inventory.model.state import VCenterState
 from controlplane.inventory.rules.adoption import Adoption, machine_policy, never_adopted
 from controlplane.inventory.rules.identity import (
+    CLAIMABLE,
     Bindings,
     Identified,
     Identity,
+    IdentityConflicts,
     Place,
     canonical,
     image_uuid,
 )
-from controlplane.inventory.rules.identity_conflicts import CLAIMABLE, IdentityConflicts
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.objects import REPORTED, ObjectRow, ObjectStatus
 from controlplane.store.own.quarantine import QuarantineReason

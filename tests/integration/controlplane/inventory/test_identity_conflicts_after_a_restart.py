@@ -20,7 +20,7 @@ from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
 FIRST = "VirtualMachine:vm-1"
-HEIR = "VirtualMachine:vm-copy"
+SUCCESSOR = "VirtualMachine:vm-copy"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def contested(stage: Stage, site: Site, server: str) -> FeedEdge:
     edge = stage.edge(site)
     edge.synchronise()
     edge.changes(site.add_machine("vm-copy", instance_uuid=server))
-    assert stage.quarantined(site) == {HEIR: "DUPLICATE_INSTANCE_UUID"}
+    assert stage.quarantined(site) == {SUCCESSOR: "DUPLICATE_INSTANCE_UUID"}
     return edge
 
 
@@ -86,7 +86,7 @@ def agreed(stage: Stage, site: Site, edge: FeedEdge) -> None:
     stage.eventually(lambda: stage.look(site).differences == [], "agreement")
 
 
-def test_heir_inherits_when_the_first_goes_before_anything_was_looked_at(
+def test_successor_inherits_when_the_first_goes_before_anything_was_looked_at(
     stage: Stage, site: Site, server: str, contested: FeedEdge, edge_first: Callable[[], None]
 ) -> None:
     edge_first()
@@ -99,7 +99,7 @@ def test_heir_inherits_when_the_first_goes_before_anything_was_looked_at(
     agreed(stage, site, edge)
 
 
-def test_heir_in_another_vcenter_inherits_when_the_first_goes_before_anything_was_looked_at(
+def test_successor_in_another_vcenter_inherits_when_the_first_goes_before_anything_was_looked_at(
     stage: Stage, site: Site, server: str, edge_first: Callable[[], None]
 ) -> None:
     here, other = stage.edge(site), Site(machines=1)
@@ -162,7 +162,7 @@ def transferred(
     return again
 
 
-def test_server_that_was_handed_on_is_taken_after_the_restart(
+def test_server_that_was_transferred_is_taken_after_the_restart(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
     identifier = stage.row(server)["id"]
@@ -178,24 +178,24 @@ def test_server_that_was_handed_on_is_taken_after_the_restart(
 @pytest.mark.parametrize(
     "end", [link_pb2.REMOVAL_REASON_DELETED, link_pb2.REMOVAL_REASON_UNMANAGED]
 )
-def test_server_that_was_handed_on_ends_when_the_heir_goes_before_anything_was_looked_at(
+def test_server_that_was_transferred_ends_when_the_successor_goes_before_anything_was_looked_at(
     stage: Stage, site: Site, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], end: int,
 ) -> None:  # fmt: skip
     edge = transferred(stage, site, contested, edge_first)
     assert living(stage, server)
 
-    edge.changes(site.remove(HEIR, end))
+    edge.changes(site.remove(SUCCESSOR, end))
 
     assert not living(stage, server)
     agreed(stage, site, edge)
 
 
-def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
+def test_server_that_was_transferred_to_a_hidden_successor_ends_with_it(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
-    successor = site.state(HEIR)
-    contested.changes(site.remove(HEIR, HIDDEN))
+    successor = site.state(SUCCESSOR)
+    contested.changes(site.remove(SUCCESSOR, HIDDEN))
     contested.changes(site.remove(FIRST))
     assert living(stage, server)
     assert stage.look(site).differences == []
@@ -204,17 +204,17 @@ def test_server_that_was_handed_on_to_a_hidden_heir_ends_with_it(
     assert living(stage, server)
 
     site.give_back(successor)
-    edge.changes(site.remove(HEIR))
+    edge.changes(site.remove(SUCCESSOR))
 
     stage.eventually(lambda: not living(stage, server), "end of the server")
     agreed(stage, site, edge)
 
 
-def test_hidden_heir_is_not_forgotten(
+def test_hidden_successor_is_not_forgotten(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
-    successor, identifier = site.state(HEIR), stage.row(server)["id"]
-    contested.changes(site.remove(HEIR, HIDDEN))
+    successor, identifier = site.state(SUCCESSOR), stage.row(server)["id"]
+    contested.changes(site.remove(SUCCESSOR, HIDDEN))
     edge = killed(stage, site, contested)
 
     edge.changes(site.remove(FIRST))
@@ -255,7 +255,7 @@ def another_uuid(machine: inventory_pb2.VirtualMachine) -> None:
 
 @pytest.mark.parametrize("change", [None, managed_by, another_uuid])
 @pytest.mark.parametrize("restarted", [True, False])
-def test_server_ends_with_the_first_when_the_newcomer_wants_it_no_more(
+def test_server_ends_with_the_first_when_the_newcomer_no_longer_has_its_uuid(
     stage: Stage, site: Site, server: str, contested: FeedEdge, restarted: bool, change: Any
 ) -> None:
     withdrawn = site.change_machine("vm-copy", change) if change else site.convert(
@@ -272,7 +272,7 @@ def test_server_ends_with_the_first_when_the_newcomer_wants_it_no_more(
 
 
 @pytest.mark.parametrize("change", [None, managed_by, another_uuid])
-def test_server_that_was_handed_on_ends_when_the_heir_wants_it_no_more(
+def test_server_that_was_transferred_ends_when_the_successor_no_longer_has_its_uuid(
     stage: Stage, site: Site, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], change: Any,
 ) -> None:  # fmt: skip
@@ -288,10 +288,10 @@ def test_server_that_was_handed_on_ends_when_the_heir_wants_it_no_more(
     agreed(stage, site, edge)
 
 
-def test_server_that_was_handed_on_and_has_no_heir_any_more_ends(
+def test_server_that_was_transferred_and_has_no_successor_any_more_ends(
     stage: Stage, site: Site, server: str, contested: FeedEdge
 ) -> None:
-    contested.changes(site.remove(HEIR))
+    contested.changes(site.remove(SUCCESSOR))
     contested.close()
     stage.stop()
     row = servers.update().where(servers.c.uuid == server)

@@ -328,7 +328,7 @@ def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_is_kept(
     assert fields(stage, site) == {("nova-cell", CLUSTER_2, "services.disabled")}
 
 
-def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_its_heir(
+def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_its_successor(
     stage: Stage, site: Site
 ) -> None:
     edge = stage.edge(site, epoch=2)

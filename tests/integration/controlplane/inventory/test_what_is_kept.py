@@ -197,7 +197,7 @@ def test_newcomer_that_waits_for_its_folder_inherits_all_the_same(
 
 @pytest.mark.parametrize("end", [DELETED, link_pb2.REMOVAL_REASON_UNMANAGED])
 @pytest.mark.parametrize("first_goes_first", [True, False])
-def test_server_ends_when_the_heir_goes_together_with_the_first(
+def test_server_ends_when_the_successor_goes_together_with_the_first(
     stage: Stage, site: Site, edge: FeedEdge, first_goes_first: bool, end: int
 ) -> None:
     first = site.instance_uuid("vm-1")
@@ -210,7 +210,7 @@ def test_server_ends_when_the_heir_goes_together_with_the_first(
     assert edge.synchronise() == 0
 
 
-def test_server_ends_when_the_heir_goes_before_it_could_take_it(
+def test_server_ends_when_the_successor_goes_before_it_could_take_it(
     stage: Stage, site: Site, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")

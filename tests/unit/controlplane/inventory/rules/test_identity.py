@@ -10,8 +10,13 @@ from controlplane.inventory.rules.cluster_identity import (
     found,
     identity_mismatch,
 )
-from controlplane.inventory.rules.identity import Bindings, Identified, canonical, derived_uuid
-from controlplane.inventory.rules.identity_conflicts import IdentityConflicts
+from controlplane.inventory.rules.identity import (
+    Bindings,
+    Identified,
+    IdentityConflicts,
+    canonical,
+    derived_uuid,
+)
 from controlplane.store.own.clusters import ClusterRow
 from controlplane.store.own.servers import ServerRow, ServerState
 
