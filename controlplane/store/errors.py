@@ -23,6 +23,10 @@ class RowRejectedError(StatementRejectedError):
     """The database rejects the values, for example one too long for its column, or a duplicate."""
 
 
+class ComputeHostError(StoreError):
+    """Nova's rows of a compute host do not allow what is asked; the message says what to do."""
+
+
 class ServersLeftError(StoreError):
     """A compute host that is to go still has servers: it can go when they have ended."""
 

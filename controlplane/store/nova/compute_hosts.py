@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from common.timestamps import naive_utc_now
 from controlplane.domain.records import ComputeHostRecord, ServiceStatus
 from controlplane.store import bulk
-from controlplane.store.errors import ServersLeftError
+from controlplane.store.errors import ComputeHostError, ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import (
     AGGREGATE_HOSTS,
@@ -63,14 +63,14 @@ class ComputeHostRows:
         return _status(row) if row else None
 
     def disable(self, host: str, reason: str) -> ServiceStatus:
-        """Disable the service unless an operator has. Raises ``LookupError`` for no such host."""
+        """Disable the service unless an operator has. Raises ``ComputeHostError`` without one."""
         if not reason.startswith(AUTOMATIC):
             raise ValueError(f"the reason must start with {AUTOMATIC}: {reason}")
         ours = SERVICES.c.disabled.is_not(True) | SERVICES.c.disabled_reason.startswith(AUTOMATIC)
         return self._switch(host, ours, disabled=True, disabled_reason=reason[:255])
 
     def enable(self, host: str) -> ServiceStatus:
-        """Enable the service unless an operator disabled it. Raises ``LookupError``."""
+        """Enable the service unless an operator disabled it. Raises ``ComputeHostError``."""
         ours = SERVICES.c.disabled_reason.startswith(AUTOMATIC)
         return self._switch(host, ours, disabled=False, disabled_reason=None)
 
@@ -121,7 +121,10 @@ class ComputeHostRows:
             )
             row = _select_service(connection, host)
             if row is None:
-                raise LookupError(f"there is no compute service on host {host}")
+                raise ComputeHostError(
+                    f"Nova has no service {BINARY} on host {host}: it was deleted, and is made "
+                    "again when a host of the cluster changes"
+                )
             return _status(row)
 
         return self._databases.cell.run(work)
@@ -132,8 +135,9 @@ class ComputeHostRows:
             row = {"created_at": now, "host": host, "cell_id": self._databases.cell_id}
             bulk.insert(connection, HOST_MAPPINGS, [row])
         elif known[0]["cell_id"] != self._databases.cell_id:
-            raise ValueError(
-                f"compute host {host} is mapped to another cell than {self._databases.cell_name}"
+            raise ComputeHostError(
+                f"compute host {host} is mapped to another cell than {self._databases.cell_name}: "
+                "set [nova] cell to that one, or run nova-manage cell_v2 delete_host there"
             )
 
 

@@ -11,7 +11,7 @@ from nova.objects import service as nova_service
 from controlplane.openstack.compute_hosts import ComputeHosts
 from controlplane.openstack.placement.client import PlacementRefusedError
 from controlplane.openstack.placement.providers import ResourceProviders
-from controlplane.store.errors import ServersLeftError
+from controlplane.store.errors import ComputeHostError, ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
@@ -96,9 +96,18 @@ def test_an_operators_disable_without_a_reason_stays_too(rows: ComputeHostRows, 
 def test_our_reasons_say_that_they_are_ours(rows: ComputeHostRows) -> None:
     with pytest.raises(ValueError, match="AUTO:"):
         rows.disable("any", "edge offline")
-    with pytest.raises(LookupError):
+    with pytest.raises(ComputeHostError, match="made again"):
         rows.disable("no-such-host", "AUTO: x")
     assert rows.status("no-such-host") is None
+
+
+def test_host_of_another_cell_is_left_there_and_the_error_says_what_to_do(
+    databases: NovaDatabases,
+) -> None:
+    elsewhere = ComputeHostRows(dataclasses.replace(databases, cell_id=databases.cell_id + 1))
+    ComputeHostRows(databases).provision(new_host(19))
+    with pytest.raises(ComputeHostError, match="nova-manage cell_v2 delete_host"):
+        elsewhere.provision(new_host(19))
 
 
 def test_a_cluster_that_left_and_came_back_keeps_its_node(rows: ComputeHostRows, nova: Any) -> None:
