@@ -58,7 +58,9 @@ class VCenterSession:
         self._content: vim.ServiceInstanceContent | None = None
         self._version = VmomiSupport.versionMap[f"vim25/{_FIRST_VERSION}"]
         self._refusal: faults.LoginRefusedError | None = None
-        self._login_lock = threading.Lock()
+        # Its thread may come back while it logs in: when the new session ends at once, the stub
+        # asks for another, and is told that there is none.
+        self._login_lock = threading.RLock()
 
     def connect(self) -> None:
         """Log in, or make sure that the present login is good. Returns with a usable session.
@@ -95,18 +97,16 @@ class VCenterSession:
             raise faults.SessionExpiredError("vCenter no longer knows the session")
 
     def close(self) -> None:
-        """Log out and close all connections. Never raises because of vCenter."""
-        with self._login_lock:
-            logged_in, self._content = self._content is not None, None
-            if logged_in:
-                try:
-                    self._logout()
-                except faults.VCenterError as error:
-                    log.warning(
-                        "logout failed", extra=fields(vcenter=self.settings.host, error=error)
-                    )
-            self._cookie = ""
-            self.pool.close()
+        """Log out and close all connections. Never raises because of vCenter.
+
+        Does not wait for a login under way that vCenter leaves unanswered.
+        """
+        if self._login_lock.acquire(timeout=_LOGOUT_DEADLINE_SECONDS):
+            try:
+                self._end_login()
+            finally:
+                self._login_lock.release()
+        self.pool.close()
 
     @property
     def content(self) -> vim.ServiceInstanceContent:
@@ -204,6 +204,16 @@ class VCenterSession:
         log.info(
             "logged in", extra=fields(vcenter=self.settings.host, api_version=self.api_version)
         )
+
+    def _end_login(self) -> None:
+        logged_in, self._content = self._content is not None, None
+        if logged_in:
+            try:
+                self._logout()
+            except faults.VCenterError as error:
+                facts = fields(vcenter=self.settings.host, error=error)
+                log.warning("logout failed", extra=facts)
+        self._cookie = ""
 
     def _is_authenticated(self) -> bool:
         try:

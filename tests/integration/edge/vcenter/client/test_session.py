@@ -17,7 +17,8 @@ from edge.vcenter.client import faults
 from edge.vcenter.client.certificate import describe_certificate, fetch_certificate
 from edge.vcenter.client.session import VCenterSession
 from tests.conftest import StartVcsim
-from tests.support.edge_vcenter_site import VCenterSite, vcenter_settings
+from tests.support.edge_vcenter_site import PATIENCE, VCenterSite, vcenter_settings
+from tests.support.restricted_vcenter import RestrictedVCenter
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2
 
@@ -182,6 +183,57 @@ def test_close_logs_out(site: VCenterSite) -> None:
     sessions = site.session_count()
     site.session.close()
     assert site.session_count() == sessions - 1
+
+
+def test_session_that_ends_right_after_its_login_is_an_error_and_no_deadlock(
+    site: VCenterSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = VCenterSession(site.settings)
+    soap, is_in = session.soap, threading.Event()
+
+    def lose_the_session(envelope: bytes, deadline_seconds: float = PATIENCE) -> bytes:
+        if is_in.is_set():
+            raise faults.SessionExpiredError("ended at once")
+        answer = soap(envelope, deadline_seconds)
+        if b"<Login " in envelope:
+            is_in.set()
+        return answer
+
+    monkeypatch.setattr(session, "soap", lose_the_session)
+    errors: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            session.connect()
+        except faults.VCenterError as error:
+            errors.append(error)
+
+    connecting = threading.Thread(target=connect, daemon=True)
+    connecting.start()
+    connecting.join(PATIENCE)
+    assert not connecting.is_alive(), "the login waits for itself"
+    assert isinstance(errors[0], faults.SessionExpiredError)
+    monkeypatch.undo()
+    session.connect()
+    session.close()
+
+
+def test_close_does_not_wait_for_a_login_that_vcenter_leaves_unanswered(
+    simulator: Vcsim, tmp_path: Path
+) -> None:
+    relay = RestrictedVCenter(simulator)
+    session = VCenterSession(vcenter_settings(relay, tmp_path))  # type: ignore[arg-type]
+    relay.keep_waiting(b"<Login ")
+    connecting = threading.Thread(target=session.connect, daemon=True)
+    connecting.start()
+    assert relay.keeps.wait(PATIENCE)
+    began = time.monotonic()
+    session.close()
+    assert time.monotonic() - began < PATIENCE / 2
+    relay.answer_all()
+    connecting.join(PATIENCE)
+    session.close()
+    relay.close()
 
 
 def test_frozen_vcenter_is_unreachable_after_the_deadline(
