@@ -93,7 +93,7 @@ class Edge:
         try:
             managed = read().managed
         except ConfigError as error:
-            log.error("configuration not reloaded", extra=fields(reason=error))
+            log.error("configuration not reloaded", extra=fields(error=error))
             return
         if self.scope.replace(managed):
             self.collector.rescope()

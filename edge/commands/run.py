@@ -32,6 +32,6 @@ def run(config: EdgeConfig, config_file: Path) -> ExitCode:
     try:
         edge.run(stop)
     except EdgeError as error:
-        log.error("edge ends", extra=fields(reason=error))
+        log.error("edge ends", extra=fields(error=error))
         return ExitCode.FAILED
     return ExitCode.OK

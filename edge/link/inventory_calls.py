@@ -82,7 +82,7 @@ class InventoryCalls:
         try:
             call.run()
         except LinkError as error:
-            log.info("inventory call interrupted", extra=fields(reason=error))
+            log.info("inventory call interrupted", extra=fields(error=error))
             with self._changed:
                 self._changed.wait_for(self.thread.stopping.is_set, self._backoff.next_delay())
 

@@ -214,7 +214,7 @@ class Link:
         kind = type(error).__name__
         level = logging.DEBUG if kind == self._reported else logging.WARNING
         self._reported = kind
-        log.log(level, "no link to the control plane", extra=fields(reason=error))
+        log.log(level, "no link to the control plane", extra=fields(error=error))
 
 
 def _way(identity: Identity, proxy: Proxy | None) -> dict[str, object]:

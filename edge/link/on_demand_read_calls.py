@@ -62,8 +62,8 @@ class OnDemandReadCalls:
         except grpc.FutureCancelledError:
             log.debug("on-demand read cancelled")
         except grpc.RpcError as error:
-            reason = translate(error, opened=True)
-            log.info("on-demand read interrupted", extra=fields(reason=reason))
+            lost = translate(error, opened=True)
+            log.info("on-demand read interrupted", extra=fields(error=lost))
 
     def _next_call(self) -> "OnDemandReadCall | None":
         with self._changed:

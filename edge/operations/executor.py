@@ -266,7 +266,7 @@ def _facts(operation: operations_pb2.Operation) -> dict[str, object]:
     return {
         "operation": operation.operation_id,
         "action": operation.WhichOneof("action") or "unknown",
-        "request": operation.request_id,
+        "request": operation.request_id or None,
         "cluster": operation.cluster.value,
-        "instance_uuid": _machine_key(operation),
+        "instance": _machine_key(operation),
     }

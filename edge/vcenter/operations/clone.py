@@ -97,7 +97,7 @@ def _run(
     try:
         return context.tasks.run(lambda: template.CloneVM_Task(folder, name, spec), control)
     except faults.DuplicateNameError:
-        log.info("name is taken", extra=fields(name=name, instance_uuid=request.instance_uuid))
+        log.info("name is taken", extra=fields(name=name, instance=request.instance_uuid))
         return context.tasks.run(lambda: template.CloneVM_Task(folder, unique, spec), control)
 
 

@@ -54,7 +54,7 @@ def destroy(
         found = context.machines.target(operation)
         _destroy(context, found, operation.destroy.keep_disk_file_names, control)
     except (VirtualMachineNotFoundError, faults.ManagedObjectNotFoundError) as error:
-        gone = fields(instance_uuid=operation.target.instance_uuid, reason=error)
+        gone = fields(instance=operation.target.instance_uuid, error=error)
         log.info("virtual machine is gone already", extra=gone)
     return OperationOutcome()
 

@@ -157,7 +157,7 @@ class MachineLookup:
                     return found
             except RefusedBySiteError as error:
                 refusal = error
-            searched = fields(object=hint.value, instance_uuid=instance_uuid)
+            searched = fields(object=hint.value, instance=instance_uuid)
             log.info("virtual machine is not at its last reference, searching", extra=searched)
         reference = self._search(instance_uuid)
         if refusal is not None and (reference is None or reference == hint):
