@@ -132,15 +132,17 @@ class Inventory:
             self._changed.notify_all()
         return stamped
 
-    def next_verification(self, timeout: float) -> list[inventory_pb2.ObjectReference]:
-        """Choose what vCenter is to be asked about next.
+    def next_verification(
+        self, timeout: float, most: int = CONFIRM_AT_ONCE
+    ) -> list[inventory_pb2.ObjectReference]:
+        """Choose what vCenter is to be asked about next, at most ``most`` objects.
 
         Empty after ``timeout`` seconds, or at once after ``close``.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_verification(), timeout)
             unread = self._outbox.unread(2 * CONFIRM_AT_ONCE)
-            keys = self._verification.next_keys(unread, CONFIRM_AT_ONCE, self._replica.revision_of)
+            keys = self._verification.next_keys(unread, most, self._replica.revision_of)
             return [reference_of(key) for key in keys]
 
     def apply_verification(

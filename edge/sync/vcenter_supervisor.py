@@ -18,7 +18,7 @@ from common.log_fields import fields
 from common.process_memory import trim_memory
 from edge.errors import SecretUnreadableError, VCenterReplacedError
 from edge.health import Health
-from edge.interfaces import Collector, CollectorUpdate
+from edge.interfaces import CONFIRM_AT_ONCE, Collector, CollectorUpdate
 from edge.sync.inventory import Inventory
 from edge.vcenter.client import faults
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -96,6 +96,7 @@ class VCenterSupervisor:
         self._health = health
         self._backoff = backoff
         self._verification_backoff = Backoff()
+        self._verify_at_once = CONFIRM_AT_ONCE
         self._now = now
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -194,7 +195,7 @@ class VCenterSupervisor:
         if not _is_usable(health.state):
             self._health.wait_for_change(health.version, VERIFICATION_SECONDS)
             return
-        references = self._inventory.next_verification(VERIFICATION_SECONDS)
+        references = self._inventory.next_verification(VERIFICATION_SECONDS, self._verify_at_once)
         if not references:
             return
         try:
@@ -206,9 +207,12 @@ class VCenterSupervisor:
             delay = 1.0 + self._verification_backoff.next_delay()
             self._health.wait_for_change(health.version, delay)
         except Exception:
+            # One object that nobody can read must not hold up the others.
+            self._verify_at_once = 1
             self._inventory.retry_verification(references)
             raise
         else:
+            self._verify_at_once = min(2 * self._verify_at_once, CONFIRM_AT_ONCE)
             self._verification_backoff.reset()
 
     def _end_verification(self) -> None:

@@ -32,6 +32,8 @@ class ScriptedVCenter:
         self.broken = threading.Event()
         self.breaks_with: Exception = faults.SessionExpiredError("expired")
         self.confirm_errors: list[Exception] = []
+        self.unreadable = ""
+        """Identifier of an object whose verification always fails."""
         self.changed = threading.Condition()
         self.meanwhile: list[Callable[[], object]] = []
         """What happens during the next logins."""
@@ -58,6 +60,8 @@ class ScriptedVCenter:
     def confirm(self, references: list[inventory_pb2.ObjectReference]) -> CollectorUpdate:
         if self.confirm_errors:
             raise self.confirm_errors.pop(0)
+        if self.unreadable in [reference.value for reference in references]:
+            raise KeyError("a defect")
         return self.truth.confirm(references)
 
     def wait_for_logins(self, count: int) -> None:
@@ -112,11 +116,12 @@ class Site:
             assert self.health.wait_for_change(version, PATIENCE) or self.health.threads.down()
         return "\n".join(self.health.heartbeat().failing_threads)
 
-    def confirm(self, identifier: str) -> list[link_pb2.ObjectRemoval]:
-        """Have the control plane ask about an object that does not exist; return the answer."""
+    def confirm(self, *identifiers: str) -> list[link_pb2.ObjectRemoval]:
+        """Have the control plane ask about objects that do not exist; return the first answer."""
         self.inventory.attach(link_pb2.Holdings())
-        reference = inventory_pb2.ObjectReference(type="VirtualMachine", value=identifier)
-        confirm = link_pb2.ConfirmObjects(references=[reference])
+        confirm = link_pb2.ConfirmObjects()
+        for identifier in identifiers:
+            confirm.references.add(type="VirtualMachine", value=identifier)
         self.inventory.received(link_pb2.InventoryResponse(confirm_objects=confirm))
         removals: list[link_pb2.ObjectRemoval] = []
         while not removals:
@@ -295,3 +300,10 @@ def test_unexpected_error_of_a_verification_turns_health_red_and_loses_no_questi
     assert [each.reference.value for each in site.confirm("vm-9")] == ["vm-9"]
     watcher.join(PATIENCE)
     assert "thread verification is down" in seen[0]
+
+
+def test_object_that_cannot_be_verified_holds_up_no_other(site: Site) -> None:
+    site.vcenter.unreadable = "vm-13"
+    site.start()
+    site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
+    assert [each.reference.value for each in site.confirm("vm-13", "vm-9")] == ["vm-9"]
