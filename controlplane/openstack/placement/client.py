@@ -18,6 +18,8 @@ MICROVERSION = "1.38"
 """The first with consumer types (Xena)."""
 CONSUMER_TYPE = "INSTANCE"
 """As nova/scheduler/client/report.py."""
+HTTP_FORBIDDEN = 403
+HTTP_NOT_FOUND = 404
 _CONCURRENT_UPDATE = "placement.concurrent_update"
 
 Json = dict[str, Any]
@@ -175,7 +177,14 @@ class PlacementClient:
 
     def _get(self, path: str) -> Json | None:
         response = self._request("GET", path, absent_is_fine=True)
-        return None if response.status_code == 404 else cast(Json, response.json())
+        if response.status_code == HTTP_NOT_FOUND:
+            return None
+        try:
+            return cast(Json, response.json())
+        except ValueError as error:  # a proxy's page
+            raise PlacementUnavailableError(
+                f"GET {path}: the answer is no JSON: {response.text[:300]}"
+            ) from error
 
     def _request(
         self, method: str, path: str, *, absent_is_fine: bool = False, **arguments: Any
@@ -185,14 +194,14 @@ class PlacementClient:
         except REQUEST_ERRORS as error:
             raise PlacementUnavailableError(f"{method} {path}: {error}") from error
         status = response.status_code
-        if status < 400 or (status == 404 and absent_is_fine):
+        if status < 400 or (status == HTTP_NOT_FOUND and absent_is_fine):
             return response
         message = f"{method} {path}: {status} {_detail(response)}"
-        if status == 403:
+        if status == HTTP_FORBIDDEN:
             message += "; the user of [placement] in nova.conf needs the role admin or service"
         if status == 409 and _CONCURRENT_UPDATE in response.text:
             raise PlacementConflictError(message)
-        if status in (401, 403, 408, 429) or status >= 500:
+        if status in (401, HTTP_FORBIDDEN, 408, 429) or status >= 500:
             raise PlacementUnavailableError(message)
         raise PlacementRefusedError(message)
 

@@ -1,17 +1,14 @@
 """What Nova's API answers a user who is no administrator is told apart from the truth."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from contextlib import ExitStack
 
 import pytest
-from keystoneauth1 import adapter, session, token_endpoint
 
 from controlplane.domain.errors import NovaApiError
 from controlplane.domain.records import ServerAction, ServerFacts
 from controlplane.openstack.nova.api import NotAdministratorError, NovaApi
+from tests.support.scripted_api import Answers, scripted_api
 
 SERVER = "0c9d1f5e-0000-4000-8000-000000000001"
 SERVICES = "/os-services?binary=nova-compute&host="
@@ -20,46 +17,14 @@ NOT_FOUND = (404, {"itemNotFound": {"message": "Instance could not be found.", "
 FOR_EVERYBODY = {"OS-EXT-STS:vm_state": "error", "OS-EXT-STS:task_state": None}
 ACTIONS = {"instanceActions": [{"action": "delete", "request_id": "req-1"}]}
 
-Answer = tuple[int, Any]
-Answers = dict[str, Answer]
 MakeApi = Callable[[Answers], NovaApi]
 
 
 @pytest.fixture
 def nova() -> Iterator[MakeApi]:
-    """Makes a client of an API that answers requests, by method and path, as it is told to."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def make(answers: Answers) -> NovaApi:
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                status, body = answers[f"{self.command} {self.path}"]
-                text = body if isinstance(body, str) else json.dumps(body)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            do_GET = do_DELETE = do_PUT = answer  # noqa: N815
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_port}"
-        plugin = token_endpoint.Token(endpoint, "token")
-        return NovaApi(
-            adapter.Adapter(
-                session.Session(auth=plugin), endpoint_override=endpoint, raise_exc=False
-            )
-        )
-
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    """Makes a client of an API that answers as it is told to."""
+    with ExitStack() as servers:
+        yield lambda answers: NovaApi(servers.enter_context(scripted_api(answers)))
 
 
 def test_administrator_reads_what_decides_about_a_delete(nova: MakeApi) -> None:
