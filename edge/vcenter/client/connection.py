@@ -2,7 +2,7 @@
 
 pyVmomi's own connections are not used: for loopback addresses it accepts any certificate, and a
 wrong thumbprint too. One pool serves pyVmomi's calls, the collector's and the tagging service's.
-An answer is returned whole or not at all: half of one, taken for all, would be lost changes.
+An answer is returned whole or not at all: the changes in a part that is missing would be lost.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from edge.vcenter.client.certificate import not_trusted, tls_context
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 MAXIMUM_BODY_BYTES: Final = 128 << 20
-"""More than any page that is asked for: 1,000 virtual machines with all their devices have 15 MB.
-What is longer, also once decompressed, would only fill the memory."""
+"""Limit of an answer, also once decompressed. No page comes near it: 1,000 virtual machines with
+all their devices have 15 MB."""
 _READ_BYTES: Final = 1 << 18
 _IDLE_SECONDS: Final = 20.0
-"""An older idle connection may be dead without a sign: firewalls forget, and servers close."""
+"""A connection that was idle for longer may have been dropped by a firewall without notice."""
 _IDLE_CONNECTIONS: Final = 8
 _HEADERS: Final = {"Accept-Encoding": "gzip", "User-Agent": "vsphere-gateway-edge"}
 _LATE: Final = "vCenter did not answer within the deadline"
 
-# More calls than idle connections are kept for is what a busy minute looks like, no warning.
+# It warns of each connection that the pool does not keep, which is normal under load.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 

@@ -58,8 +58,8 @@ class VCenterSession:
         self._content: vim.ServiceInstanceContent | None = None
         self._version = VmomiSupport.versionMap[f"vim25/{_FIRST_VERSION}"]
         self._refusal: faults.LoginRefusedError | None = None
-        # Its thread may come back while it logs in: when the new session ends at once, the stub
-        # asks for another, and is told that there is none.
+        # Reentrant: when the session ends while a login reads its content, the stub calls renew,
+        # which then raises, as there is no login to renew.
         self._login_lock = threading.RLock()
 
     def connect(self) -> None:

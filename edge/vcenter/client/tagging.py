@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 from collections import defaultdict
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 from common.references import Key, make_key
@@ -28,47 +28,31 @@ class _Tag:
     category_id: str
 
 
-class _Paths(Protocol):
-    """Where a generation of the API has its resources."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Paths:
+    """Where a generation of the API has its resources; ``{}`` stands for an identifier."""
 
     session: str
-
-    def tags(self) -> str: ...
-    def tag(self, identifier: str) -> str: ...
-    def category(self, identifier: str) -> str: ...
-    def attached(self) -> str: ...
-
-
-class _ApiPaths:
-    session = "/api/session"
-
-    def tags(self) -> str:
-        return "/api/cis/tagging/tag"
-
-    def tag(self, identifier: str) -> str:
-        return f"/api/cis/tagging/tag/{quote(identifier, safe='')}"
-
-    def category(self, identifier: str) -> str:
-        return f"/api/cis/tagging/category/{quote(identifier, safe='')}"
-
-    def attached(self) -> str:
-        return "/api/cis/tagging/tag-association?action=list-attached-objects-on-tags"
+    tags: str
+    tag: str
+    category: str
+    attached: str
 
 
-class _RestPaths:
-    session = "/rest/com/vmware/cis/session"
-
-    def tags(self) -> str:
-        return "/rest/com/vmware/cis/tagging/tag"
-
-    def tag(self, identifier: str) -> str:
-        return f"/rest/com/vmware/cis/tagging/tag/id:{quote(identifier, safe='')}"
-
-    def category(self, identifier: str) -> str:
-        return f"/rest/com/vmware/cis/tagging/category/id:{quote(identifier, safe='')}"
-
-    def attached(self) -> str:
-        return "/rest/com/vmware/cis/tagging/tag-association?~action=list-attached-objects-on-tags"
+_API: Final = _Paths(
+    session="/api/session",
+    tags="/api/cis/tagging/tag",
+    tag="/api/cis/tagging/tag/{}",
+    category="/api/cis/tagging/category/{}",
+    attached="/api/cis/tagging/tag-association?action=list-attached-objects-on-tags",
+)
+_REST: Final = _Paths(
+    session="/rest/com/vmware/cis/session",
+    tags="/rest/com/vmware/cis/tagging/tag",
+    tag="/rest/com/vmware/cis/tagging/tag/id:{}",
+    category="/rest/com/vmware/cis/tagging/category/id:{}",
+    attached="/rest/com/vmware/cis/tagging/tag-association?~action=list-attached-objects-on-tags",
+)
 
 
 class TaggingService:
@@ -114,13 +98,13 @@ class TaggingService:
 
     def _read(self) -> dict[Key, tuple[str, ...]]:
         paths = self._login()
-        identifiers = [str(each) for each in self._request("GET", paths.tags()) or []]
+        identifiers = [str(each) for each in self._request("GET", paths.tags) or []]
         for gone in self._tags.keys() - set(identifiers):
             del self._tags[gone]
         found: dict[Key, list[str]] = defaultdict(list)
         for at in range(0, len(identifiers), _TAGS_AT_ONCE):
             asked = {"tag_ids": identifiers[at : at + _TAGS_AT_ONCE]}
-            for attached in self._request("POST", paths.attached(), asked) or []:
+            for attached in self._request("POST", paths.attached, asked) or []:
                 machines = [
                     make_key("VirtualMachine", each["id"])
                     for each in attached["object_ids"] or ()
@@ -135,11 +119,11 @@ class TaggingService:
     def _full_name(self, paths: _Paths, identifier: str) -> str:
         tag = self._tags.get(identifier)
         if tag is None:
-            answer = self._request("GET", paths.tag(identifier))
+            answer = self._request("GET", _resource(paths.tag, identifier))
             tag = self._tags[identifier] = _Tag(answer["name"], answer["category_id"])
         category = self._categories.get(tag.category_id)
         if category is None:
-            answer = self._request("GET", paths.category(tag.category_id))
+            answer = self._request("GET", _resource(paths.category, tag.category_id))
             category = self._categories[tag.category_id] = answer["name"]
         return f"{category}:{tag.name}"
 
@@ -149,7 +133,7 @@ class TaggingService:
             return self._paths
         if self._refusal is not None and self._refused_generation == self._session.generation:
             raise self._refusal
-        for paths in (self._paths,) if self._paths else (_ApiPaths(), _RestPaths()):
+        for paths in (self._paths,) if self._paths else (_API, _REST):
             try:
                 self._token = self._open_session(paths)
             except _NoSuchResourceError:
@@ -190,6 +174,10 @@ class TaggingService:
         _check(answer.status, method, path)
         # The older generation wraps what it returns.
         return parsed["value"] if isinstance(parsed, dict) and set(parsed) == {"value"} else parsed
+
+
+def _resource(path: str, identifier: str) -> str:
+    return path.format(quote(identifier, safe=""))
 
 
 class _NoSuchResourceError(faults.UnexpectedAnswerError):

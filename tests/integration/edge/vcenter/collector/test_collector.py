@@ -13,7 +13,7 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.interfaces import CollectorUpdate
 from edge.managed import ManagedScope
-from edge.vcenter.client import faults
+from edge.vcenter.client import faults, tagging
 from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
 from edge.vcenter.collector import change_follower, collector, update_source
@@ -953,9 +953,8 @@ def test_nothing_can_be_confirmed_before_the_first_read(site: VCenterSite) -> No
 def test_failing_tagging_service_does_not_stop_inventory(
     site: VCenterSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(
-        "edge.vcenter.client.tagging._RestPaths.session", "/rest/com/vmware/no-such"
-    )
+    nowhere = dataclasses.replace(tagging._REST, session="/rest/com/vmware/no-such")
+    monkeypatch.setattr(tagging, "_REST", nowhere)
     with site.following() as follower:
         assert follower.kinds()["virtual_machine"] == 3
         site.finish(site.machine("DC0_C0_RP0_VM0").PowerOffVM_Task())
