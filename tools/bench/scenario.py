@@ -77,7 +77,7 @@ What was asked for and not reached, what was tried, and runs on other machines a
   vCenter's task and back) less the bare vSphere task, which is the peer.
 - **idle**: share of one processor over a minute without any change, the audit pass included, when
   all that follows of the changes before is done.
-- The simulator is patched (`tools/govmomi/speed.patch`): as it comes, it copies every object of
+- The simulator has `tools/govmomi/patches/speed.patch`: as it comes, it copies every object of
   a filter for each change, and tells a change seconds late at 1,000 virtual machines. The patch
   changes nothing of what it tells. Tests and the demo do without it. Its collector of garbage runs
   less often (`GOGC=400`): it took a quarter to a third of the simulator's processor time, of which

@@ -1,8 +1,8 @@
 module vsphere-gateway/tools/govmomi
 
-go 1.25
+go 1.25.0
 
-require github.com/vmware/govmomi v0.52.0
+require github.com/vmware/govmomi v0.56.0
 
 require (
 	github.com/a8m/tree v0.0.0-20240104212747-2c8764a5f17e // indirect
@@ -11,5 +11,6 @@ require (
 	github.com/kr/text v0.2.0 // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
 	github.com/xlab/treeprint v1.2.0 // indirect
-	golang.org/x/text v0.28.0 // indirect
+	golang.org/x/text v0.41.0 // indirect
+	gopkg.in/yaml.v3 v3.0.1 // indirect
 )

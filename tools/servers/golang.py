@@ -28,7 +28,7 @@ class Program:
     package: str
     module: Path | None = None
     patches: tuple[str, ...] = ()
-    """Files of ``module`` that are applied, in order, to the simulator's module first."""
+    """Files of ``module/patches`` that are applied in order to the simulator's module first."""
     folder: Path = BIN
     """Where it is installed."""
 
@@ -47,9 +47,15 @@ class Program:
         return digest.hexdigest()
 
 
-VCSIM = Program("vcsim", "./vcsim", GOVMOMI, ("deadlock.patch", "unnamed.patch"))
+# In this order: some need those before them.
+PATCHES = (
+    "enumerations.patch",
+    "deadlock.patch",
+    "unnamed.patch",
+)
+VCSIM = Program("vcsim", "./vcsim", GOVMOMI, PATCHES)
 # With many machines the simulator's own delay would hide everything else; out of the PATH.
-QUICK_VCSIM = replace(VCSIM, patches=(*VCSIM.patches, "speed.patch"), folder=BIN / "quick")
+QUICK_VCSIM = replace(VCSIM, patches=(*PATCHES, "speed.patch"), folder=BIN / "quick")
 GOVC = Program("govc", "./govc", GOVMOMI)
 GRPCURL = Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4")
 PROGRAMS = (VCSIM, GOVC, GRPCURL)
@@ -107,9 +113,10 @@ def _workspace(module: Path, patches: Sequence[str], log: Path) -> Path:
         if path.is_dir():
             path.chmod(0o755)
     outside = {"GIT_CEILING_DIRECTORIES": str(place)}  # else it looks at this checkout
-    run(["git", "apply", *(module / patch for patch in patches)], log, outside, cwd=copy)
+    files = [module / "patches" / patch for patch in patches]
+    run(["git", "apply", *files], log, outside, cwd=copy)
     workspace = place / "go.work"
-    workspace.write_text(f"go 1.25\n\nuse {module}\nuse {copy}\n")
+    workspace.write_text(f"go 1.25.0\n\nuse {module}\nuse {copy}\n")
     return workspace
 
 

@@ -1,7 +1,6 @@
 // vcsim serves govmomi's simulated vCenter, as the program of that name does, with one
 // addition: faults can be injected while it runs, by POST to /simulator/faults.
-// Two faults of it are mended (../deadlock.patch, ../unnamed.patch); for benchmarks it is faster
-// besides (../speed.patch).
+// The simulator is patched; the head of each file in ../patches says what it changes and why.
 //
 // It is built here because the simulator's module is what the Go module proxies carry.
 package main
