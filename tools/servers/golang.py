@@ -52,6 +52,8 @@ PATCHES = (
     "enumerations.patch",
     "deadlock.patch",
     "unnamed.patch",
+    "panics.patch",
+    "task-faults.patch",
 )
 VCSIM = Program("vcsim", "./vcsim", GOVMOMI, PATCHES)
 # With many machines the simulator's own delay would hide everything else; out of the PATH.

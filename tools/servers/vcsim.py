@@ -141,6 +141,8 @@ class Vcsim:
         """Let calls of a method fail with a fault of the vSphere API, such as NoPermission.
 
         More of the rule: object_type, object_name, message, delay (ms), max_count, probability.
+        With ``task_progress`` the call succeeds and its task fails at that percentage: below 100
+        none of its work is done, at 100 all of it.
         """
         self._request("POST", {"fault": fault, "method": method, **rule})
 

@@ -25,6 +25,9 @@ type faultRule struct {
 	Delay       int     `json:"delay"`       // milliseconds before the answer
 	MaxCount    int     `json:"max_count"`   // 0: every time
 	Probability float64 `json:"probability"` // 0 means 1
+
+	// TaskProgress makes the method's task fail instead of the call, at this percentage.
+	TaskProgress *int32 `json:"task_progress"`
 }
 
 func (f faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -55,16 +58,17 @@ func (f faults) add(r *http.Request) error {
 		return err
 	}
 	f.service.AddFaultRule(&simulator.FaultInjectionRule{
-		MethodName:  rule.Method,
-		ObjectType:  rule.ObjectType,
-		ObjectName:  rule.ObjectName,
-		Probability: rule.Probability,
-		FaultType:   simulator.FaultTypeCustom,
-		Fault:       fault,
-		Message:     rule.Message,
-		Delay:       rule.Delay,
-		MaxCount:    rule.MaxCount,
-		Enabled:     true,
+		MethodName:   rule.Method,
+		ObjectType:   rule.ObjectType,
+		ObjectName:   rule.ObjectName,
+		Probability:  rule.Probability,
+		FaultType:    simulator.FaultTypeCustom,
+		Fault:        fault,
+		Message:      rule.Message,
+		Delay:        rule.Delay,
+		MaxCount:     rule.MaxCount,
+		TaskProgress: rule.TaskProgress,
+		Enabled:      true,
 	})
 	return nil
 }
