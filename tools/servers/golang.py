@@ -54,6 +54,7 @@ PATCHES = (
     "unnamed.patch",
     "panics.patch",
     "task-faults.patch",
+    "names.patch",
 )
 VCSIM = Program("vcsim", "./vcsim", GOVMOMI, PATCHES)
 # With many machines the simulator's own delay would hide everything else; out of the PATH.
