@@ -55,6 +55,8 @@ PATCHES = (
     "panics.patch",
     "task-faults.patch",
     "names.patch",
+    "watchers.patch",
+    "relocate.patch",
 )
 VCSIM = Program("vcsim", "./vcsim", GOVMOMI, PATCHES)
 # With many machines the simulator's own delay would hide everything else; out of the PATH.

@@ -417,6 +417,17 @@ class NewCluster:
         self.site = site
         self.stopped = site.machine("DC0_C1_RP0_VM1")
         site.finish(self.stopped.PowerOffVM_Task())
+        self._attributes: Any = site.administrator.content.customFieldsManager
+        self._owner = self._attributes.AddCustomFieldDef("owner", vim.VirtualMachine).key
+        self.root_pool = self.stopped.resourcePool
+        self._pool = self.root_pool.CreateResourcePool(
+            "pool",
+            vim.ResourceConfigSpec(
+                cpuAllocation=self.root_pool.config.cpuAllocation,
+                memoryAllocation=self.root_pool.config.memoryAllocation,
+            ),
+        )
+        self._pool.MoveIntoResourcePool([self.stopped])
         self._scope = ManagedScope(MANAGED)
         self._following = site.collector(managed=self._scope, polling_seconds=3600.0)
         self.updates = self._following.updates(threading.Event())
@@ -448,6 +459,14 @@ class NewCluster:
         self.announced.clear()
         self.site.create(name, beside)
         assert self.announced.wait(30)
+
+    def change_unannounced(self) -> None:
+        """Set a custom attribute of the stopped machine: the simulator does not announce it."""
+        self._attributes.SetField(self.stopped, self._owner, "alice")
+
+    def move_unannounced(self) -> None:
+        """Destroy the stopped machine's pool: its move to the root pool is not announced."""
+        self.site.finish(self._pool.Destroy_Task())
 
     def poll(self) -> None:
         """Wait until the source has all of a polling pass."""
@@ -532,17 +551,15 @@ def test_machine_that_a_polling_pass_has_read_since_it_was_fetched_is_reported_a
 ) -> None:
     new_cluster.updates_until(_shows_new_cluster)
     assert new_cluster.fetched.wait(30)
-    # The simulator does not announce it.
-    new_cluster.stopped.MarkAsTemplate()
+    new_cluster.move_unannounced()
     new_cluster.poll()
-    kinds = [
-        each.WhichOneof("body")
+    pools = [
+        _machines(update)["DC0_C1_RP0_VM1"].resource_pool
         for update in new_cluster.updates_until(_is_last_of_new_clusters)
-        for each in update.objects
-        if each.reference == reference(new_cluster.stopped)
+        if "DC0_C1_RP0_VM1" in _machines(update)
     ]
-    assert kinds
-    assert kinds[-1] == "template"
+    assert pools
+    assert pools[-1] == reference(new_cluster.root_pool)
 
 
 def test_machine_that_was_deleted_since_it_was_fetched_is_not_reported(
@@ -563,15 +580,13 @@ def test_machine_that_was_deleted_since_it_was_fetched_is_not_reported(
 
 def test_change_overtakes_a_polling_pass(new_cluster: NewCluster) -> None:
     new_cluster.updates_until(_is_last_of_new_clusters)
-    # The simulator does not announce it.
-    new_cluster.stopped.MarkAsTemplate()
+    new_cluster.change_unannounced()
     new_cluster.poll()
     new_cluster.change(new_cluster.site.machine("DC0_C0_RP0_VM2").PowerOffVM_Task())
     reported = new_cluster.updates_until(lambda update: "DC0_C0_RP0_VM2" in _machines(update))
-    assert not any(each.HasField("template") for update in reported for each in update.objects)
-    new_cluster.updates_until(
-        lambda update: any(each.HasField("template") for each in update.objects)
-    )
+    assert not any("DC0_C1_RP0_VM1" in _machines(update) for update in reported)
+    last = new_cluster.updates_until(lambda update: "DC0_C1_RP0_VM1" in _machines(update))[-1]
+    assert _machines(last)["DC0_C1_RP0_VM1"].custom_attributes
 
 
 def test_machine_made_while_a_polling_pass_reads_is_not_forgotten(
