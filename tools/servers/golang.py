@@ -57,6 +57,11 @@ PATCHES = (
     "names.patch",
     "watchers.patch",
     "relocate.patch",
+    "portgroup.patch",
+    "attach-disk.patch",
+    "revert.patch",
+    "export.patch",
+    "ticket.patch",
 )
 VCSIM = Program("vcsim", "./vcsim", GOVMOMI, PATCHES)
 # With many machines the simulator's own delay would hide everything else; out of the PATH.
