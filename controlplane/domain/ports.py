@@ -95,7 +95,7 @@ class OperationEvents(Protocol):
 
 
 class EdgeEvents(Protocol):
-    """Who is told that an edge came or went (implemented by the cluster supervisor)."""
+    """Hears that an edge came or went (implemented by the cluster supervisor)."""
 
     def edge_online(self, vcenter_uuid: str, edge_name: str) -> None:
         """A leaseholder's control stream lives."""
@@ -105,7 +105,7 @@ class EdgeEvents(Protocol):
 
 
 class ClusterEvents(Protocol):
-    """Who is told about managed clusters (implemented by the cluster supervisor)."""
+    """Hears about managed clusters (implemented by the cluster supervisor)."""
 
     def cluster_found(self, cluster_uuid: str) -> None:
         """A cluster came under management, its hosts changed, or an alarm stopped it.

@@ -111,7 +111,7 @@ class ServerRecord:
     metadata: Mapping[str, str]
     """`vsphere:*` only; keys that are missing here are removed, other keys are left alone."""
     image_id: str
-    """The Glance image of the template that it came from, else the one that says that nobody knows
+    """The Glance image of the template that it came from, else the one that says that it is unknown
     (``mapping.unknown_image_id``). Adoption only."""
     image_properties: Mapping[str, str]
     """Becomes `image_*` system metadata. Adoption only."""
@@ -143,7 +143,7 @@ class HostAllocations:
 
     records: Sequence[AllocationRecord]
     ended: frozenset[str]
-    """UUIDs of servers that should hold nothing any more."""
+    """UUIDs of servers that ended and should hold nothing."""
 
 
 class ServerChange(Enum):

@@ -51,7 +51,7 @@ class ServerWriter(Protocol):
         """
 
     def unmanage(self, uuids: Sequence[str]) -> list[RemovalOutcome]:
-        """Take servers out of Nova whose virtual machines live on where nobody manages them."""
+        """Take servers out of Nova whose virtual machines live on unmanaged."""
 
     def allocations(self, compute_host: str) -> list[AllocationRecord]:
         """What placement should hold for the adopted servers of one compute host."""

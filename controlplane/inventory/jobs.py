@@ -78,7 +78,7 @@ class Jobs:
         shared: Shared,
         retrying: Callable[[VCenterStream | None], RetryPolicy],
     ) -> None:
-        """``retrying`` says how long to go on with what a stream, or nobody, waits for."""
+        """``retrying`` makes the retry policy of work that a stream waits for, or none does."""
         self.state = state
         self.shared = shared
         self.retrying = retrying
@@ -223,7 +223,7 @@ class Jobs:
     def _apply(self, unit: Unit, stream: VCenterStream | None) -> None:
         """Apply a unit whatever is in it: halves, down to the one object that cannot be.
 
-        What fails once the unit is committed is nobody's object's fault: it is raised.
+        What fails once the unit is committed is no object's fault: it is raised.
         """
         pipeline, retrying = self.shared.pipeline, self.retrying(stream)
         failure: Exception | None = None

@@ -172,7 +172,7 @@ class Inventory:
         return state
 
     def _hand_over(self) -> None:
-        """Let the next process know that this one writes nothing any more."""
+        """Record for the next process that this one has stopped writing."""
         try:
             self._database.run(lambda connection: edges.stop_serving(connection, self._process))
         except StoreError as error:  # the next process then reads each vCenter twice

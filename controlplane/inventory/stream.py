@@ -123,7 +123,7 @@ class Lane:
 
 
 class Lanes:
-    """What one stream has sent and nobody has taken yet; changes go first. Not thread-safe."""
+    """What one stream has sent and was not taken yet; changes go first. Not thread-safe."""
 
     def __init__(self, opened: link_pb2.InventoryOpen) -> None:
         """Take the windows that the edge announced."""

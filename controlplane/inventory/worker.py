@@ -100,7 +100,7 @@ class VCenterWorker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of this vCenter is written any more."""
+        """Whether its thread writes nothing of this vCenter from now on."""
         return not self._thread.alive
 
     def reload(self) -> None:

@@ -19,7 +19,7 @@ from controlplane.verification.findings import Findings, Subject
 from vsphere_gateway.v1 import inventory_pb2
 
 KEPT = (ObjectStatus.HIDDEN, ObjectStatus.UNCONFIRMED)
-"""Statuses of what vCenter no longer shows although nobody confirmed that it is gone."""
+"""Statuses of what vCenter no longer shows, without a confirmation that it is gone."""
 CLOSED = (ClusterState.UNMANAGED, ClusterState.ALARM)
 
 

@@ -65,7 +65,7 @@ class LeftoverComparison:
             self._kept.add(held.reference)
             self._findings.excuse(subject, self._context.why_kept(held.reference))
         elif held.status is ObjectStatus.REFUSED:
-            self._findings.excuse(subject, "in quarantine; vCenter does not show it any more")
+            self._findings.excuse(subject, "in quarantine; vCenter no longer shows it")
         else:
             found = held.status.name.lower()
             self._findings.differ(subject, Place.OWN, "objects", "", found)
@@ -156,7 +156,7 @@ class LeftoverComparison:
             compare_totals(self._findings, subject, totals(context.topology, key), hosts)
 
     def _compare_former(self, key: str, row: ClusterRow) -> None:
-        """Compare that a cluster that left is no compute host any more, or will soon be none."""
+        """Compare that a cluster that left is no longer a compute host, or will soon not be."""
         subject, hosts = self._context.subject(key, row.name), self._context.hosts[row.compute_host]
         placement = self._readers.placement
         provider = placement.snapshot(row.compute_node_uuid) if placement else None

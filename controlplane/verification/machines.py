@@ -90,7 +90,7 @@ class MachineComparison:
     def _is_applied(
         self, one: inventory_pb2.InventoryObject, held: Mapping[str, HeldObject]
     ) -> bool:
-        """Compare what is held of an object; tell whether something follows from it."""
+        """Compare what is held of an object; returns whether something follows from it."""
         kind, key = BODY_BY_KIND[kind_of(one)], key_of(one.reference)
         body = getattr(one, kind)
         name = body.full_name if kind == "vcenter" else body.name

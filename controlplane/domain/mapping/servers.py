@@ -152,7 +152,7 @@ def _name(machine: inventory_pb2.VirtualMachine, reference: inventory_pb2.Object
 
 
 def unknown_image_id(vcenter_uuid: str) -> str:
-    """The image of servers whose template nobody knows.
+    """The image of servers whose template is unknown.
 
     A server without an image is one that was booted from a volume, says `openstack server list`.
     """

@@ -57,7 +57,7 @@ class AbandonedError(Exception):
 
 
 class RetryPolicy:
-    """Repeats one piece of work while a database is away, until it is back or nobody waits."""
+    """Repeats one piece of work while a database is away, until it is back or the work is unwanted."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class Pipeline:
         self._recorder.clusters(state)
 
     def _not_deleted(self, uuids: Sequence[str]) -> set[str]:
-        """Servers that Nova calls deleted although nobody had the machine destroyed."""
+        """Servers that Nova calls deleted although no destroy of their machine is recorded."""
         recorded = self._deletes.deletes_recorded(uuids)
         before = self._clock.wall() - RECORDED_DELETE_SECONDS
         return {

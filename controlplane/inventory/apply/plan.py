@@ -78,7 +78,7 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class EndedServer:
-    """A server whose virtual machine is gone, or nobody's to manage any more."""
+    """A server whose virtual machine is gone or no longer managed."""
 
     row: ServerRow
     delete: bool

@@ -97,7 +97,7 @@ class ReplicaDigest:
             self._gone[key] = (epoch, revision)
 
     def end_of_call(self) -> None:
-        """The stream has ended: no older state of a removed object can come any more."""
+        """The stream has ended: no older state of a removed object can come now."""
         self._gone.clear()
 
     def message(self) -> link_pb2.Holdings:

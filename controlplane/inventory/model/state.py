@@ -27,7 +27,7 @@ class ManagedCluster:
 
     row: ClusterRow
     touched: bool = False
-    """It or its hosts changed: the supervisor of workers must be told."""
+    """It or its hosts changed: the supervisor of workers does not know yet."""
     unsaved: bool = False
     unsaved_state: bool = False
     touched_at: float = 0.0

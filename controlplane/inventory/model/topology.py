@@ -100,7 +100,7 @@ class Topology:
         return path
 
     def missing(self, machine: inventory_pb2.VirtualMachine) -> list[str]:
-        """The keys that a virtual machine refers to and that nobody has reported yet."""
+        """The keys that a virtual machine refers to and that were not reported yet."""
         wanted = [machine.cluster, machine.host, machine.folder]
         wanted += [nic.network for nic in machine.nics]
         keys = {key_of(reference) for reference in wanted} - {""}

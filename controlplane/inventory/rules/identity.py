@@ -108,7 +108,7 @@ class Bindings:
     def identify(self, place: Place, instance_uuid: str, *, derive: bool = False) -> Identity:
         """Say which server a virtual machine is, and claim a UUID that is free.
 
-        ``derive`` gives a UUIDv5 to one whose own UUID another has for good.
+        ``derive`` gives a UUIDv5 to one whose own UUID stays another's.
         """
         with self._lock:
             bound = self.at(place)
