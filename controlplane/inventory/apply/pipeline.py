@@ -57,7 +57,7 @@ class AbandonedError(Exception):
 
 
 class RetryPolicy:
-    """Repeats one piece of work while a database is away, until it is back or the work is unwanted."""
+    """Repeats one piece of work while a database is away, as long as the work is wanted."""
 
     def __init__(
         self,
