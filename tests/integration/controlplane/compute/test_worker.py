@@ -159,7 +159,7 @@ def test_rebuild_shelve_and_rescue_neither_destroy_nor_power_off(site: Site) -> 
     assert site.settled_status(server) == "ACTIVE"
     site.openstack.compute.rescue_server(server)
     eventually(lambda: site.status(server), "ERROR")  # Nova's own, whatever a driver raises
-    assert "it runs on" in site.fault(server)
+    assert "it is left running" in site.fault(server)
     assert site.edge.power[server.id] == ON
 
 
