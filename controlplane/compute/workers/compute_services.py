@@ -19,6 +19,10 @@ FIRST_SYNC = "AUTO: first sync"
 _KNOWN = (ClusterState.PROVISIONED, ClusterState.ACTIVE, ClusterState.OFFLINE)
 
 
+class TotalsUnknownError(Exception):
+    """The inventory does not know a cluster's totals yet."""
+
+
 class Fact(Enum):
     """What the inventory reports about a cluster."""
 
@@ -88,8 +92,8 @@ def compute_host(row: ClusterRow, worker: ComputeWorker) -> ComputeHost:
 class ComputeServices:
     """Writes what the facts about a host call for, and only what differs.
 
-    Every method raises ``StoreError``, ``PlacementError``, ``LookupError`` or ``ValueError``; the
-    same call may then be repeated.
+    Every method raises ``StoreError``, ``PlacementError`` or ``TotalsUnknownError``; the same call
+    may then be repeated.
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class ComputeServices:
     def _provision(self, host: ComputeHost) -> None:
         found = self._inventory.resources(host.row.compute_host)
         if found is None:
-            raise LookupError(f"the inventory has no totals of {host.row.compute_host} yet")
+            raise TotalsUnknownError(f"the inventory has no totals of {host.row.compute_host} yet")
         self._writer.provision(_record(host.row, found))
         host.provision, host.provisioned = False, True
         self._note(host, ClusterState.PROVISIONED, "", (ClusterState.NEW,))

@@ -23,6 +23,7 @@ from controlplane.compute.workers.compute_services import (
     ComputeHost,
     ComputeServices,
     Fact,
+    TotalsUnknownError,
     compute_host,
 )
 from controlplane.compute.workers.process import WorkerProcess
@@ -43,7 +44,7 @@ RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
 """Also between two attempts to remove a host that still has servers."""
 LONGEST_WAIT = 3600.0
-EXPECTED = (StoreError, PlacementError, LookupError, ValueError, OSError)
+EXPECTED = (StoreError, PlacementError, TotalsUnknownError)
 """What may keep a host from being brought up to date for a while."""
 
 Event = Callable[[], None]
@@ -215,9 +216,9 @@ class WorkerSupervisor:
             log.warning("clusters not read, trying again", extra=fields(error=error))
             return
         for uuid, row in rows.items():
-            facts = self._unread.pop(uuid)
             if row is not None:
-                self._learn(row, facts)
+                self._learn(row, self._unread[uuid])
+            del self._unread[uuid]  # kept if an unexpected error was raised
 
     def _learn(self, row: ClusterRow, facts: set[Fact]) -> None:
         host = self._hosts.get(row.uuid)

@@ -366,7 +366,7 @@ def test_an_unexpected_error_about_one_host_stops_no_other_and_is_reported_until
 
     def broken(record: ComputeHostRecord) -> None:
         if record.host == row.compute_host:
-            raise TypeError("a mistake of ours")
+            raise KeyError("a mistake of ours")
         provision(record)
 
     broken_host = f"supervisor/{row.compute_host}"
