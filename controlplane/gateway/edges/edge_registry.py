@@ -24,7 +24,7 @@ from controlplane.gateway.status import StreamEnd
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import StoreError
 from controlplane.store.own import edges
-from controlplane.store.own.edges import EdgeRow, VCenterRow
+from controlplane.store.own.edges import EdgeRow
 from controlplane.store.own.leases import LeaseRow
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
@@ -272,7 +272,7 @@ class EdgeRegistry:
         row = session.row(online=True, since=session.opened_at)
         self._write([row])
         if session.vcenter_uuid:
-            vcenter = _vcenter_row(session)
+            vcenter = session.vcenter_row()
             self._database.run(lambda connection: edges.write_vcenter(connection, vcenter))
             if self.leases.claim(session):
                 self._returned(session.vcenter_uuid)
@@ -347,15 +347,3 @@ class EdgeRegistry:
             return False
         self._database_health(True)
         return True
-
-
-def _vcenter_row(session: EdgeSession) -> VCenterRow:
-    vcenter = session.hello.vcenter
-    return VCenterRow(
-        uuid=vcenter.instance_uuid,
-        full_name=vcenter.full_name[:255],
-        version=vcenter.version[:64],
-        build=vcenter.build[:64],
-        api_version=vcenter.api_version[:64],
-        first_seen_at=naive_utc(session.opened_at),
-    )

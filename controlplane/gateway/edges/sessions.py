@@ -13,7 +13,7 @@ from common.clock import Clock
 from common.timestamps import naive_utc
 from controlplane.gateway.status import RefusedError, StreamEnd
 from controlplane.gateway.streams.stream import Outgoing
-from controlplane.store.own.edges import EdgeRow
+from controlplane.store.own.edges import EdgeRow, VCenterRow
 from controlplane.store.own.leases import LeaseRow
 from vsphere_gateway.v1 import link_pb2
 
@@ -134,6 +134,18 @@ class EdgeSession:
             last_seen_at=naive_utc(self.heard_at),
             online=online,
             since=naive_utc(since),
+        )
+
+    def vcenter_row(self) -> VCenterRow:
+        """Build the row of the edge's vCenter for the database."""
+        vcenter = self.hello.vcenter
+        return VCenterRow(
+            uuid=vcenter.instance_uuid,
+            full_name=vcenter.full_name[:255],
+            version=vcenter.version[:64],
+            build=vcenter.build[:64],
+            api_version=vcenter.api_version[:64],
+            first_seen_at=naive_utc(self.opened_at),
         )
 
 
