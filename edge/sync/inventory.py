@@ -89,7 +89,7 @@ class Inventory:
                 )
             self._vcenter = vcenter
             self._replica.begin_read()
-            self._verification.drop(Reason.DOUBTED)
+            self._verification.drop(Reason.UNCONFIRMED)
             self._changed.notify_all()
 
     def apply(self, update: CollectorUpdate) -> None:
@@ -125,7 +125,7 @@ class Inventory:
         with self._changed:
             for read in self._hash([state], observed=True):
                 if self._record(read, CHANGES):
-                    self._verification.request(read.key, Reason.DOUBTED)
+                    self._verification.request(read.key, Reason.UNCONFIRMED)
                 entry = self._replica.get(read.key)
                 if entry is not None:
                     stamp(stamped, entry.hash, entry.revision)
@@ -315,13 +315,13 @@ class Inventory:
         elif removal is not None:
             if key in self._replica or question.reason in (Reason.WANTED, Reason.FOREIGN):
                 self._send_removal(key, removal)
-        elif question.reason is not Reason.DOUBTED:
+        elif question.reason is not Reason.UNCONFIRMED:
             self._send_removal(key, link_pb2.REMOVAL_REASON_UNCONFIRMED)
 
     def _end_read(self) -> None:
         gone = self._replica.end_read()
         for key in gone:
-            self._verification.request(key, Reason.DOUBTED)
+            self._verification.request(key, Reason.UNCONFIRMED)
         self._reconciliation.prove_again()
         facts = fields(objects=len(self._replica), count=len(gone))
         log.info("vCenter read completely", extra=facts)

@@ -130,7 +130,7 @@ class Reason(enum.Enum):
     """The control plane wants an answer, also when nothing has changed."""
     FOREIGN = "foreign"
     """The control plane holds it and the replica does not know it."""
-    DOUBTED = "doubted"
+    UNCONFIRMED = "unconfirmed"
     """A full read did not show it, or an operation reported it. Silent when nothing changed."""
     UNREAD = "unread"
     """It waits to be sent and its content was not kept."""
@@ -168,10 +168,10 @@ class VerificationQueue:
     def mark_seen(self, key: str) -> None:
         """vCenter has shown the object by itself; only a wanted answer is still due."""
         self._waiting[Reason.FOREIGN].pop(key, None)
-        self._waiting[Reason.DOUBTED].pop(key, None)
+        self._waiting[Reason.UNCONFIRMED].pop(key, None)
         question = self._asked.get(key)
         if question is not None and question.reason is Reason.FOREIGN:
-            question.reason = Reason.DOUBTED
+            question.reason = Reason.UNCONFIRMED
 
     def has_waiting(self, unread: Iterable[str]) -> bool:
         """Whether ``next_keys`` would return something."""
@@ -211,4 +211,4 @@ class VerificationQueue:
             self._waiting[reason].clear()
         for question in self._asked.values():
             if question.reason in reasons:
-                question.reason = Reason.DOUBTED
+                question.reason = Reason.UNCONFIRMED
