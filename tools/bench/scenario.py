@@ -75,7 +75,7 @@ What was asked for and not reached, what was tried, and runs on other machines a
   row says what vCenter says.
 - **power off, what the gateway adds**: by the driver's own line to the control plane (ledger, edge,
   vCenter's task and back) less the bare vSphere task, which is the peer.
-- **idle**: share of one processor over a minute without any change, the audit pass included, when
+- **idle**: share of one processor over a minute without any change, the polling pass included, when
   all that follows of the changes before is done.
 - The simulator has `tools/govmomi/patches/speed.patch`: as it comes, it copies every object of
   a filter for each change, and tells a change seconds late at 1,000 virtual machines. The patch

@@ -51,7 +51,7 @@ def daemon(place: str, *arguments: str) -> Daemon:
 
 
 def upgrade(place: str) -> None:
-    """Make or upgrade its own tables. Raises ``ServerError`` with the log."""
+    """Make or upgrade the gateway database. Raises ``ServerError`` with the log."""
     directory = folder(place)
     config = directory / "controlplane.conf"
     run([PROGRAM, "db", "upgrade", "--config-file", config], directory / "db_upgrade.log")

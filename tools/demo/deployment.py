@@ -47,7 +47,7 @@ class Deployment:
     gateway: Port
     admin: Port
     database: str
-    """Name of the database of its own tables."""
+    """Name of the gateway database."""
     project: str = DEMO
     """Name of the project that adopted servers go to; made if missing."""
 
@@ -67,7 +67,7 @@ class Deployment:
         return folder(f"{self.place}/certificates")
 
     def configure(self, vcenter: Vcsim, clusters: Sequence[str] = ("*",)) -> None:
-        """Write both configurations and make the own tables.
+        """Write both configurations and make the gateway database.
 
         ``clusters`` are the names or globs that the site lists.
         """

@@ -1,4 +1,4 @@
-"""What follows in memory from changed surroundings, and from what is no longer reported."""
+"""What follows in memory from a changed context, and from what is no longer reported."""
 
 from common.references import key_of, machine_key, moref_of
 from controlplane.domain.references import MACHINE_KINDS, kind_of

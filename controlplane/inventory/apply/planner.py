@@ -1,6 +1,6 @@
 """Decides what follows from a unit of inventory: identity, adoption, project, mass removal.
 
-Reads memory only. What it changes in memory is the surroundings of virtual machines, which the
+Reads memory only. What it changes in memory is the context of virtual machines, which the
 edge sends again if the unit comes to nothing.
 """
 
@@ -236,7 +236,7 @@ class Planner:
     def _waits(
         self, state: VCenterState, plan: Plan, key: str, machine: inventory_pb2.VirtualMachine
     ) -> bool:
-        """Whether a machine should wait for surroundings that may still be on their way."""
+        """Whether a machine should wait for its context, which may still be on its way."""
         missing = state.topology.missing(machine)
         if not missing:
             return False

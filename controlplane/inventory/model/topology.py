@@ -28,7 +28,7 @@ _DEEPEST = 64
 
 
 class Topology:
-    """The surroundings of one vCenter's virtual machines. Implements ``mapping.Names``."""
+    """What one vCenter's virtual machines refer to. Implements ``mapping.Names``."""
 
     def __init__(self, vcenter_uuid: str) -> None:
         """Start empty."""

@@ -131,8 +131,8 @@ class DiagnosticsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
-        One at a time.
+        """Compares what vCenter says now with the gateway database, Nova, Glance and placement. Writes
+        nothing. One at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

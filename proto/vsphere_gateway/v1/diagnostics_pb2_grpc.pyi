@@ -48,8 +48,8 @@ class DiagnosticsStub:
     GetInventoryCounts: _grpc.UnaryUnaryMultiCallable[_diagnostics_pb2.GetInventoryCountsRequest, _diagnostics_pb2.GetInventoryCountsResponse]
     """Counts and lag by kind."""
     Verify: _grpc.UnaryStreamMultiCallable[_diagnostics_pb2.VerifyRequest, _diagnostics_pb2.VerifyResponse]
-    """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
-    One at a time.
+    """Compares what vCenter says now with the gateway database, Nova, Glance and placement. Writes
+    nothing. One at a time.
     """
 
 @_typing.type_check_only
@@ -72,8 +72,8 @@ class DiagnosticsAsyncStub(DiagnosticsStub):
     GetInventoryCounts: _aio.UnaryUnaryMultiCallable[_diagnostics_pb2.GetInventoryCountsRequest, _diagnostics_pb2.GetInventoryCountsResponse]  # type: ignore[assignment]
     """Counts and lag by kind."""
     Verify: _aio.UnaryStreamMultiCallable[_diagnostics_pb2.VerifyRequest, _diagnostics_pb2.VerifyResponse]  # type: ignore[assignment]
-    """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
-    One at a time.
+    """Compares what vCenter says now with the gateway database, Nova, Glance and placement. Writes
+    nothing. One at a time.
     """
 
 class DiagnosticsServicer(metaclass=_abc_1.ABCMeta):
@@ -141,8 +141,8 @@ class DiagnosticsServicer(metaclass=_abc_1.ABCMeta):
         request: _diagnostics_pb2.VerifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_diagnostics_pb2.VerifyResponse], _abc.AsyncIterator[_diagnostics_pb2.VerifyResponse]]:
-        """Compares what vCenter says now with the own tables, Nova, Glance and placement. Writes nothing.
-        One at a time.
+        """Compares what vCenter says now with the gateway database, Nova, Glance and placement. Writes
+        nothing. One at a time.
         """
 
 def add_DiagnosticsServicer_to_server(servicer: DiagnosticsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
