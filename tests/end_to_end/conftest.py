@@ -1,11 +1,11 @@
 """The whole product between a simulated vCenter and the one-machine OpenStack."""
 
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
+from tests.support.waiting import eventually
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
 from tools.cloud.layout import ADMIN
@@ -19,9 +19,6 @@ PROJECT = "end-to-end"
 DATABASE = "vsphere_gateway_test"
 PARITY_SECONDS = 120
 WORKER_SECONDS = 240
-POLL_SECONDS = 0.2
-
-Value = TypeVar("Value")
 
 
 class Company:
@@ -60,14 +57,6 @@ class Company:
         self.make(name, cluster=cluster)
         eventually(lambda: self.status(name), "SHUTOFF")
         return self.server(name)
-
-
-def eventually(look: Callable[[], Value], expected: Value, seconds: float = 30) -> None:
-    """Wait until ``look`` returns ``expected``; fail with what it returned last."""
-    deadline = time.monotonic() + seconds
-    while (seen := look()) != expected:
-        assert time.monotonic() < deadline, f"after {seconds} s: {seen!r}, expected {expected!r}"
-        time.sleep(POLL_SECONDS)
 
 
 def _wait_until_up(openstack: Any) -> None:

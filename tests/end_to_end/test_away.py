@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.conftest import PLACE, Company, eventually
+from tests.end_to_end.conftest import PLACE, Company
+from tests.support.waiting import eventually
 from tools.demo import controlplane
 
 pytestmark = pytest.mark.cloud

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.end_to_end.conftest import Company, eventually
+from tests.end_to_end.conftest import Company
+from tests.support.waiting import eventually
 from tools.demo.vcenter import NETWORK
 
 pytestmark = pytest.mark.cloud

@@ -14,7 +14,8 @@ import pytest
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
-from tests.end_to_end.conftest import PLACE, Company, eventually
+from tests.end_to_end.conftest import PLACE, Company
+from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.demo.vcenter import DATACENTER, NETWORK
 from tools.servers.vcsim import Vcsim

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.end_to_end.conftest import Company, eventually
+from tests.end_to_end.conftest import Company
+from tests.support.waiting import eventually
 from tools.demo.vcenter import TEMPLATE
 
 pytestmark = pytest.mark.cloud

@@ -10,7 +10,8 @@ from controlplane.config.nova_config import NovaConfig
 from controlplane.openstack.keystone import adapters
 from controlplane.openstack.keystone import limits as keystone_limits
 from controlplane.openstack.nova.quota import RESOURCES
-from tests.end_to_end.conftest import PROJECT, Company, eventually
+from tests.end_to_end.conftest import PROJECT, Company
+from tests.support.waiting import eventually
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
 from tools.demo.vcenter import TEMPLATE

@@ -16,7 +16,8 @@ from typing import Any
 import openstack
 import pytest
 
-from tests.end_to_end.conftest import PLACE, Company, eventually
+from tests.end_to_end.conftest import PLACE, Company
+from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.demo.vcenter import NETWORK, TEMPLATE
 from tools.servers.state import folder

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.end_to_end.conftest import PLACE, Company, eventually
+from tests.end_to_end.conftest import PLACE, Company
+from tests.support.waiting import eventually
 from tools.cloud.cloud import Cloud
 from tools.demo.controlplane import PROGRAM
 from tools.demo.vcenter import MACHINES, TEMPLATE

@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.faults.site import SETTLE_SECONDS, Site
 from tests.support.faults.vcenter import CLUSTERS, FIRST
-from tests.support.faults.waiting import eventually
 from tests.support.restricted_vcenter import RestrictedVCenter
+from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.servers.state import folder
 

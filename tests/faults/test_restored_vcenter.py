@@ -9,7 +9,7 @@ from pyVmomi import vim
 from tests.faults.conftest import MakeSite
 from tests.support.faults.site import PARITY_SECONDS, SETTLE_SECONDS, Site
 from tests.support.faults.vcenter import CLUSTERS, PLACE
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.servers.state import folder
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.faults.site import DEPLOYMENT, SETTLE_SECONDS
 from tests.support.faults.two_sites import ELSEWHERE, TwoSites
 from tests.support.faults.vcenter import CLUSTERS, VCenter
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.cloud.cloud import Cloud
 from tools.servers.state import Port
 

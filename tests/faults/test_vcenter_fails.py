@@ -8,7 +8,7 @@ from pyVmomi import vim
 
 from tests.faults.conftest import MakeSite
 from tests.support.faults.site import PARITY_SECONDS, SETTLE_SECONDS, Site
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.servers.state import folder
 
 pytestmark = pytest.mark.cloud

@@ -4,7 +4,6 @@ Nova's and Glance's tables, the own tables and the ledger's rows are real. Place
 the supervisor of workers are not here: what they would be told is recorded.
 """
 
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -46,6 +45,7 @@ from controlplane.verification.findings import Findings
 from controlplane.verification.verifier import look
 from tests.support.inventory_edge import FeedEdge
 from tests.support.site import Site
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import compute_pb2, link_pb2
 
 PROJECT = "5f3c1d1e9a0b4c2f8d7e6a5b4c3d2e1f"
@@ -243,12 +243,7 @@ class Stage:
 
     def eventually(self, condition: Callable[[], bool], what: str, patience: float = 30.0) -> None:
         """Wait until the pipeline has brought something about by itself."""
-        deadline = time.monotonic() + patience
-        pause = threading.Event()
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no {what} within {patience:g} s")
-            pause.wait(0.02)
+        eventually_true(condition, what, patience, poll=0.02)
 
     def _provision(self, cluster_uuid: str) -> None:
         """Do what the supervisor does, without placement: the compute host is there now."""

@@ -15,7 +15,7 @@ from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import leases, migration
 from controlplane.store.own.leases import LeaseRow
 from tests.conftest import Databases
-from tests.support.link_ends import eventually
+from tests.support.waiting import eventually_true
 
 LEASE = 1.0
 
@@ -91,7 +91,7 @@ def test_a_second_control_plane_stands_by_as_long_as_the_first_is_there(start: S
     first = start("a")
     assert first.active.wait(10)
     second = start("b")
-    eventually(lambda: second.stood_by)
+    eventually_true(lambda: second.stood_by)
     assert not second.active.wait(2 * LEASE)
     assert second.stood_by == ["a"], "told once"
     first.end()
@@ -149,7 +149,7 @@ def test_a_holder_goes_on_when_the_database_is_back_and_nobody_took_over(
         patch.setattr(database, "run", away)
         before = stored()
         time.sleep(1.5 * LEASE)
-    eventually(lambda: stored() != before)
+    eventually_true(lambda: stored() != before)
     second = start("b")
     assert not second.active.wait(1.5 * LEASE)
     assert not first.lost.is_set()

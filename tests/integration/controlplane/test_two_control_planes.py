@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from controlplane.store.own import clusters, edges, migration
 from controlplane.store.own.clusters import ClusterRow, ClusterState
 from controlplane.store.own.edges import VCenterRow
 from tests.integration.controlplane.gateway.test_standalone_process import free_port
+from tests.support.waiting import eventually_true
 from tools.servers.state import CHECKOUT
 
 BIN = CHECKOUT / ".venv" / "bin"
@@ -141,12 +141,11 @@ class Replica:
             self.process.wait(60)
 
 
-def eventually(what: Callable[[], object], *replicas: Replica) -> None:
-    end = time.monotonic() + PATIENCE
-    while not what():
-        logs = "\n".join(replica.log.read_text() for replica in replicas)
-        assert time.monotonic() < end, f"did not happen in time\n{logs}"
-        time.sleep(0.2)
+def eventually_of(what: Callable[[], object], *replicas: Replica) -> None:
+    def logs() -> str:
+        return "\n".join(replica.log.read_text() for replica in replicas)
+
+    eventually_true(what, seconds=PATIENCE, poll=0.2, evidence=logs)
 
 
 @pytest.fixture
@@ -163,21 +162,21 @@ def test_the_second_stands_by_takes_over_from_one_that_is_paused_and_that_one_en
 ) -> None:
     first, second = replicas
     held = first.serve()
-    eventually(lambda: first.active() and first.runs_worker(), first)
+    eventually_of(lambda: first.active() and first.runs_worker(), first)
     second.serve()
-    eventually(second.stands_by, first, second)
+    eventually_of(second.stands_by, first, second)
     assert first.active()
     assert not second.runs_worker()
     assert f"while {os.uname().nodename}/" in second.edges().stderr
 
     held.send_signal(signal.SIGSTOP)
-    eventually(lambda: second.active() and second.runs_worker(), first, second)
+    eventually_of(lambda: second.active() and second.runs_worker(), first, second)
     held.send_signal(signal.SIGCONT)
     assert held.wait(LEASE_SECONDS) == 75
-    eventually(lambda: not first.runs_worker(), first, second)
+    eventually_of(lambda: not first.runs_worker(), first, second)
     assert second.active()
 
     first.serve()
-    eventually(first.stands_by, first, second)
+    eventually_of(first.stands_by, first, second)
     second.end()
-    eventually(lambda: first.active() and first.runs_worker(), first, second)
+    eventually_of(lambda: first.active() and first.runs_worker(), first, second)

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy
 
 from tests.support.faults.vcenter import CLUSTERS, FIRST, PLACE, Seen, VCenter
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.bench.diagnostics import Observer
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tests.support.faults.site import DEPLOYMENT, PARITY_SECONDS, Site
 from tests.support.faults.vcenter import PLACE, Seen, VCenter
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.cloud.cloud import Cloud
 from tools.demo import authority, edge
 from tools.demo.deployment import NO_CLUSTER

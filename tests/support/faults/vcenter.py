@@ -13,7 +13,7 @@ from pyVmomi import vim
 from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.session import VCenterSession
 from tests.support.edge_vcenter_site import vcenter_settings
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 from tools.servers import golang
 from tools.servers.state import Port, folder
 from tools.servers.vcsim import Vcsim

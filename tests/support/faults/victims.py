@@ -5,7 +5,7 @@ import signal
 from abc import ABC, abstractmethod
 
 from tests.support.faults.site import WORKER_SECONDS, Site
-from tests.support.faults.waiting import eventually
+from tests.support.waiting import eventually
 
 
 class Victim(ABC):

@@ -22,6 +22,7 @@ from tests.integration.controlplane.inventory.conftest import Cloud
 from tests.support.inventory_edge import FeedEdge
 from tests.support.inventory_stage import Stage
 from tests.support.site import GIB, Site
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 SEQUENCES = int(os.environ.get("VSG_MODEL_SEQUENCES", "0"))
@@ -273,10 +274,10 @@ class Model(RuleBasedStateMachine):
             excused = {one.subject.object for one in found.excuses}
             return not found.differences and excused <= self.hidden.keys() | self.twins
 
-        try:
-            self.stage.eventually(same, "agreement")
-        except TimeoutError:
-            pytest.fail(f"differences: {found.differences}, excuses: {found.excuses}")
+        def evidence() -> str:
+            return f"differences: {found.differences}, excuses: {found.excuses}"
+
+        eventually_true(same, "agreement", seconds=30.0, poll=0.02, evidence=evidence)
 
     def _answer(self) -> None:
         self.edge.hidden = set(self.hidden)

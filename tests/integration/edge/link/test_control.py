@@ -23,8 +23,9 @@ from edge.link.identity import Identity, load_identity
 from tests.integration.edge.link.conftest import Customer
 from tests.support.cable import Cable
 from tests.support.inventory_receiver import InventoryReceiver
-from tests.support.link_ends import ControlPlaneEnd, EdgeEnd, eventually
+from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCENTER, VCenterTruth
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import operations_pb2
 
 MakeEdge = Callable[..., EdgeEnd]
@@ -39,7 +40,7 @@ def test_edge_without_vcenter_is_online_and_says_hello_again_when_it_is_found(
     control_plane: ControlPlaneEnd, receiver: InventoryReceiver, make_edge: MakeEdge
 ) -> None:
     edge = make_edge(control_plane.port, VCenterTruth({"vm-1": "one"})).start()
-    eventually(lambda: control_plane.registry.sessions.get("site-1"))
+    eventually_true(lambda: control_plane.registry.sessions.get("site-1"))
     assert not control_plane.registry.sessions.list_all()[0].vcenter_uuid
     edge.read_vcenter()
     control_plane.pipeline.wait(lambda: receiver.parities)
@@ -169,7 +170,7 @@ def test_refusal_is_one_line_with_what_to_do_and_no_traceback(
     caplog.set_level(logging.WARNING)
     bundle = customer("globex").bundle("site-9", control_plane.port)
     edge = EdgeEnd(bundle, VCenterTruth()).start()
-    eventually(lambda: "no link to the control plane" in caplog.messages)
+    eventually_true(lambda: "no link to the control plane" in caplog.messages)
     edge.stop()
     records = [record for record in caplog.records if record.name.startswith("edge")]
     assert len(records) == 1

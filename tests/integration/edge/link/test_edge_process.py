@@ -17,7 +17,8 @@ import pytest
 from tests.conftest import StartVcsim
 from tests.integration.edge.link.conftest import Customer
 from tests.support.inventory_receiver import InventoryReceiver
-from tests.support.link_ends import ControlPlaneEnd, eventually
+from tests.support.link_ends import ControlPlaneEnd
+from tests.support.waiting import eventually_true
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -122,20 +123,20 @@ def test_reload_takes_clusters_under_management_and_a_bad_file_changes_nothing(
     vcenter = vcsim(cluster=2, vm=2)
     edge = make_process(vcenter, control_plane.port, clusters='["DC0_C0"]')
     edge.start()
-    eventually(lambda: len(machines(receiver)) == 2)
+    eventually_true(lambda: len(machines(receiver)) == 2)
     assert edge.process is not None
     good = edge.config.read_text()
     edge.config.write_text(good.replace("clusters =", "klusters ="))
     edge.process.send_signal(signal.SIGHUP)
-    eventually(lambda: edge.logged("configuration not reloaded.*klusters"))
+    eventually_true(lambda: edge.logged("configuration not reloaded.*klusters"))
     edge.config.write_text(good.replace('["DC0_C0"]', '["DC0_C*"]'))
     edge.process.send_signal(signal.SIGHUP)
-    eventually(lambda: len(machines(receiver)) == 4)
-    eventually(lambda: len(receiver.parities) == 2)
+    eventually_true(lambda: len(machines(receiver)) == 4)
+    eventually_true(lambda: len(receiver.parities) == 2)
     assert audited_machines(control_plane) == machines(receiver).keys()
     edge.config.write_text(good)
     edge.process.send_signal(signal.SIGHUP)
-    eventually(lambda: len(machines(receiver)) == 2)
+    eventually_true(lambda: len(machines(receiver)) == 2)
     assert edge.terminate() == 0
 
 
@@ -193,7 +194,7 @@ def test_vcenter_away_keeps_the_link_and_everything_that_was_reported(
     held = dict(receiver.held)
     vcenter.stop()
     session = control_plane.registry.sessions.list_all()[0]
-    eventually(lambda: session.heartbeat.vcenter_state == link_pb2.VCENTER_STATE_UNREACHABLE)
+    eventually_true(lambda: session.heartbeat.vcenter_state == link_pb2.VCENTER_STATE_UNREACHABLE)
     assert control_plane.registry.sessions.list_all() == [session]
     assert receiver.held == held
     assert edge.terminate() == 0
@@ -209,8 +210,8 @@ def test_wrong_password_is_one_line_and_one_login_until_it_is_corrected(
     right = edge.password.read_text()
     edge.password.write_text("wrong-password")
     edge.start()
-    eventually(lambda: edge.logged("VCENTER_STATE_LOGIN_REFUSED"))
-    eventually(lambda: control_plane.registry.sessions.get("site-1"))
+    eventually_true(lambda: edge.logged("VCENTER_STATE_LOGIN_REFUSED"))
+    eventually_true(lambda: control_plane.registry.sessions.get("site-1"))
     edge.password.write_text(right)
     assert edge.process is not None
     os.kill(edge.process.pid, signal.SIGHUP)

@@ -6,8 +6,9 @@ import pytest
 
 from controlplane.domain.errors import OnDemandReadError
 from edge.vcenter.client.faults import VCenterUnreachableError
-from tests.support.link_ends import ControlPlaneEnd, EdgeEnd, eventually
+from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCENTER, VCenterTruth
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import link_pb2
 
 MakeEdge = Callable[..., EdgeEnd]
@@ -24,7 +25,7 @@ def ready(control_plane: ControlPlaneEnd, edge: EdgeEnd) -> EdgeEnd:
     """Wait until the edge holds its vCenter's lease."""
     edge.read_vcenter()
     edge.start()
-    eventually(lambda: control_plane.registry.online(UUID))
+    eventually_true(lambda: control_plane.registry.online(UUID))
     return edge
 
 

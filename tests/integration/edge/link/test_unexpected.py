@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.link_ends import ControlPlaneEnd, EdgeEnd, eventually
+from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCenterTruth
+from tests.support.waiting import eventually_true
 
 
 class Bug:
@@ -50,11 +51,11 @@ def test_inventory_that_fails_turns_health_red_and_leaves_the_link_open(
     edge.read_vcenter()
     edge.start()
     red = ["thread inventory-call is down: ZeroDivisionError: a bug"]
-    eventually(lambda: failing(control_plane) == red and bug.met > 1)
+    eventually_true(lambda: failing(control_plane) == red and bug.met > 1)
     (session,) = control_plane.registry.sessions.list_all()
     bug.mended = True
     control_plane.pipeline.wait(lambda: control_plane.pipeline.receiver.parities)
-    eventually(lambda: not failing(control_plane))
+    eventually_true(lambda: not failing(control_plane))
     assert control_plane.registry.sessions.list_all() == [session], "the link was dialled again"
     assert len(tracebacks(caplog)) == 1
 
@@ -74,14 +75,14 @@ def test_on_demand_read_that_fails_is_seen_and_the_next_one_is_answered(
     (session,) = control_plane.registry.sessions.list_all()
     with pytest.raises(Exception, match=r"site-1: unexpected error in the edge.*a bug"):
         list(control_plane.on_demand_reads.read(session.vcenter_uuid))
-    eventually(
+    eventually_true(
         lambda: (
             failing(control_plane) == ["thread on-demand-read is down: ZeroDivisionError: a bug"]
         )
     )
     bug.mended = True
     assert list(control_plane.on_demand_reads.read(session.vcenter_uuid))
-    eventually(lambda: not failing(control_plane))
+    eventually_true(lambda: not failing(control_plane))
     assert len(tracebacks(caplog)) == 1
 
 
@@ -96,7 +97,7 @@ def test_message_that_cannot_be_handled_ends_the_call_and_the_edge_dials_again(
     monkeypatch.setattr(edge.executor, "lease_changed", bug)
     edge.read_vcenter()
     edge.start()
-    eventually(lambda: edge.health.threads.failures().get("link", 0) > 1)
+    eventually_true(lambda: edge.health.threads.failures().get("link", 0) > 1)
     bug.mended = True
     control_plane.pipeline.wait(lambda: control_plane.pipeline.receiver.parities)
     assert edge.health.failing_threads() == []

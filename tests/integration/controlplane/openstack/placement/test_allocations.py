@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -19,6 +18,7 @@ from tests.integration.controlplane.openstack.placement.conftest import (
     client_for,
     cluster,
 )
+from tests.support.waiting import eventually_true
 
 SECONDS = 60
 
@@ -128,7 +128,7 @@ def test_a_released_server_holds_nothing(
     first, second = allocation(host), allocation(host)
     submit(queue, first, second)
     queue.release([first.consumer_uuid])
-    until(lambda: queue.backlog == 0)
+    eventually_true(lambda: queue.backlog == 0, seconds=SECONDS)
     assert list(client.provider_allocations(host.node_uuid)) == [second.consumer_uuid]
 
 
@@ -145,7 +145,7 @@ def test_many_released_servers_of_several_clusters_hold_nothing(
     submit(queue, *records, stays)
     unknown = str(uuid.uuid4())
     queue.release([unknown, *(record.consumer_uuid for record in records)])
-    until(lambda: queue.backlog == 0)
+    eventually_true(lambda: queue.backlog == 0, seconds=SECONDS)
     assert client.provider_allocations(host.node_uuid) == {}
     assert list(client.provider_allocations(other.node_uuid)) == [stays.consumer_uuid]
 
@@ -189,7 +189,7 @@ def test_a_change_that_comes_while_it_is_read_what_a_cluster_should_hold_stays(
         return found
 
     reconcile(queue, host, read)
-    until(lambda: queue.backlog == 0)
+    eventually_true(lambda: queue.backlog == 0, seconds=SECONDS)
     assert held(client, first)["VCPU"] == 4
 
 
@@ -235,11 +235,11 @@ def test_error_that_nobody_expected_turns_health_red_until_it_is_mended_and_lose
 
     try:
         queue.reconcile(host.node_uuid, read, reconciled.set)
-        until(monitor.down)
+        eventually_true(monitor.down, seconds=SECONDS)
         assert str(error) in monitor.down()[0].reason
         mended.set()
         assert reconciled.wait(SECONDS)
-        until(lambda: not monitor.down())
+        eventually_true(lambda: not monitor.down(), seconds=SECONDS)
     finally:
         queue.stop()
     assert list(client.provider_allocations(host.node_uuid)) == [first.consumer_uuid]
@@ -285,11 +285,3 @@ def test_nova_writing_at_the_same_time_is_a_conflict_that_is_settled(
     submit(queue, *records)
     assert held(client, records[3])["VCPU"] == 1
     assert len(client.provider_allocations(host.node_uuid)) == 20
-
-
-def until(condition: object) -> None:
-    """Wait for something that another thread does."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -1,8 +1,7 @@
 """Notifications survive what nobody expected: one is lost, all others are sent."""
 
 import queue
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from controlplane.domain.records import Announced, NotificationData, ServerAnnou
 from controlplane.openstack.notifications import announcer as announcer_module
 from controlplane.openstack.notifications.announcer import BusAnnouncer
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
+from tests.support.waiting import eventually_true
 
 PATIENCE = 10.0
 
@@ -95,7 +95,7 @@ def test_one_notification_that_cannot_be_made_ends_no_other(
     announce(announcer, "1", bus.cursed, "2", "3")
     assert received(bus, 3) == ["1", "2", "3"]
     assert monitor.failures() == {"notifications": 1}
-    until(lambda: not monitor.down())
+    eventually_true(lambda: not monitor.down(), seconds=PATIENCE)
 
 
 @pytest.mark.parametrize("error", [StatementRejectedError("Unknown column"), RuntimeError("?")])
@@ -106,7 +106,7 @@ def test_rows_that_cannot_be_read_turn_health_red_until_they_can_and_nothing_is_
     announce(announcer, "1", "2")
     assert received(bus, 2) == ["1", "2"]
     assert monitor.failures() == {"notifications": 2}
-    until(lambda: not monitor.down())
+    eventually_true(lambda: not monitor.down(), seconds=PATIENCE)
 
 
 def test_database_that_is_away_delays_and_fails_nothing(
@@ -116,11 +116,3 @@ def test_database_that_is_away_delays_and_fails_nothing(
     announce(announcer, "1", "2")
     assert received(bus, 2) == ["1", "2"]
     assert monitor.failures() == {}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

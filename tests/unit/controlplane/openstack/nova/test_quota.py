@@ -2,8 +2,7 @@
 
 import logging
 import queue
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from common.log_fields import fields_of
 from controlplane.domain.errors import NovaApiError
 from controlplane.openstack.nova.quota import RESOURCES, QuotaKeeper, Quotas
 from controlplane.store.errors import DatabaseUnavailableError
+from tests.support.waiting import eventually_true
 
 PATIENCE = 5.0
 
@@ -131,10 +131,10 @@ def test_error_that_nobody_expected_turns_health_red_is_repeated_and_holds_up_no
     nova.absurd = {"a-absurd"}
     keepers(["a-absurd", "b-sound"])
     assert nova.lifted.get(timeout=PATIENCE)[0] == "b-sound"
-    until(lambda: monitor.failures().get("quota", 0) > 1)
+    eventually_true(lambda: monitor.failures().get("quota", 0) > 1, seconds=PATIENCE)
     nova.absurd = set()
     assert nova.lifted.get(timeout=PATIENCE)[0] == "a-absurd"
-    until(lambda: not monitor.down())
+    eventually_true(lambda: not monitor.down(), seconds=PATIENCE)
 
 
 def test_own_database_that_is_away_is_asked_again(nova: ScriptedNova, keepers: Any) -> None:
@@ -167,11 +167,3 @@ def test_without_lifting_a_project_at_its_limit_is_named_and_left_alone(
     ]
     assert len(named) == len(RESOURCES)
     assert all("project full uses 10" in why for why in named)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
