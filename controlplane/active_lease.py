@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from common.background import BackgroundThread, ThreadMonitor
+from common.backoff import Backoff
 from common.log_fields import fields
 from controlplane.store.database import Connection, Database
 from controlplane.store.errors import DatabaseUnavailableError, StoreError
@@ -46,7 +47,9 @@ class ActiveLease:
         self._holder = holder
         self._lost = lost
         self._held: LeaseRow | None = None
-        self._thread = BackgroundThread("control-plane-lease", self._step, monitor)
+        # Also after an unexpected error the lease is tried again before it expires.
+        backoff = Backoff(RENEW_SECONDS, 1.0, RENEW_SECONDS)
+        self._thread = BackgroundThread("control-plane-lease", self._step, monitor, backoff=backoff)
 
     def wait(self, stopping: threading.Event, standing_by: Callable[[str], None]) -> bool:
         """Wait for the lease and begin to renew it; False when ``stopping`` was set before.

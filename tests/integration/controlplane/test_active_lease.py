@@ -11,7 +11,7 @@ from common.background import ThreadMonitor
 from controlplane import active_lease
 from controlplane.active_lease import RESOURCE, ActiveLease
 from controlplane.store.database import Database
-from controlplane.store.errors import DatabaseUnavailableError
+from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
 from controlplane.store.own import leases, migration
 from controlplane.store.own.leases import LeaseRow
 from tests.conftest import Databases
@@ -154,3 +154,19 @@ def test_a_holder_goes_on_when_the_database_is_back_and_nobody_took_over(
     assert not second.active.wait(1.5 * LEASE)
     assert not first.lost.is_set()
     assert first.monitor.down() == []
+
+
+def test_a_holder_that_fails_unexpectedly_renews_before_its_lease_expires(
+    start: Start, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rejected(*_: object) -> None:
+        raise StatementRejectedError("denied")
+
+    first = start("a")
+    assert first.active.wait(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "run", rejected)
+        eventually_true(lambda: first.monitor.failures().get("control-plane-lease", 0) >= 6)
+    begun = time.monotonic()
+    eventually_true(lambda: first.monitor.down() == [])
+    assert time.monotonic() - begun < LEASE
