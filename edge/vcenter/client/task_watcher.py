@@ -257,6 +257,8 @@ class _Follower:
         except (faults.VCenterError, EdgeError) as error:
             self._is_broken = True
             self._lost(self, error)
+            # In a login that goes on vCenter would keep the collector and its filters to the end.
+            self._updates.close()
 
     def _is_needed(self) -> bool:
         wanted = self._filters or self._inherited or self._ended

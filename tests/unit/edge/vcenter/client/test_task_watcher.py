@@ -14,6 +14,7 @@ from common.backoff import Backoff
 from edge.vcenter.client import faults
 from edge.vcenter.client.task_watcher import PropertyWatcher
 from tests.support.vsphere_answers import change, changed, content, soap
+from tests.support.waiting import eventually_true
 
 PATIENCE = 5.0
 STATE = "info.state"
@@ -147,6 +148,16 @@ def test_watch_goes_on_with_a_new_collector_when_the_wait_breaks(
         wait_for_end(watch)
     assert session.collectors == 2
     assert session.renewals == renewals
+
+
+def test_a_collector_whose_wait_broke_is_not_left_behind_in_a_login_that_goes_on(
+    session: ScriptedSession, watcher: PropertyWatcher
+) -> None:
+    with watcher.watch(vim.Task("task-1"), [STATE]) as watch:
+        session.tell(faults.VCenterUnreachableError("away"))
+        session.tell(ended("filter-2"))
+        wait_for_end(watch)
+    eventually_true(lambda: "collector-1" in session.destroyed)
 
 
 def test_watch_ends_with_the_refusal_when_no_login_is_possible(
