@@ -8,6 +8,7 @@ should hold with what it holds.
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -138,12 +139,18 @@ class AllocationQueue:
             self._changed.notify_all()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stop the threads after their current request; what waits is dropped."""
-        self._stopping.set()
+        """Stop the threads after their current request; what waits is dropped.
+
+        ``timeout`` is in seconds, for all of them together.
+        """
+        end = time.monotonic() + timeout
         with self._changed:
+            self._stopping.set()
             threads = [lane.thread for lane in self._lanes.values() if lane.thread]
         for thread in threads:
-            thread.stop(timeout)
+            thread.stopping.set()
+        for thread in threads:
+            thread.stop(max(0.0, end - time.monotonic()))
 
     def _desire(
         self, consumer: str, record: AllocationRecord | None, lane: str, latch: _Latch | None
@@ -161,7 +168,7 @@ class AllocationQueue:
 
     def _lane(self, key: str) -> _Lane:
         lane = self._lanes.setdefault(key, _Lane())
-        if lane.thread is None:
+        if lane.thread is None and not self._stopping.is_set():
             step = functools.partial(self._step, key, lane)
             lane.thread = BackgroundThread(
                 f"allocations-{key}", step, self._monitor, wake=self._wake
