@@ -4,42 +4,19 @@ A server that runs already is used and left running; what a test run starts, it 
 unless another run of this checkout still uses it.
 """
 
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.servers import Databases, StartVcsim, Uncaptured
 from tools.cloud.cloud import Cloud
 from tools.progress import Steps
 from tools.servers.lease import Lease
 from tools.servers.mariadb import MariaDB
 from tools.servers.rabbitmq import RabbitMQ
 from tools.servers.vcsim import Vcsim
-
-StartVcsim = Callable[..., Vcsim]
-Uncaptured = Callable[[], AbstractContextManager[None]]
-
-
-class Databases:
-    """A running MariaDB that gives out databases and drops them afterwards."""
-
-    def __init__(self, server: MariaDB) -> None:
-        self.server = server
-        self._created: list[str] = []
-
-    def create_database(self, name: str) -> str:
-        """Make an empty database, its name made unique; returns its SQLAlchemy URL."""
-        unique = f"test_{name}_{secrets.token_hex(4)}"
-        url = self.server.create_database(unique)
-        self._created.append(unique)
-        return url
-
-    def drop_all(self) -> None:
-        """Drop what was created."""
-        for name in self._created:
-            self.server.drop_database(name)
 
 
 @pytest.fixture(scope="session")

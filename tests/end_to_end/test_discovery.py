@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.end_to_end.conftest import Company
+from tests.support.demo_site import DemoSite
 from tools.demo.vcenter import MACHINES, NETWORK, TEMPLATE, Machine
 
 pytestmark = pytest.mark.cloud
@@ -10,9 +10,9 @@ pytestmark = pytest.mark.cloud
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_every_virtual_machine_is_a_server_with_its_hardware_and_address(
-    company: Company, machine: Machine
+    site: DemoSite, machine: Machine
 ) -> None:
-    server = company.server(machine.name)
+    server = site.server(machine.name)
     assert server.status == "ACTIVE"
     assert server.power_state == 1
     assert server.flavor["vcpus"] == machine.cpus
@@ -23,35 +23,34 @@ def test_every_virtual_machine_is_a_server_with_its_hardware_and_address(
     assert server.availability_zone == "nova"
 
 
-def test_server_id_is_the_instance_uuid(company: Company) -> None:
-    info = company.vcenter.govc_json("vm.info", "web-1")["virtualMachines"][0]
-    assert company.server("web-1").id == info["config"]["instanceUuid"]
+def test_server_id_is_the_instance_uuid(site: DemoSite) -> None:
+    info = site.vcenter.govc_json("vm.info", "web-1")["virtualMachines"][0]
+    assert site.server("web-1").id == info["config"]["instanceUuid"]
 
 
-def test_server_names_its_vcenter_object(company: Company) -> None:
-    info = company.vcenter.govc_json("vm.info", "web-1")["virtualMachines"][0]
-    assert info["self"]["value"] in company.server("web-1").metadata.values()
+def test_server_names_its_vcenter_object(site: DemoSite) -> None:
+    info = site.vcenter.govc_json("vm.info", "web-1")["virtualMachines"][0]
+    assert info["self"]["value"] in site.server("web-1").metadata.values()
 
 
-def test_every_cluster_is_an_enabled_compute_service(company: Company) -> None:
+def test_every_cluster_is_an_enabled_compute_service(site: DemoSite) -> None:
     services = {
-        service.host: service
-        for service in company.openstack.compute.services(binary="nova-compute")
+        service.host: service for service in site.openstack.compute.services(binary="nova-compute")
     }
-    hosts = {company.server(machine.name).compute_host for machine in MACHINES}
+    hosts = {site.server(machine.name).compute_host for machine in MACHINES}
     assert len(hosts) == 2
     for host in hosts:
         assert (services[host].status, services[host].state) == ("enabled", "up")
 
 
-def test_hypervisor_has_the_clusters_real_totals(company: Company) -> None:
-    host = company.server("web-1").compute_host
-    cluster = company.vcenter.govc_json("object.collect", "/dc1/host/production", "summary")
+def test_hypervisor_has_the_clusters_real_totals(site: DemoSite) -> None:
+    host = site.server("web-1").compute_host
+    cluster = site.vcenter.govc_json("object.collect", "/dc1/host/production", "summary")
     summary = cluster[0]["val"]
-    hypervisors = company.openstack.compute.hypervisors(details=True, with_servers=False)
+    hypervisors = site.openstack.compute.hypervisors(details=True, with_servers=False)
     found = [each for each in hypervisors if each.service_details["host"] == host]
     assert len(found) == 1
-    placement = company.openstack.placement
+    placement = site.openstack.placement
     inventories = placement.get(f"/resource_providers/{found[0].id}/inventories").json()
     total = {name: entry["total"] for name, entry in inventories["inventories"].items()}
     assert total["VCPU"] == summary["numCpuThreads"]
@@ -59,17 +58,17 @@ def test_hypervisor_has_the_clusters_real_totals(company: Company) -> None:
     assert 0 <= (summary["totalMemory"] >> 20) - total["MEMORY_MB"] < summary["numHosts"]
 
 
-def test_every_server_has_its_allocation(company: Company) -> None:
+def test_every_server_has_its_allocation(site: DemoSite) -> None:
     for machine in MACHINES:
-        server = company.server(machine.name)
-        answer = company.openstack.placement.get(f"/allocations/{server.id}").json()
+        server = site.server(machine.name)
+        answer = site.openstack.placement.get(f"/allocations/{server.id}").json()
         (resources,) = [entry["resources"] for entry in answer["allocations"].values()]
         assert resources["VCPU"] == machine.cpus
         assert resources["MEMORY_MB"] == machine.memory_mb
 
 
-def test_template_is_a_protected_image(company: Company) -> None:
-    image = company.openstack.image.find_image(TEMPLATE)
+def test_template_is_a_protected_image(site: DemoSite) -> None:
+    image = site.openstack.image.find_image(TEMPLATE)
     assert image.status == "active"
     assert image.size == 8 << 30
     assert image.disk_format == "vmdk"

@@ -14,7 +14,7 @@ import pytest
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
-from tests.end_to_end.conftest import PLACE, Company
+from tests.support.demo_site import PLACE, DemoSite
 from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.demo.vcenter import DATACENTER, NETWORK
@@ -62,7 +62,7 @@ def end(task: Any) -> Any:
 class OddMachines:
     """Makes virtual machines that govc would not make, and knows their servers."""
 
-    def __init__(self, simulator: Vcsim, company: Company) -> None:
+    def __init__(self, simulator: Vcsim, site: DemoSite) -> None:
         context = ssl.create_default_context(cafile=str(simulator.ca_file))
         self._connection = SmartConnect(
             host=simulator.host,
@@ -79,7 +79,7 @@ class OddMachines:
         self._portgroup = next(each for each in networks if each.name == NETWORK)
         root = find(f"/{DATACENTER}/vm")
         self._folders = [root.CreateFolder(name) for name in ("odd", "odd/other")]
-        self.company = company
+        self.site = site
         self.made: dict[str, Any] = {}
         self.ids: dict[str, str] = {}
 
@@ -136,7 +136,7 @@ class OddMachines:
 
     def server(self, key: str) -> Any:
         """Return the server of a machine, None if there is none."""
-        return self.company.openstack.compute.find_server(self.ids[key], ignore_missing=True)
+        return self.site.openstack.compute.find_server(self.ids[key], ignore_missing=True)
 
     def quarantine(self, key: str) -> dict[str, Any] | None:
         """Return what keeps a machine out, if something does."""
@@ -154,22 +154,22 @@ class OddMachines:
 
 
 @contextlib.contextmanager
-def unwatched(company: Company) -> Iterator[None]:
+def unwatched(site: DemoSite) -> Iterator[None]:
     """The edge looks away: the simulator locks up when it makes many machines before its eyes.
 
     (Its ContainerView and its PropertyFilter take each other's locks in opposite order.)
     """
-    company.deployment.edge.stop()
+    site.deployment.edge.stop()
     yield
-    company.deployment.edge.start()
+    site.deployment.edge.start()
 
 
 @pytest.fixture(scope="module")
-def odd(company: Company) -> Iterator[OddMachines]:
+def odd(site: DemoSite) -> Iterator[OddMachines]:
     """Every odd machine."""
-    machines = OddMachines(company.vcenter, company)
+    machines = OddMachines(site.vcenter, site)
     try:
-        with unwatched(company):
+        with unwatched(site):
             for key, (name, _) in NAMES.items():
                 machines.make(key)
                 end(machines.made[key].Rename_Task(name))
@@ -184,7 +184,7 @@ def odd(company: Company) -> Iterator[OddMachines]:
             machines.make("second of a UUID", instance_uuid=machines.ids["first of a UUID"])
         yield machines
     finally:
-        with unwatched(company):
+        with unwatched(site):
             machines.close()
     eventually(lambda: [key for key in machines.ids if machines.server(key)], [], 120)
 
@@ -192,7 +192,7 @@ def odd(company: Company) -> Iterator[OddMachines]:
 @pytest.mark.parametrize("key", NAMES)
 def test_name_is_shown(odd: OddMachines, key: str) -> None:
     eventually(lambda: odd.server(key) and odd.server(key).name, NAMES[key][1], SHOWN_SECONDS)
-    listed = {one.id: one.name for one in odd.company.openstack.compute.servers()}
+    listed = {one.id: one.name for one in odd.site.openstack.compute.servers()}
     assert listed[odd.ids[key]] == NAMES[key][1]
 
 
@@ -209,7 +209,7 @@ def test_every_one_of_60_disks_counts(odd: OddMachines) -> None:
     assert flavor["disk"] + flavor["ephemeral"] == MANY_DISKS
     summary = odd.server("60 disks").metadata["vsphere:disks"]
     assert summary.startswith("sda 1G [")
-    attached = odd.company.openstack.compute.get(f"/servers/{odd.ids['60 disks']}").json()
+    attached = odd.site.openstack.compute.get(f"/servers/{odd.ids['60 disks']}").json()
     assert attached["server"]["os-extended-volumes:volumes_attached"] == []
 
 
@@ -250,7 +250,7 @@ def test_second_machine_of_an_instance_uuid_becomes_a_server_of_its_own(odd: Odd
     assert odd.ids["first of a UUID"] in servers()
     (other,) = set(servers()) - {odd.ids["first of a UUID"]}
     assert uuid.UUID(other).version == 5
-    assert odd.company.openstack.compute.get_server(other).status == "SHUTOFF"
+    assert odd.site.openstack.compute.get_server(other).status == "SHUTOFF"
     assert odd.quarantine("second of a UUID") is None
 
 
@@ -264,12 +264,12 @@ def test_folder_with_a_slash_in_its_name_is_one_step_of_its_path(odd: OddMachine
 def test_cluster_that_is_renamed_keeps_its_compute_host_and_servers(odd: OddMachines) -> None:
     before = odd.server("bare")
     place = f"/{DATACENTER}/host"
-    odd.company.vcenter.govc("object.rename", f"{place}/test", "renamed")
+    odd.site.vcenter.govc("object.rename", f"{place}/test", "renamed")
     try:
         eventually(lambda: odd.server("bare").metadata["vsphere:cluster"], "renamed", SHOWN_SECONDS)
         after = odd.server("bare")
         assert (after.id, after.compute_host) == (before.id, before.compute_host)
         assert "renamed" in {one["name"] for one in controlplane.ask(PLACE, "clusters")}
     finally:
-        odd.company.vcenter.govc("object.rename", f"{place}/renamed", "test")
+        odd.site.vcenter.govc("object.rename", f"{place}/renamed", "test")
     eventually(lambda: odd.server("bare").metadata["vsphere:cluster"], "test", SHOWN_SECONDS)

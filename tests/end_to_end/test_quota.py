@@ -10,7 +10,7 @@ from controlplane.config.nova_config import NovaConfig
 from controlplane.openstack.keystone import adapters
 from controlplane.openstack.keystone import limits as keystone_limits
 from controlplane.openstack.nova.quota import RESOURCES
-from tests.end_to_end.conftest import PROJECT, Company
+from tests.support.demo_site import PROJECT, DemoSite
 from tests.support.waiting import eventually
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
@@ -23,28 +23,28 @@ DEFAULT_CORES = 20
 
 
 def test_create_in_a_project_that_adoption_has_filled_beyond_the_default_quota(
-    cloud: Cloud, company: Company
+    cloud: Cloud, site: DemoSite
 ) -> None:
     administrator = connect(cloud.layout)
     project = administrator.identity.find_project(PROJECT)
     defaults = administrator.compute.get_quota_set_defaults(project)
     assert defaults.cores == DEFAULT_CORES
-    company.make("filler", "-c", str(DEFAULT_CORES))
-    eventually(lambda: company.status("filler"), "SHUTOFF")
-    compute = company.openstack.compute
+    site.make("filler", "-c", str(DEFAULT_CORES))
+    eventually(lambda: site.status("filler"), "SHUTOFF")
+    compute = site.openstack.compute
     server = compute.create_server(
         name="beyond-quota",
         flavor_id=compute.find_flavor("m1.small").id,
-        image_id=company.openstack.image.find_image(TEMPLATE).id,
+        image_id=site.openstack.image.find_image(TEMPLATE).id,
         networks="none",
     )
-    eventually(lambda: company.status("beyond-quota"), "ACTIVE", seconds=120)
+    eventually(lambda: site.status("beyond-quota"), "ACTIVE", seconds=120)
     quota = administrator.compute.get_quota_set(project)
     assert [getattr(quota, name) for name in RESOURCES] == [-1, -1, -1]
     compute.delete_server(server)
-    company.vcenter.govc("vm.destroy", "filler")
-    eventually(lambda: company.server("filler"), None)
-    eventually(lambda: company.server("beyond-quota"), None, seconds=60)
+    site.vcenter.govc("vm.destroy", "filler")
+    eventually(lambda: site.server("filler"), None)
+    eventually(lambda: site.server("beyond-quota"), None, seconds=60)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import openstack
 import pytest
 
-from tests.end_to_end.conftest import PLACE, Company
+from tests.support.demo_site import PLACE, DemoSite
 from tests.support.waiting import eventually
 from tools.demo import controlplane
 from tools.demo.vcenter import NETWORK, TEMPLATE
@@ -67,43 +67,43 @@ def kill_worker() -> None:
     eventually(lambda: cluster()["worker_pid"] not in ("", 0, before), True, BACK_SECONDS)
 
 
-def powers(company: Company, names: list[str]) -> dict[str, str | None]:
-    return {name: company.power(name) for name in names}
+def powers(site: DemoSite, names: list[str]) -> dict[str, str | None]:
+    return {name: site.power(name) for name in names}
 
 
-def statuses(company: Company, names: list[str]) -> dict[str, str | None]:
-    return {name: company.status(name) for name in names}
+def statuses(site: DemoSite, names: list[str]) -> dict[str, str | None]:
+    return {name: site.status(name) for name in names}
 
 
 @pytest.fixture
-def eager_worker(company: Company) -> Iterator[Path]:
+def eager_worker(site: DemoSite) -> Iterator[Path]:
     """The log of a worker that runs Nova's periodic tasks as often as Nova can."""
     host = cluster()["compute_host"]
     directory = folder(f"{PLACE}/state") / "workers" / host
     settings = directory / "conf.d" / "eager.conf"
     settings.write_text(EAGER)
     kill_worker()
-    company.deployment.wait_for_workers(BACK_SECONDS)
+    site.deployment.wait_for_workers(BACK_SECONDS)
     yield directory / "worker.log"
     settings.unlink()
     kill_worker()
-    company.deployment.wait_for_workers(BACK_SECONDS)
+    site.deployment.wait_for_workers(BACK_SECONDS)
 
 
 @pytest.fixture
-def machines(company: Company) -> Iterator[list[str]]:
+def machines(site: DemoSite) -> Iterator[list[str]]:
     """Servers in each state that lasts."""
     names = ["trap-on", "trap-off", "trap-suspended", "trap-switched-on"]
     for name in names:
-        company.make(name, "-on=true")
-    company.vcenter.govc("vm.power", "-off", "-force", "trap-off", "trap-switched-on")
-    company.vcenter.govc("vm.power", "-suspend", "trap-suspended")
+        site.make(name, "-on=true")
+    site.vcenter.govc("vm.power", "-off", "-force", "trap-off", "trap-switched-on")
+    site.vcenter.govc("vm.power", "-suspend", "trap-suspended")
     wanted = ["ACTIVE", "SHUTOFF", "SUSPENDED", "SHUTOFF"]
-    eventually(lambda: list(statuses(company, names).values()), wanted)
+    eventually(lambda: list(statuses(site, names).values()), wanted)
     yield names
     for name in names:
-        company.vcenter.govc("vm.destroy", name)
-    eventually(lambda: [company.server(name) for name in names], [None] * len(names), 60)
+        site.vcenter.govc("vm.destroy", name)
+    eventually(lambda: [site.server(name) for name in names], [None] * len(names), 60)
 
 
 def operations() -> set[str]:
@@ -119,29 +119,29 @@ def tasks_run(log: Path, offset: int) -> set[str]:
 
 
 def test_edge_that_is_away_for_long_leaves_every_server_as_it_was(
-    company: Company, eager_worker: Path, machines: list[str]
+    site: DemoSite, eager_worker: Path, machines: list[str]
 ) -> None:
-    before = statuses(company, machines)
+    before = statuses(site, machines)
     asked = operations()
-    company.deployment.edge.stop()
+    site.deployment.edge.stop()
     try:
-        company.vcenter.govc("vm.power", "-on", "trap-switched-on")
+        site.vcenter.govc("vm.power", "-on", "trap-switched-on")
         eventually(lambda: cluster()["state"], "offline", ALL_TASKS_SECONDS)
         start = eager_worker.stat().st_size
         eventually(lambda: MUST_HAVE_RUN - tasks_run(eager_worker, start), set(), ALL_TASKS_SECONDS)
         assert not NEVER & tasks_run(eager_worker, 0)
-        assert statuses(company, machines) == before
-        (service,) = company.openstack.compute.services(
+        assert statuses(site, machines) == before
+        (service,) = site.openstack.compute.services(
             host=cluster()["compute_host"], binary="nova-compute"
         )
         assert (service.status, service.state) == ("disabled", "up")
         assert " offline since " in service.disabled_reason
     finally:
-        company.deployment.edge.start()
-        company.deployment.wait_for_workers(BACK_SECONDS)
-    eventually(lambda: company.status("trap-switched-on"), "ACTIVE")
-    assert statuses(company, machines) == {**before, "trap-switched-on": "ACTIVE"}
-    assert powers(company, machines) == {
+        site.deployment.edge.start()
+        site.deployment.wait_for_workers(BACK_SECONDS)
+    eventually(lambda: site.status("trap-switched-on"), "ACTIVE")
+    assert statuses(site, machines) == {**before, "trap-switched-on": "ACTIVE"}
+    assert powers(site, machines) == {
         "trap-on": "poweredOn",
         "trap-off": "poweredOff",
         "trap-suspended": "suspended",
@@ -151,9 +151,9 @@ def test_edge_that_is_away_for_long_leaves_every_server_as_it_was(
 
 
 @pytest.fixture
-def service_down(company: Company) -> Iterator[None]:
+def service_down(site: DemoSite) -> Iterator[None]:
     """To Nova's API the compute service of the cluster is down, as after a crash of its host."""
-    compute = company.openstack.compute
+    compute = site.openstack.compute
     (service,) = compute.services(host=cluster()["compute_host"], binary="nova-compute")
     compute.update_service_forced_down(service, forced=True)
     yield
@@ -167,25 +167,25 @@ def alarms() -> list[dict[str, Any]]:
 
 
 def test_row_that_nova_deleted_while_the_machine_lives_comes_back_and_nothing_is_destroyed(
-    company: Company, service_down: None
+    site: DemoSite, service_down: None
 ) -> None:
-    company.make("trap-row", "-on=true")
-    eventually(lambda: company.status("trap-row"), "ACTIVE")
-    server = company.server("trap-row")
-    company.openstack.compute.delete_server(server)
-    eventually(lambda: company.server("trap-row"), None, 10)
+    site.make("trap-row", "-on=true")
+    eventually(lambda: site.status("trap-row"), "ACTIVE")
+    server = site.server("trap-row")
+    site.openstack.compute.delete_server(server)
+    eventually(lambda: site.server("trap-row"), None, 10)
     kill_worker()  # the next one looks for machines whose rows are deleted
-    eventually(lambda: company.status("trap-row"), "ACTIVE", HEAL_SECONDS)
-    assert company.server("trap-row").id == server.id
-    assert company.power("trap-row") == "poweredOn"
+    eventually(lambda: site.status("trap-row"), "ACTIVE", HEAL_SECONDS)
+    assert site.server("trap-row").id == server.id
+    assert site.power("trap-row") == "poweredOn"
     (alarm,) = alarms()
     assert server.id in alarm["message"]
     asked = {one["instance_uuid"] for one in controlplane.ask(PLACE, "operations")}
     assert server.id not in asked, "no delete reached vCenter"
     release(alarm["object"])
     eventually(alarms, [], 60)
-    company.vcenter.govc("vm.destroy", "trap-row")
-    eventually(lambda: company.server("trap-row"), None, 60)
+    site.vcenter.govc("vm.destroy", "trap-row")
+    eventually(lambda: site.server("trap-row"), None, 60)
 
 
 def release(alarm: str) -> None:
@@ -199,48 +199,48 @@ def release(alarm: str) -> None:
 
 
 @pytest.fixture
-def addressed(company: Company) -> Iterator[str]:
+def addressed(site: DemoSite) -> Iterator[str]:
     """A running server with an address that Neutron does not know."""
     name = "trap-addressed"
-    company.make(name)
-    company.vcenter.govc(
+    site.make(name)
+    site.vcenter.govc(
         "vm.customize", "-vm", name, "-type", "Linux", "-name", name, "-domain", "example.com",
         "-ip", "10.0.9.9", "-netmask", "255.255.255.0", "-gateway", "10.0.9.254",
     )  # fmt: skip
-    company.vcenter.govc("vm.power", "-on", name)
-    eventually(lambda: addresses(company, name), ["10.0.9.9"])
-    eventually(lambda: company.status(name), "ACTIVE")
+    site.vcenter.govc("vm.power", "-on", name)
+    eventually(lambda: addresses(site, name), ["10.0.9.9"])
+    eventually(lambda: site.status(name), "ACTIVE")
     yield name
-    company.vcenter.govc("vm.destroy", name)
-    eventually(lambda: company.server(name), None, 60)
+    site.vcenter.govc("vm.destroy", name)
+    eventually(lambda: site.server(name), None, 60)
 
 
-def addresses(company: Company, name: str) -> list[str]:
-    server = company.server(name)
+def addresses(site: DemoSite, name: str) -> list[str]:
+    server = site.server(name)
     return [entry["addr"] for entry in server.addresses.get(NETWORK, [])] if server else []
 
 
 def test_addresses_of_an_adopted_machine_survive_a_start_and_a_reboot(
-    company: Company, addressed: str
+    site: DemoSite, addressed: str
 ) -> None:
-    compute, server = company.openstack.compute, company.server(addressed)
+    compute, server = site.openstack.compute, site.server(addressed)
     compute.stop_server(server)
-    eventually(lambda: company.status(addressed), "SHUTOFF")
+    eventually(lambda: site.status(addressed), "SHUTOFF")
     compute.start_server(server)
-    eventually(lambda: company.status(addressed), "ACTIVE")
-    eventually(lambda: addresses(company, addressed), ["10.0.9.9"], HEAL_SECONDS)
+    eventually(lambda: site.status(addressed), "ACTIVE")
+    eventually(lambda: addresses(site, addressed), ["10.0.9.9"], HEAL_SECONDS)
     compute.reboot_server(server, "HARD")
-    eventually(lambda: company.status(addressed), "ACTIVE", 60)
-    eventually(lambda: addresses(company, addressed), ["10.0.9.9"], HEAL_SECONDS)
+    eventually(lambda: site.status(addressed), "ACTIVE", 60)
+    eventually(lambda: addresses(site, addressed), ["10.0.9.9"], HEAL_SECONDS)
 
 
 def test_rename_in_openstack_does_not_last_because_it_reaches_no_driver(
-    company: Company, addressed: str
+    site: DemoSite, addressed: str
 ) -> None:
-    server = company.server(addressed)
-    company.openstack.compute.update_server(server, name="only-in-openstack")
-    eventually(lambda: company.server(addressed) is not None, True, HEAL_SECONDS)
-    assert company.server(addressed).id == server.id
+    server = site.server(addressed)
+    site.openstack.compute.update_server(server, name="only-in-openstack")
+    eventually(lambda: site.server(addressed) is not None, True, HEAL_SECONDS)
+    assert site.server(addressed).id == server.id
 
 
 ACTIONS: dict[str, dict[str, Any]] = {
@@ -267,49 +267,49 @@ def body_of(connection: openstack.connection.Connection, action: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def victim(company: Company) -> Iterator[str]:
+def victim(site: DemoSite) -> Iterator[str]:
     """One running server for all actions that nobody offers."""
-    company.make("trap-actions", "-on=true")
-    eventually(lambda: company.status("trap-actions"), "ACTIVE")
+    site.make("trap-actions", "-on=true")
+    eventually(lambda: site.status("trap-actions"), "ACTIVE")
     yield "trap-actions"
-    company.vcenter.govc("vm.destroy", "trap-actions")
-    eventually(lambda: company.server("trap-actions"), None, 60)
+    site.vcenter.govc("vm.destroy", "trap-actions")
+    eventually(lambda: site.server("trap-actions"), None, 60)
 
 
 @pytest.fixture
-def healthy(company: Company, victim: str) -> Iterator[str]:
+def healthy(site: DemoSite, victim: str) -> Iterator[str]:
     """The same server, whatever the test before left of it."""
     yield victim
-    if company.status(victim) == "ERROR":
-        company.openstack.compute.reset_server_state(company.server(victim), "active")
+    if site.status(victim) == "ERROR":
+        site.openstack.compute.reset_server_state(site.server(victim), "active")
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_action_that_is_not_offered_changes_neither_server_nor_machine(
-    company: Company, healthy: str, action: str
+    site: DemoSite, healthy: str, action: str
 ) -> None:
-    before, machine = company.server(healthy), machine_of(company, healthy)
-    company.openstack.compute.post(
+    before, machine = site.server(healthy), machine_of(site, healthy)
+    site.openstack.compute.post(
         f"/servers/{before.id}/action",
-        data=body_of(company.openstack, action),
+        data=body_of(site.openstack, action),
         headers={"Content-Type": "application/json"},
     )
-    eventually(lambda: company.server(healthy).task_state, None, 60)
+    eventually(lambda: site.server(healthy).task_state, None, 60)
     if action == "rescue":  # Nova's own doing, whatever a driver raises
-        eventually(lambda: company.status(healthy), "ERROR")
-    after = company.server(healthy)
+        eventually(lambda: site.status(healthy), "ERROR")
+    after = site.server(healthy)
     expected = "ERROR" if action == "rescue" else "ACTIVE"
     assert (after.status, after.compute_host) == (expected, before.compute_host)
     assert after.flavor == before.flavor
-    assert machine_of(company, healthy) == machine
-    answer = company.openstack.placement.get(f"/allocations/{before.id}").json()
+    assert machine_of(site, healthy) == machine
+    answer = site.openstack.placement.get(f"/allocations/{before.id}").json()
     (resources,) = [entry["resources"] for entry in answer["allocations"].values()]
     assert (resources["VCPU"], resources["MEMORY_MB"]) == (1, 512)
 
 
-def machine_of(company: Company, name: str) -> tuple[Any, ...]:
+def machine_of(site: DemoSite, name: str) -> tuple[Any, ...]:
     """Return what tells whether a virtual machine is the same as before."""
-    (found,) = company.vcenter.govc_json("vm.info", name)["virtualMachines"]
+    (found,) = site.vcenter.govc_json("vm.info", name)["virtualMachines"]
     hardware = found["config"]["hardware"]
     return (
         found["self"]["value"],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from tests.end_to_end.conftest import PLACE, Company
+from tests.support.demo_site import PLACE, DemoSite
 from tests.support.waiting import eventually
 from tools.cloud.cloud import Cloud
 from tools.demo.controlplane import PROGRAM
@@ -58,7 +58,7 @@ def change(cloud: Cloud) -> Callable[..., None]:
     return run
 
 
-def test_nothing_differs_after_discovery(company: Company) -> None:
+def test_nothing_differs_after_discovery(site: DemoSite) -> None:
     document = same()
     assert document["differences"] == []
     assert [one["verified"] for one in document["vcenters"]] == [True]
@@ -71,10 +71,8 @@ def test_nothing_differs_after_discovery(company: Company) -> None:
     assert compared["vcenter"]["virtual_machine"] == compared["own"]["virtual_machine"]
 
 
-def test_row_of_nova_that_was_changed_is_named(
-    company: Company, change: Callable[..., None]
-) -> None:
-    server = company.server("web-1")
+def test_row_of_nova_that_was_changed_is_named(site: DemoSite, change: Callable[..., None]) -> None:
+    server = site.server("web-1")
     statement = "UPDATE instance_mappings SET project_id = :project WHERE instance_uuid = :uuid"
     change("nova_api", statement, project="f" * 32, uuid=server.id)
     code, document = verify()
@@ -96,9 +94,9 @@ def test_row_of_nova_that_was_changed_is_named(
 
 
 def test_row_of_glance_that_was_changed_is_named(
-    company: Company, change: Callable[..., None]
+    site: DemoSite, change: Callable[..., None]
 ) -> None:
-    (image,) = list(company.openstack.image.images(name=TEMPLATE))
+    (image,) = list(site.openstack.image.images(name=TEMPLATE))
     statement = "UPDATE images SET min_disk = :value WHERE id = :id"
     verified = threading.Event()
 
@@ -118,9 +116,9 @@ def test_row_of_glance_that_was_changed_is_named(
     same()
 
 
-def test_allocation_that_was_removed_is_named(company: Company) -> None:
-    server = company.server("web-1")
-    placement = company.openstack.placement
+def test_allocation_that_was_removed_is_named(site: DemoSite) -> None:
+    server = site.server("web-1")
+    placement = site.openstack.placement
     headers = {"OpenStack-API-Version": "placement 1.38"}
     path = f"/allocations/{server.id}"
     before = placement.get(path, headers=headers).json()
@@ -132,32 +130,32 @@ def test_allocation_that_was_removed_is_named(company: Company) -> None:
     same()
 
 
-def test_changes_of_vcenter_under_way_are_no_differences(company: Company) -> None:
-    company.make("restless")
+def test_changes_of_vcenter_under_way_are_no_differences(site: DemoSite) -> None:
+    site.make("restless")
     command = [PROGRAM, "verify", "--config-file", folder(PLACE) / "controlplane.conf"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         states = ("-on", "-off")
         rounds = 0
         while process.poll() is None:
-            company.vcenter.govc("vm.power", states[rounds % 2], "restless")
+            site.vcenter.govc("vm.power", states[rounds % 2], "restless")
             rounds += 1
         assert process.stdout is not None
         printed = process.stdout.read()
-    company.vcenter.govc("vm.destroy", "restless")
-    eventually(lambda: company.server("restless"), None, 60)
+    site.vcenter.govc("vm.destroy", "restless")
+    eventually(lambda: site.server("restless"), None, 60)
     assert process.returncode == 0, printed
     assert rounds > 1
     assert "Differences: 0." in printed
 
 
-def test_vcenter_without_its_edge_cannot_be_verified(company: Company) -> None:
-    company.deployment.edge.stop()
+def test_vcenter_without_its_edge_cannot_be_verified(site: DemoSite) -> None:
+    site.deployment.edge.stop()
     try:
         code, document = verify()
         assert code == 3
         (vcenter,) = [one for one in document["vcenters"] if not one["verified"]]
         assert vcenter["reason"]
     finally:
-        company.deployment.edge.start()
-        company.deployment.wait_for_workers(120)
+        site.deployment.edge.start()
+        site.deployment.wait_for_workers(120)
     same()

@@ -3,16 +3,15 @@
 import random
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
-from tests.support.faults.site import DEPLOYMENT, Site
+from tests.support.faults.deployed_site import DEPLOYMENT, DeployedSite, MakeSite
 from tests.support.faults.vcenter import VCenter
 from tools.cloud.cloud import Cloud
 
 OPTION = "--faults-seed"
-MakeSite = Callable[..., AbstractContextManager[Site]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,7 +46,7 @@ def make_site(
     @contextmanager
     def make(
         machines: int, in_first: int | None = None, **flags: str | int | float
-    ) -> Iterator[Site]:
+    ) -> Iterator[DeployedSite]:
         DEPLOYMENT.stop()
         terminal(f"making a vCenter with {machines} virtual machines")
         vcenter = VCenter(next(numbers), **flags)
@@ -55,7 +54,7 @@ def make_site(
             half = machines // 2
             files = tmp_path_factory.mktemp("vcenter")
             vcenter.start(files, machines, half if in_first is None else in_first)
-            site = Site(vcenter, cloud)
+            site = DeployedSite(vcenter, cloud)
             try:
                 yield site
             finally:
@@ -70,7 +69,7 @@ def make_site(
 
 
 @pytest.fixture(scope="module")
-def site(make_site: MakeSite) -> Iterator[Site]:
+def site(make_site: MakeSite) -> Iterator[DeployedSite]:
     """A site of 80 virtual machines in full service, for all tests of a module."""
     with make_site(80) as site:
         site.configure(["*"])

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import MakeSite
-from tests.support.faults.site import PARITY_SECONDS, Site
+from tests.support.faults.deployed_site import PARITY_SECONDS, DeployedSite, MakeSite
 from tests.support.faults.vcenter import CLUSTERS
 from tests.support.faults.victims import VICTIMS, Victim
 
@@ -50,7 +49,7 @@ def test_first_sync_of_a_second_cluster_survives_the_kill_of_the_firsts_worker(
         site.assert_equal()
 
 
-def kill_in_the_middle(site: Site, victim: Victim) -> None:
+def kill_in_the_middle(site: DeployedSite, victim: Victim) -> None:
     """Kill when Nova has some more servers and not yet all; let it come back at once."""
     uuids = [one.uuid for one in site.vcenter.sees()]
     before, deadline = site.adopted(uuids), time.monotonic() + PARITY_SECONDS

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.faults.site import SETTLE_SECONDS, Site
+from tests.support.faults.deployed_site import SETTLE_SECONDS, DeployedSite
 from tests.support.faults.vcenter import CLUSTERS, FIRST
 from tests.support.restricted_vcenter import RestrictedVCenter
 from tests.support.waiting import eventually
@@ -19,7 +19,7 @@ FEW = 19
 
 
 @pytest.fixture(scope="module")
-def restricted(site: Site) -> Iterator[RestrictedVCenter]:
+def restricted(site: DeployedSite) -> Iterator[RestrictedVCenter]:
     """What the edge sees of the vCenter from now on."""
     restricted = RestrictedVCenter(site.vcenter.simulator)
     site.see_through(restricted)
@@ -31,7 +31,7 @@ def restricted(site: Site) -> Iterator[RestrictedVCenter]:
 
 
 @pytest.fixture(autouse=True)
-def shown_again(site: Site, restricted: RestrictedVCenter) -> Iterator[None]:
+def shown_again(site: DeployedSite, restricted: RestrictedVCenter) -> Iterator[None]:
     """Nothing differs after the test any more, and no alarm is left."""
     yield
     restricted.show_everything()
@@ -40,7 +40,7 @@ def shown_again(site: Site, restricted: RestrictedVCenter) -> Iterator[None]:
     eventually(lambda: alarms(site), [], SETTLE_SECONDS)
 
 
-def alarms(site: Site) -> list[str]:
+def alarms(site: DeployedSite) -> list[str]:
     """Return the kinds of the alarms that `vsg-controlplane quarantine` shows."""
     return sorted(one["reason"] for one in site.ask("quarantine") if is_alarm(one))
 
@@ -50,24 +50,26 @@ def is_alarm(entry: dict[str, str]) -> bool:
     return entry["object"].startswith("alarm:")
 
 
-def uuids(site: Site) -> set[str]:
+def uuids(site: DeployedSite) -> set[str]:
     """Return the servers' UUIDs."""
     return {one.uuid for one in site.in_cell()}
 
 
-def morefs(site: Site, cluster: str) -> list[str]:
+def morefs(site: DeployedSite, cluster: str) -> list[str]:
     """Return the machines of a cluster, but the one that others are cloned from."""
     found = {each.name: each._moId for each in site.vcenter.machines_of(cluster)}
     return [moref for name, moref in sorted(found.items()) if name != FIRST]
 
 
-def hide(site: Site, restricted: RestrictedVCenter, gone: list[str], *, refuses: bool) -> None:
+def hide(
+    site: DeployedSite, restricted: RestrictedVCenter, gone: list[str], *, refuses: bool
+) -> None:
     """Hide machines, and let the edge read everything anew."""
     restricted.hide(gone, refuses=refuses)
     site.read_anew()
 
 
-def release(site: Site) -> None:
+def release(site: DeployedSite) -> None:
     """Release the alarms by hand."""
     config = folder("faults") / "controlplane.conf"
     for alarm in (one["object"] for one in site.ask("quarantine") if is_alarm(one)):
@@ -76,7 +78,7 @@ def release(site: Site) -> None:
 
 
 def test_few_that_may_not_be_seen_any_more_are_kept_without_an_alarm(
-    site: Site, restricted: RestrictedVCenter
+    site: DeployedSite, restricted: RestrictedVCenter
 ) -> None:
     before = site.in_cell()
     gone = morefs(site, CLUSTERS[1])[:FEW]
@@ -88,7 +90,7 @@ def test_few_that_may_not_be_seen_any_more_are_kept_without_an_alarm(
 
 @pytest.mark.parametrize("refuses", [True, False], ids=["no_permission", "empty_answers"])
 def test_many_that_vanish_unconfirmed_raise_an_alarm_and_are_kept(
-    site: Site, restricted: RestrictedVCenter, refuses: bool
+    site: DeployedSite, restricted: RestrictedVCenter, refuses: bool
 ) -> None:
     before = site.in_cell()
     hide(site, restricted, morefs(site, CLUSTERS[1])[:MANY], refuses=refuses)
@@ -97,7 +99,7 @@ def test_many_that_vanish_unconfirmed_raise_an_alarm_and_are_kept(
 
 
 def test_vcenter_that_shows_no_machine_at_all_loses_none(
-    site: Site, restricted: RestrictedVCenter
+    site: DeployedSite, restricted: RestrictedVCenter
 ) -> None:
     before = site.in_cell()
     everything = [one for cluster in CLUSTERS for one in site.vcenter.morefs_of(cluster)]
@@ -107,7 +109,7 @@ def test_vcenter_that_shows_no_machine_at_all_loses_none(
 
 
 def test_released_alarm_lets_go_of_what_it_held_and_touches_nothing(
-    site: Site, restricted: RestrictedVCenter
+    site: DeployedSite, restricted: RestrictedVCenter
 ) -> None:
     before, truth = uuids(site), site.vcenter.sees()
     gone = morefs(site, CLUSTERS[1])[:MANY]
@@ -121,7 +123,7 @@ def test_released_alarm_lets_go_of_what_it_held_and_touches_nothing(
 
 
 def test_many_that_vcenter_itself_says_are_deleted_simply_go(
-    site: Site, restricted: RestrictedVCenter
+    site: DeployedSite, restricted: RestrictedVCenter
 ) -> None:
     gone = site.vcenter.machines_of(CLUSTERS[1])[: MANY + 1]
     lost = {each.config.instanceUuid for each in gone}

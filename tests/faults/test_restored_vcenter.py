@@ -6,8 +6,12 @@ from collections.abc import Iterator
 import pytest
 from pyVmomi import vim
 
-from tests.faults.conftest import MakeSite
-from tests.support.faults.site import PARITY_SECONDS, SETTLE_SECONDS, Site
+from tests.support.faults.deployed_site import (
+    PARITY_SECONDS,
+    SETTLE_SECONDS,
+    DeployedSite,
+    MakeSite,
+)
 from tests.support.faults.vcenter import CLUSTERS, PLACE
 from tests.support.waiting import eventually
 from tools.demo import controlplane
@@ -23,7 +27,7 @@ RENAMED = "then"
 
 
 @pytest.fixture
-def site(make_site: MakeSite) -> Iterator[Site]:
+def site(make_site: MakeSite) -> Iterator[DeployedSite]:
     """A site of a few virtual machines that is discovered; nothing serves it."""
     with make_site(0, vm=BEFORE, ds=1) as site:
         site.configure(["*"])
@@ -33,7 +37,7 @@ def site(make_site: MakeSite) -> Iterator[Site]:
         yield site
 
 
-def references(site: Site) -> dict[str, str]:
+def references(site: DeployedSite) -> dict[str, str]:
     """Return instance UUIDs by reference."""
     machines = site.vcenter.objects(vim.VirtualMachine)
     return {each._moId: each.config.instanceUuid for each in machines}
@@ -43,7 +47,7 @@ def keys(references: set[str]) -> frozenset[str]:
     return frozenset(f"VirtualMachine:{each}" for each in references)
 
 
-def other_cluster(site: Site) -> None:
+def other_cluster(site: DeployedSite) -> None:
     """Let the reference of a cluster name another one, with other hosts, as it did then."""
     govc, path = site.vcenter.simulator.govc, f"/DC0/host/{STOPPED}"
     machines = site.vcenter.machines_of(STOPPED)
@@ -61,13 +65,13 @@ def other_cluster(site: Site) -> None:
     govc("object.rename", path, RENAMED)
 
 
-def alarms(site: Site) -> list[str]:
+def alarms(site: DeployedSite) -> list[str]:
     """Return what a person has to look at."""
     entries = site.ask("quarantine")
     return [one["reason"] for one in entries if one["object"].startswith("alarm:")]
 
 
-def release(site: Site) -> None:
+def release(site: DeployedSite) -> None:
     """Say that all is well, as a person would."""
     config = folder(PLACE) / "controlplane.conf"
     for entry in site.ask("quarantine"):
@@ -76,7 +80,7 @@ def release(site: Site) -> None:
 
 
 def test_machines_are_known_by_their_uuids_though_their_references_name_others(
-    site: Site,
+    site: DeployedSite,
 ) -> None:
     before, was = site.in_cell(), references(site)
     site.deployment.edge.stop()
@@ -90,7 +94,7 @@ def test_machines_are_known_by_their_uuids_though_their_references_name_others(
     assert alarms(site) == []
 
 
-def test_cluster_that_is_another_now_is_stopped_until_a_person_decides(site: Site) -> None:
+def test_cluster_that_is_another_now_is_stopped_until_a_person_decides(site: DeployedSite) -> None:
     before, was = site.in_cell(), references(site)
     stopped = {one.uuid for one in before if one.cluster == STOPPED}
     site.deployment.edge.stop()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.faults.site import WORKER_SECONDS, Site
+from tests.support.faults.deployed_site import WORKER_SECONDS, DeployedSite
 from tests.support.faults.storm import Storm
 from tests.support.faults.victims import VICTIMS
 
@@ -27,7 +27,7 @@ FAST_SECONDS = 10
         "rabbitmq",
     ],
 )
-def test_storm_survives_the_kill_of(name: str, site: Site, chance: random.Random) -> None:
+def test_storm_survives_the_kill_of(name: str, site: DeployedSite, chance: random.Random) -> None:
     victim, storm, before = VICTIMS[name](site), Storm(site.vcenter, chance), site.vcenter.sees()
     storm.start(CHANGES, RATE)
     storm.wait_for(1 / 3)
@@ -44,7 +44,7 @@ def test_storm_survives_the_kill_of(name: str, site: Site, chance: random.Random
 
 
 def test_storm_of_200_changes_a_second_loses_nothing(
-    site: Site, chance: random.Random, terminal: Callable[[str], None]
+    site: DeployedSite, chance: random.Random, terminal: Callable[[str], None]
 ) -> None:
     storm, before = Storm(site.vcenter, chance), site.vcenter.sees()
     storm.start(FAST * FAST_SECONDS, FAST)
@@ -54,7 +54,7 @@ def test_storm_of_200_changes_a_second_loses_nothing(
     assert_much_has_changed(before, site)
 
 
-def assert_much_has_changed(before: list[object], site: Site) -> None:
+def assert_much_has_changed(before: list[object], site: DeployedSite) -> None:
     """Tell a storm from a calm: most machines are not what they were."""
     unchanged = set(before) & set(site.vcenter.sees())
     assert len(unchanged) < len(before) / 2

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faults.site import DEPLOYMENT, SETTLE_SECONDS
+from tests.support.faults.deployed_site import DEPLOYMENT, SETTLE_SECONDS
 from tests.support.faults.two_sites import ELSEWHERE, TwoSites
 from tests.support.faults.vcenter import CLUSTERS, VCenter
 from tests.support.waiting import eventually

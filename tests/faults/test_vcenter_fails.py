@@ -6,8 +6,12 @@ from contextlib import contextmanager
 import pytest
 from pyVmomi import vim
 
-from tests.faults.conftest import MakeSite
-from tests.support.faults.site import PARITY_SECONDS, SETTLE_SECONDS, Site
+from tests.support.faults.deployed_site import (
+    PARITY_SECONDS,
+    SETTLE_SECONDS,
+    DeployedSite,
+    MakeSite,
+)
 from tests.support.waiting import eventually
 from tools.servers.state import folder
 
@@ -18,7 +22,7 @@ HANG_SECONDS = 120
 
 
 @contextmanager
-def nothing_leaves(site: Site) -> Iterator[None]:
+def nothing_leaves(site: DeployedSite) -> Iterator[None]:
     """Afterwards each server is the one that it was, whatever was done, and what is new follows."""
     before = site.in_cell()
     yield
@@ -29,18 +33,18 @@ def nothing_leaves(site: Site) -> Iterator[None]:
     assert {one.uuid for one in site.in_cell()} == {one.uuid for one in before}
 
 
-def state_of(site: Site) -> str:
+def state_of(site: DeployedSite) -> str:
     """Return the vCenter's state as `vsg-controlplane edges` tells it."""
     return str(site.edge().get("vcenter_state", ""))
 
 
-def test_session_that_vcenter_ends_is_begun_anew(site: Site) -> None:
+def test_session_that_vcenter_ends_is_begun_anew(site: DeployedSite) -> None:
     with nothing_leaves(site):
         for _ in range(3):
             site.read_anew()
 
 
-def test_refused_login_is_told_and_a_new_password_tried_at_once(site: Site) -> None:
+def test_refused_login_is_told_and_a_new_password_tried_at_once(site: DeployedSite) -> None:
     with nothing_leaves(site):
         site.vcenter.simulator.inject_fault("InvalidLogin", "Login")
         site.vcenter.end_other_sessions()
@@ -54,7 +58,7 @@ def test_refused_login_is_told_and_a_new_password_tried_at_once(site: Site) -> N
         eventually(lambda: state_of(site), "connected", SETTLE_SECONDS)
 
 
-def test_vcenter_that_hangs_is_told_and_waited_for(site: Site) -> None:
+def test_vcenter_that_hangs_is_told_and_waited_for(site: DeployedSite) -> None:
     with nothing_leaves(site):
         site.vcenter.simulator.suspend()
         try:

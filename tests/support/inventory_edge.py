@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from tests.support.site import Site, digests_of, key_of
+from tests.support.generated_vcenter import GeneratedVCenter, digests_of, key_of
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 BATCH = 200
@@ -38,7 +38,7 @@ class Inventory(Protocol):
 class FeedEdge:
     """One edge with one open stream."""
 
-    def __init__(self, inventory: Inventory, site: Site, *, epoch: int = 1) -> None:
+    def __init__(self, inventory: Inventory, site: GeneratedVCenter, *, epoch: int = 1) -> None:
         """``open`` begins the stream."""
         self.site = site
         self.epoch = epoch

@@ -43,8 +43,8 @@ from controlplane.store.own.readers import GatewayDatabaseReader
 from controlplane.verification.context import Readers
 from controlplane.verification.findings import Findings
 from controlplane.verification.verifier import look
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.site import Site
 from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import compute_pb2, link_pb2
 
@@ -107,7 +107,7 @@ class Told:
         self.released += consumer_uuids
 
 
-class Stage:
+class InventoryStage:
     """One control plane's inventory, which can be stopped and started again."""
 
     def __init__(
@@ -160,7 +160,7 @@ class Stage:
         self.stop()
         self.start()
 
-    def edge(self, site: Site, *, epoch: int = 1) -> FeedEdge:
+    def edge(self, site: GeneratedVCenter, *, epoch: int = 1) -> FeedEdge:
         """Return an edge of a site that has not dialled yet."""
         return FeedEdge(self.inventory, site, epoch=epoch)
 
@@ -176,7 +176,7 @@ class Stage:
             self.own, ListedServers(self.nova.cell), self.inventory.lags, None
         )
 
-    def look(self, site: Site, hidden: Collection[str] = ()) -> Findings:
+    def look(self, site: GeneratedVCenter, hidden: Collection[str] = ()) -> Findings:
         """Compare everything with what a site has now, once."""
         self._dismiss_left()
         readers = Readers(
@@ -189,11 +189,11 @@ class Stage:
         )
         return look(readers, site.vcenter_uuid, lambda _: read_of(site, hidden), self._clock)
 
-    def servers_of(self, site: Site) -> dict[str, Mapping[str, Any]]:
+    def servers_of(self, site: GeneratedVCenter) -> dict[str, Mapping[str, Any]]:
         """Return Nova's rows of a site's servers that are not deleted, by UUID."""
         return {uuid: row for uuid, row in self.rows_of(site).items() if row["deleted"] == 0}
 
-    def rows_of(self, site: Site) -> dict[str, Mapping[str, Any]]:
+    def rows_of(self, site: GeneratedVCenter) -> dict[str, Mapping[str, Any]]:
         """Return Nova's rows of a site's servers, deleted ones too, by UUID."""
         nodes = INSTANCES.c.node.like(f"%.{site.vcenter_uuid}")
         with self.nova.cell.read() as connection:
@@ -220,23 +220,23 @@ class Stage:
             )
         )
 
-    def clusters(self, site: Site) -> list[clusters.ClusterRow]:
+    def clusters(self, site: GeneratedVCenter) -> list[clusters.ClusterRow]:
         """Return the clusters of a site as the own tables have them."""
         with self.own.read() as connection:
             return clusters.list_all(connection, site.vcenter_uuid)
 
-    def images_of(self, site: Site) -> list[servers.ImageRow]:
+    def images_of(self, site: GeneratedVCenter) -> list[servers.ImageRow]:
         """Return the active images of a site as the own tables have them."""
         with self.own.read() as connection:
             return servers.list_images(connection, site.vcenter_uuid)
 
-    def quarantined(self, site: Site) -> dict[str, str]:
+    def quarantined(self, site: GeneratedVCenter) -> dict[str, str]:
         """Return reasons by key of what is in quarantine."""
         with self.own.read() as connection:
             rows = quarantine.list_all(connection, site.vcenter_uuid)
         return {row.reference: row.reason for row in rows}
 
-    def alarms(self, site: Site) -> list[quarantine.AlarmRow]:
+    def alarms(self, site: GeneratedVCenter) -> list[quarantine.AlarmRow]:
         """Return the open alarms of a site."""
         with self.own.read() as connection:
             return quarantine.open_alarms(connection, site.vcenter_uuid)
@@ -292,7 +292,7 @@ class Stage:
         return ComputeHosts(ComputeHostRows(self.nova), None, GlanceImages(self.glance))
 
 
-def read_of(site: Site, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:
+def read_of(site: GeneratedVCenter, hidden: Collection[str] = ()) -> Iterator[link_pb2.AuditBatch]:
     """Yield what a new read of a site would say: what machines refer to comes before them."""
     shown = [one for key, one in site.objects.items() if key not in hidden]
     around = [one for one in shown if one.reference.type != "VirtualMachine"]

@@ -34,7 +34,7 @@ DISK = vim.vm.device.VirtualDisk
 _counter = itertools.count(1)
 
 
-class Site:
+class OperationsSite:
     """One vcsim with an edge's operations on it."""
 
     def __init__(self, simulator: Vcsim, folder: Path, managed: ManagedSettings) -> None:

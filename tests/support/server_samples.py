@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.mapping import servers as mapping
-from controlplane.domain.records import Policy, ServerRecord
+from controlplane.domain.records import ComputeHostRecord, Policy, ServerRecord
 from vsphere_gateway.v1 import inventory_pb2
 
 VCENTER = "dbed6e0c-bd88-4ef6-b594-21283e1c677f"
@@ -94,3 +94,24 @@ def record(made: inventory_pb2.VirtualMachine | None = None, **decisions: Any) -
     decision = mapping.ServerDecision(**{**fields, **decisions})
     reference = inventory_pb2.ObjectReference(type="VirtualMachine", value=f"vm-{number}")
     return mapping.server_record(made, reference, decision, Names(), NOW)
+
+
+def compute_host(host: str = HOST, node: str = NODE, uuid: str = NODE_UUID) -> ComputeHostRecord:
+    """A cluster of two hosts."""
+    return ComputeHostRecord(
+        host=host,
+        node=node,
+        node_uuid=uuid,
+        cpus=64,
+        memory_mb=262144,
+        disk_gb=10240,
+        largest_cpus=32,
+        largest_memory_mb=131072,
+        largest_disk_gb=4096,
+        cpus_used=0,
+        memory_mb_used=0,
+        disk_gb_used=0,
+        hypervisor_version=8000003,
+        cpu_info="{}",
+        traits=frozenset({"CUSTOM_VSG_VCENTER_X"}),
+    )

@@ -22,9 +22,9 @@ from controlplane.store import upstream_schema
 from controlplane.store.database import Connection, Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from tools.servers.lease import Lease
 from tools.servers.mariadb import MariaDB
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
@@ -71,7 +71,7 @@ def measure(server: MariaDB, machines: int) -> list[Measured]:
 
     with _stage(server) as stage:
         resident = psutil.Process().memory_info().rss
-        site = Site(clusters=CLUSTERS, machines=machines // CLUSTERS, hosts=8)
+        site = GeneratedVCenter(clusters=CLUSTERS, machines=machines // CLUSTERS, hosts=8)
         generated = psutil.Process().memory_info().rss - resident
         edge = stage.edge(site)
         wall, cpu = _timed(edge.synchronise)
@@ -89,7 +89,7 @@ def measure(server: MariaDB, machines: int) -> list[Measured]:
 
 
 @contextmanager
-def _stage(server: MariaDB) -> Iterator[Stage]:
+def _stage(server: MariaDB) -> Iterator[InventoryStage]:
     names = {kind: f"bench_{kind.replace('-', '_')}" for kind in (*upstream_schema.KINDS, "own")}
     for name in names.values():
         server.drop_database(name)
@@ -106,7 +106,7 @@ def _stage(server: MariaDB) -> Iterator[Stage]:
     )
     cell_id = api.run(lambda connection: _insert(connection, mapping))
     nova = NovaDatabases(api, cell, cell_id, "cell1", "none:///")
-    stage = Stage(nova, Database(urls["glance"]), own)
+    stage = InventoryStage(nova, Database(urls["glance"]), own)
     stage.start()
     try:
         yield stage
@@ -128,14 +128,14 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.monotonic() - wall, time.process_time() - cpu
 
 
-def _power(site: Site, edge: FeedEdge, number: int) -> float:
+def _power(site: GeneratedVCenter, edge: FeedEdge, number: int) -> float:
     state = inventory_pb2.POWER_STATE_ON if number % 2 else inventory_pb2.POWER_STATE_OFF
     moref = f"vm-{number // 2 + 1}"
     one = site.change_machine(moref, lambda machine: setattr(machine, "power_state", state))
     return _timed(lambda: edge.changes(one))[0]
 
 
-def _new(site: Site, edge: FeedEdge, number: int) -> float:
+def _new(site: GeneratedVCenter, edge: FeedEdge, number: int) -> float:
     one = site.add_machine(f"new-{number}")
     return _timed(lambda: edge.changes(one))[0]
 
@@ -146,7 +146,7 @@ def _latencies(note: Callable[[str, float, str], None], what: str, seconds: list
     note(f"{what}, 99th percentile", ordered[int(len(ordered) * 0.99)] * 1000, "ms")
 
 
-def _storm(site: Site, edge: FeedEdge, note: Callable[[str, float, str], None]) -> None:
+def _storm(site: GeneratedVCenter, edge: FeedEdge, note: Callable[[str, float, str], None]) -> None:
     """Change machines at a steady rate, as batches that coalesce while acks are away."""
     began, sent = time.monotonic(), 0
     while sent < STORM_SECONDS * STORM_RATE:
@@ -169,8 +169,8 @@ def _resize(cpus: int, machine: inventory_pb2.VirtualMachine) -> None:
 
 
 def _changes_during_first_sync(
-    stage: Stage,
-    site: Site,
+    stage: InventoryStage,
+    site: GeneratedVCenter,
     edge: FeedEdge,
     machines: int,
     note: Callable[[str, float, str], None],

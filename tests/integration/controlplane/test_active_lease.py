@@ -14,7 +14,7 @@ from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
 from controlplane.store.own import leases, migration
 from controlplane.store.own.leases import LeaseRow
-from tests.conftest import Databases
+from tests.support.servers import Databases
 from tests.support.waiting import eventually_true
 
 LEASE = 1.0

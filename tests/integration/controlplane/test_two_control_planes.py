@@ -29,7 +29,7 @@ HOST = "c1-1a2b3c4d"
 NOW = naive_utc(1_800_000_000.0)
 
 
-class Site:
+class SharedState:
     """What both control planes share: authority, databases, Nova's and Glance's files."""
 
     def __init__(self, directory: Path) -> None:
@@ -80,7 +80,7 @@ def _write_cluster(connection: object) -> None:
 class Replica:
     """One control plane with a machine's worth of files and ports of its own."""
 
-    def __init__(self, site: Site, name: str) -> None:
+    def __init__(self, site: SharedState, name: str) -> None:
         self._site = site
         self.state = site.directory / name
         self.log = site.directory / f"{name}.log"
@@ -150,7 +150,7 @@ def eventually_of(what: Callable[[], object], *replicas: Replica) -> None:
 
 @pytest.fixture
 def replicas(tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
-    site = Site(tmp_path)
+    site = SharedState(tmp_path)
     made = Replica(site, "first"), Replica(site, "second")
     yield made
     for replica in made:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.support.faults.site import DEPLOYMENT, PARITY_SECONDS, Site
+from tests.support.faults.deployed_site import DEPLOYMENT, PARITY_SECONDS, DeployedSite
 from tests.support.faults.vcenter import PLACE, Seen, VCenter
 from tests.support.waiting import eventually
 from tools.cloud.cloud import Cloud
@@ -17,7 +17,7 @@ ELSEWHERE = "elsewhere"
 """The cluster of the second vCenter."""
 
 
-class TwoSites(Site):
+class TwoSites(DeployedSite):
     """A site with another one beside it."""
 
     def __init__(self, first: VCenter, second: VCenter, cloud: Cloud) -> None:

@@ -4,14 +4,14 @@ import os
 import signal
 from abc import ABC, abstractmethod
 
-from tests.support.faults.site import WORKER_SECONDS, Site
+from tests.support.faults.deployed_site import WORKER_SECONDS, DeployedSite
 from tests.support.waiting import eventually
 
 
 class Victim(ABC):
     """One process of a site."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: DeployedSite) -> None:
         self.site = site
 
     @abstractmethod

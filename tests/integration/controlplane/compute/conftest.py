@@ -29,9 +29,9 @@ from controlplane.store.nova import cells
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.own import clusters, migration
 from controlplane.store.own.clusters import ClusterRow, ClusterState
-from tests.conftest import Databases, Uncaptured
 from tests.support.compute_inventory import ScriptedInventory
 from tests.support.edge_side import ON, VCENTER, RecordingPipeline, ScriptedEdge
+from tests.support.servers import Databases, Uncaptured
 from tools.cloud.catalogue import connect
 from tools.cloud.cloud import Cloud
 from vsphere_gateway.v1 import compute_pb2_grpc

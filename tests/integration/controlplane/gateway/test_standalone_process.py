@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from certs.__main__ import main as certs
-from tests.conftest import StartVcsim
+from tests.support.servers import StartVcsim
 from tools.servers.state import CHECKOUT
 from tools.servers.vcsim import Vcsim
 

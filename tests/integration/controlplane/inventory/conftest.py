@@ -1,7 +1,6 @@
 """A whole pipeline on real schemas: MariaDB and SQLite, Nova's and Glance's own migrations."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,13 @@ from controlplane.store import standalone, upstream_schema
 from controlplane.store.database import Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.tables import CELL_MAPPINGS
-from tests.conftest import Databases
-from tests.support.inventory_stage import Stage
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Nova's and Glance's databases of one kind, shared by all tests of a run."""
-
-    nova: NovaDatabases
-    glance: Database
-    own_url: Callable[[], str]
-    """Makes an empty database for the gateway database."""
+from tests.support.inventory_stage import InventoryStage
+from tests.support.openstack_databases import OpenStackDatabases
+from tests.support.servers import Databases
 
 
 @pytest.fixture(scope="session")
-def sqlite_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenStackDatabases]:
     folder = tmp_path_factory.mktemp("standalone")
     databases = standalone.open_databases(folder)
 
@@ -34,12 +24,12 @@ def sqlite_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         own: Path = tmp_path_factory.mktemp("own") / "own.sqlite"
         return f"sqlite:///{own}"
 
-    yield Cloud(databases.nova, databases.glance, own_url)
+    yield OpenStackDatabases(databases.nova, databases.glance, own_url)
     databases.close()
 
 
 @pytest.fixture(scope="session")
-def mariadb_cloud(mariadb: Databases) -> Iterator[Cloud]:
+def mariadb_databases(mariadb: Databases) -> Iterator[OpenStackDatabases]:
     urls = {kind: mariadb.create_database(kind.replace("-", "_")) for kind in upstream_schema.KINDS}
     upstream_schema.create(urls)
     api, cell = Database(urls["nova-api"]), Database(urls["nova-cell"])
@@ -57,22 +47,22 @@ def mariadb_cloud(mariadb: Databases) -> Iterator[Cloud]:
         ).inserted_primary_key[0]
     )
     nova = NovaDatabases(api, cell, cell_id, "cell1", "none:///")
-    yield Cloud(nova, glance, lambda: mariadb.create_database("own"))
+    yield OpenStackDatabases(nova, glance, lambda: mariadb.create_database("own"))
     nova.close()
     glance.close()
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-def cloud(request: pytest.FixtureRequest) -> Cloud:
+def databases(request: pytest.FixtureRequest) -> OpenStackDatabases:
     """Each kind of database in turn."""
-    found: Cloud = request.getfixturevalue(f"{request.param}_cloud")
+    found: OpenStackDatabases = request.getfixturevalue(f"{request.param}_databases")
     return found
 
 
 @pytest.fixture
-def stage(cloud: Cloud) -> Iterator[Stage]:
+def stage(databases: OpenStackDatabases) -> Iterator[InventoryStage]:
     """A pipeline with empty gateway database."""
-    stage = Stage(cloud.nova, cloud.glance, cloud.own_url())
+    stage = InventoryStage(databases.nova, databases.glance, databases.own_url())
     stage.start()
     yield stage
     stage.stop()

@@ -7,19 +7,19 @@ import sqlalchemy
 
 from controlplane.domain.records import Announced
 from controlplane.store.nova.tables import INFO_CACHES, INSTANCE_EXTRA
+from tests.support.generated_vcenter import GIB, GeneratedVCenter, Reference
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import PROJECT, SHOP_PROJECT, Stage
-from tests.support.site import GIB, Reference, Site
+from tests.support.inventory_stage import PROJECT, SHOP_PROJECT, InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(clusters=2, machines=3)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(clusters=2, machines=3)
 
 
 @pytest.fixture
-def edge(stage: Stage, site: Site) -> FeedEdge:
+def edge(stage: InventoryStage, site: GeneratedVCenter) -> FeedEdge:
     edge = stage.edge(site)
     edge.synchronise()
     return edge
@@ -33,7 +33,12 @@ def edge(stage: Stage, site: Site) -> FeedEdge:
     ],
 )
 def test_power_change_follows_and_back(
-    stage: Stage, site: Site, edge: FeedEdge, power: int, vm_state: str, power_state: int
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    edge: FeedEdge,
+    power: int,
+    vm_state: str,
+    power_state: int,
 ) -> None:
     uuid = site.instance_uuid("vm-1")
 
@@ -48,7 +53,7 @@ def test_power_change_follows_and_back(
 
 
 def test_whoever_keeps_quota_hears_of_every_project_that_a_change_adopts_into(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     assert set(stage.told.projects) == {PROJECT}
     stage.told.projects.clear()
@@ -59,7 +64,9 @@ def test_whoever_keeps_quota_hears_of_every_project_that_a_change_adopts_into(
     assert stage.told.projects == [SHOP_PROJECT]
 
 
-def test_rename_and_new_hardware_follow(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_rename_and_new_hardware_follow(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     def grow(machine: inventory_pb2.VirtualMachine) -> None:
         machine.name, machine.cpus, machine.memory_mb = "renamed", 8, 16384
         disk = machine.disks.add()
@@ -78,7 +85,9 @@ def test_rename_and_new_hardware_follow(stage: Stage, site: Site, edge: FeedEdge
     assert (resources.cpus_used, resources.disk_gb_used) == (12, 220)
 
 
-def test_address_reported_by_the_guest_follows(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_address_reported_by_the_guest_follows(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     def move(machine: inventory_pb2.VirtualMachine) -> None:
         machine.nics[0].ip_addresses[:] = ["192.0.2.7", "2001:db8::7"]
 
@@ -87,7 +96,9 @@ def test_address_reported_by_the_guest_follows(stage: Stage, site: Site, edge: F
     assert _addresses(stage, site.instance_uuid("vm-1")) == {"192.0.2.7", "2001:db8::7"}
 
 
-def test_new_machine_appears_at_once(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_new_machine_appears_at_once(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     edge.changes(site.add_machine("vm-new"))
 
     assert stage.row(site.instance_uuid("vm-new"))["vm_state"] == "active"
@@ -95,7 +106,7 @@ def test_new_machine_appears_at_once(stage: Stage, site: Site, edge: FeedEdge) -
 
 
 def test_vmotion_between_clusters_changes_the_host_and_keeps_the_rest(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     before = stage.row(site.instance_uuid("vm-1"))
     stage.change_row(before["uuid"], display_description="somebody's words", key_name="key")
@@ -115,7 +126,7 @@ def test_vmotion_between_clusters_changes_the_host_and_keeps_the_rest(
 
 
 def test_move_to_a_folder_of_another_project_keeps_the_project(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(site.add_folder("group-shop", "shop", "group-v1"))
 
@@ -129,7 +140,7 @@ def test_move_to_a_folder_of_another_project_keeps_the_project(
 
 
 def test_folder_whose_name_has_a_slash_is_not_below_the_one_before_the_slash(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(site.add_folder("group-other", "shop/other", "group-v1"))
     edge.changes(site.add_machine("vm-9", folder="group-other"))
@@ -137,7 +148,7 @@ def test_folder_whose_name_has_a_slash_is_not_below_the_one_before_the_slash(
 
 
 def test_machine_moved_to_an_unmanaged_cluster_is_unmanaged_not_deleted(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     uuid = site.instance_uuid("vm-1")
 
@@ -149,7 +160,7 @@ def test_machine_moved_to_an_unmanaged_cluster_is_unmanaged_not_deleted(
 
 
 def test_machine_that_comes_back_has_its_server_again(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     uuid = site.instance_uuid("vm-1")
     identifier = stage.row(uuid)["id"]
@@ -164,7 +175,7 @@ def test_machine_that_comes_back_has_its_server_again(
 
 
 def test_machine_deleted_in_vcenter_deletes_its_server(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     uuid = site.instance_uuid("vm-1")
 
@@ -177,7 +188,7 @@ def test_machine_deleted_in_vcenter_deletes_its_server(
 
 
 def test_template_and_back_changes_tables_not_identity(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     uuid = site.instance_uuid("vm-3")
     identifier = stage.row(uuid)["id"]
@@ -195,7 +206,7 @@ def test_template_and_back_changes_tables_not_identity(
 
 
 def test_template_that_comes_and_goes_within_a_second_is_followed(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     for _ in range(3):
         edge.changes(site.convert("vm-3", template=True))
@@ -206,7 +217,7 @@ def test_template_that_comes_and_goes_within_a_second_is_followed(
 
 
 def test_renamed_network_is_renamed_in_every_server_on_it(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(site.change("Network:network-1", lambda o: setattr(o.network, "name", "blue")))
 
@@ -216,7 +227,9 @@ def test_renamed_network_is_renamed_in_every_server_on_it(
     stage.eventually(lambda: labels() == {"blue"}, "new label")
 
 
-def test_renamed_cluster_keeps_its_compute_host(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_renamed_cluster_keeps_its_compute_host(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     before = {row.moref: row for row in stage.clusters(site)}
     key = "ClusterComputeResource:domain-c1"
 
@@ -229,7 +242,7 @@ def test_renamed_cluster_keeps_its_compute_host(stage: Stage, site: Site, edge: 
 
 
 def test_cluster_taken_from_management_and_given_back(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c2"]
     kept = {key: site.state(key) for key in site.objects}
@@ -256,7 +269,7 @@ def test_cluster_taken_from_management_and_given_back(
 
 
 def test_cluster_that_left_is_no_choice_for_nova_while_a_hidden_server_of_it_is_kept(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c2"]
     hidden = site.remove("VirtualMachine:vm-4", link_pb2.REMOVAL_REASON_HIDDEN)
@@ -275,7 +288,7 @@ def test_cluster_that_left_is_no_choice_for_nova_while_a_hidden_server_of_it_is_
 
 
 def test_cluster_that_came_back_does_not_leave_with_its_last_server(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     key = "ClusterComputeResource:domain-c2"
     (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c2"]
@@ -294,7 +307,9 @@ def test_cluster_that_came_back_does_not_leave_with_its_last_server(
     assert stage.told.clusters.count(("gone", row.uuid)) == told
 
 
-def test_host_in_maintenance_lowers_the_totals(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_host_in_maintenance_lowers_the_totals(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     (row,) = [c for c in stage.clusters(site) if c.moref == "domain-c1"]
     found = stage.told.clusters.count(("found", row.uuid))
 
@@ -317,7 +332,12 @@ def test_host_in_maintenance_lowers_the_totals(stage: Stage, site: Site, edge: F
     ],
 )
 def test_datastore_that_changes_changes_the_totals_of_all_that_mount_it(
-    stage: Stage, site: Site, edge: FeedEdge, field: str, value: object, disk_gb: int
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    edge: FeedEdge,
+    field: str,
+    value: object,
+    disk_gb: int,
 ) -> None:
     edge.changes(site.change("Datastore:datastore-1", lambda o: setattr(o.datastore, field, value)))
 
@@ -327,7 +347,7 @@ def test_datastore_that_changes_changes_the_totals_of_all_that_mount_it(
 
 
 def test_free_space_tells_nobody_that_a_cluster_changed(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     def found() -> int:
         return sum(kind == "found" for kind, _ in stage.told.clusters)
@@ -340,7 +360,7 @@ def test_free_space_tells_nobody_that_a_cluster_changed(
 
 
 def test_template_that_no_managed_cluster_mounts_has_no_image(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     elsewhere = Reference(type="Datastore", value="datastore-9")
 
@@ -357,7 +377,7 @@ def test_template_that_no_managed_cluster_mounts_has_no_image(
 
 
 def test_operation_result_is_taken_like_a_change_and_never_over_a_later_one(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     off, on = inventory_pb2.POWER_STATE_OFF, inventory_pb2.POWER_STATE_ON
     uuid = site.instance_uuid("vm-1")
@@ -382,11 +402,11 @@ def _move_to_second_cluster(machine: inventory_pb2.VirtualMachine) -> None:
     machine.resource_pool.value = "resgroup-2"
 
 
-def _stopped(stage: Stage, uuid: str) -> bool:
+def _stopped(stage: InventoryStage, uuid: str) -> bool:
     return bool(stage.row(uuid)["vm_state"] == "stopped")
 
 
-def _flavor(stage: Stage, uuid: str) -> dict[str, int]:
+def _flavor(stage: InventoryStage, uuid: str) -> dict[str, int]:
     query = sqlalchemy.select(INSTANCE_EXTRA.c.flavor).where(INSTANCE_EXTRA.c.instance_uuid == uuid)
     with stage.nova.cell.read() as connection:
         primitive = json.loads(connection.execute(query).scalar_one())
@@ -394,7 +414,7 @@ def _flavor(stage: Stage, uuid: str) -> dict[str, int]:
     return flavor
 
 
-def _network_info(stage: Stage, uuid: str) -> list[dict[str, dict[str, object]]]:
+def _network_info(stage: InventoryStage, uuid: str) -> list[dict[str, dict[str, object]]]:
     query = sqlalchemy.select(INFO_CACHES.c.network_info).where(INFO_CACHES.c.instance_uuid == uuid)
     with stage.nova.cell.read() as connection:
         vifs: list[dict[str, dict[str, object]]] = json.loads(
@@ -403,10 +423,10 @@ def _network_info(stage: Stage, uuid: str) -> list[dict[str, dict[str, object]]]
     return vifs
 
 
-def _label(stage: Stage, uuid: str) -> str:
+def _label(stage: InventoryStage, uuid: str) -> str:
     return str(_network_info(stage, uuid)[0]["network"]["label"])
 
 
-def _addresses(stage: Stage, uuid: str) -> set[str]:
+def _addresses(stage: InventoryStage, uuid: str) -> set[str]:
     found = json.dumps(_network_info(stage, uuid))
     return {address for address in ("192.0.2.7", "2001:db8::7") if address in found}

@@ -10,10 +10,10 @@ from sqlalchemy.engine import make_url
 from controlplane.store.database import Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.own import objects
-from tests.integration.controlplane.inventory.conftest import Cloud
 from tests.support.cut_line import CutLine
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.generated_vcenter import GeneratedVCenter
+from tests.support.inventory_stage import InventoryStage
+from tests.support.openstack_databases import OpenStackDatabases
 from vsphere_gateway.v1 import inventory_pb2
 
 SEED = 20261122
@@ -21,34 +21,36 @@ CUTS = 10
 
 
 @pytest.fixture
-def line(mariadb_cloud: Cloud) -> Iterator[CutLine]:
-    url = mariadb_cloud.nova.cell.engine.url
+def line(mariadb_databases: OpenStackDatabases) -> Iterator[CutLine]:
+    url = mariadb_databases.nova.cell.engine.url
     line = CutLine(url.host or "", url.port or 0)
     yield line
     line.cut()
 
 
 @pytest.fixture
-def fragile(mariadb_cloud: Cloud, line: CutLine) -> Iterator[Stage]:
+def fragile(mariadb_databases: OpenStackDatabases, line: CutLine) -> Iterator[InventoryStage]:
     """A pipeline whose every database is behind the line."""
 
     def through(database: Database) -> Database:
         return Database(_through(database.engine.url.render_as_string(hide_password=False), line))
 
-    nova = mariadb_cloud.nova
+    nova = mariadb_databases.nova
     behind = NovaDatabases(
         through(nova.api), through(nova.cell), nova.cell_id, nova.cell_name, nova.transport_url
     )
-    stage = Stage(behind, through(mariadb_cloud.glance), _through(mariadb_cloud.own_url(), line))
+    stage = InventoryStage(
+        behind, through(mariadb_databases.glance), _through(mariadb_databases.own_url(), line)
+    )
     stage.start()
     yield stage
     stage.stop()
 
 
 def test_first_sync_and_changes_survive_lost_databases(
-    fragile: Stage, line: CutLine, caplog: pytest.LogCaptureFixture
+    fragile: InventoryStage, line: CutLine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site, chance = Site(clusters=2, machines=150), random.Random(SEED)
+    site, chance = GeneratedVCenter(clusters=2, machines=150), random.Random(SEED)
     edge = fragile.edge(site)
     done = threading.Event()
 
@@ -86,7 +88,7 @@ def test_first_sync_and_changes_survive_lost_databases(
     assert "inventory waits for a database" in caplog.text
 
 
-def _machines(site: Site) -> list[inventory_pb2.VirtualMachine]:
+def _machines(site: GeneratedVCenter) -> list[inventory_pb2.VirtualMachine]:
     return [site.state(key).virtual_machine for key in site.machine_keys()]
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from controlplane.domain.ports import MachineLocation
 from controlplane.domain.records import AllocationRecord, Announced, HostAllocations
 from controlplane.store.own import objects
-from tests.support.inventory_stage import PROJECT, SHOP_PROJECT, USER, Stage
-from tests.support.site import Site
+from tests.support.generated_vcenter import GeneratedVCenter
+from tests.support.inventory_stage import PROJECT, SHOP_PROJECT, USER, InventoryStage
 from vsphere_gateway.v1 import inventory_pb2
 
 
-def test_every_machine_becomes_a_server_of_its_clusters_compute_host(stage: Stage) -> None:
-    site = Site(clusters=2, machines=5)
+def test_every_machine_becomes_a_server_of_its_clusters_compute_host(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(clusters=2, machines=5)
 
     edge = stage.edge(site)
     edge.synchronise()
@@ -32,8 +32,8 @@ def test_every_machine_becomes_a_server_of_its_clusters_compute_host(stage: Stag
     assert not edge.nacks
 
 
-def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: Stage) -> None:
-    site = Site(machines=2)
+def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=2)
 
     stage.edge(site).synchronise()
 
@@ -47,8 +47,10 @@ def test_cluster_is_announced_in_order_found_synchronised_allocated(stage: Stage
     }
 
 
-def test_changes_do_not_wait_until_all_that_placement_should_hold_is_read(stage: Stage) -> None:
-    site = Site(clusters=2, machines=3)
+def test_changes_do_not_wait_until_all_that_placement_should_hold_is_read(
+    stage: InventoryStage,
+) -> None:
+    site = GeneratedVCenter(clusters=2, machines=3)
     readings: list[Callable[[], HostAllocations]] = []
     stage.told.reconcile = lambda _provider, reading, _done: readings.append(reading)  # type: ignore[method-assign]
     read: list[str] = []
@@ -66,8 +68,8 @@ def test_changes_do_not_wait_until_all_that_placement_should_hold_is_read(stage:
     assert held == set(stage.servers_of(site))
 
 
-def test_second_pass_sends_and_writes_nothing(stage: Stage) -> None:
-    site = Site(machines=4)
+def test_second_pass_sends_and_writes_nothing(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=4)
     edge = stage.edge(site)
     edge.synchronise()
     before, said = stage.rows_of(site), list(stage.told.said)
@@ -80,8 +82,8 @@ def test_second_pass_sends_and_writes_nothing(stage: Stage) -> None:
     assert stage.told.said == said
 
 
-def test_restarted_control_plane_holds_what_it_held(stage: Stage) -> None:
-    site = Site(machines=4)
+def test_restarted_control_plane_holds_what_it_held(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=4)
     edge = stage.edge(site)
     edge.synchronise()
     # Servers may be adopted before their compute node is there; the next look fills it in.
@@ -99,8 +101,10 @@ def test_restarted_control_plane_holds_what_it_held(stage: Stage) -> None:
     assert stage.rows_of(site) == before
 
 
-def test_machines_that_come_before_their_cluster_are_adopted_all_the_same(stage: Stage) -> None:
-    site = Site(machines=6)
+def test_machines_that_come_before_their_cluster_are_adopted_all_the_same(
+    stage: InventoryStage,
+) -> None:
+    site = GeneratedVCenter(machines=6)
     keys = sorted(site.objects, key=lambda key: not key.startswith("VirtualMachine:"))
 
     stage.edge(site).synchronise(keys)
@@ -109,8 +113,8 @@ def test_machines_that_come_before_their_cluster_are_adopted_all_the_same(stage:
     assert {row["project_id"] for row in stage.servers_of(site).values()} == {PROJECT}
 
 
-def test_project_waits_for_the_folder_that_decides_it(stage: Stage) -> None:
-    site = Site(machines=0)
+def test_project_waits_for_the_folder_that_decides_it(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=0)
     site.add_machine("vm-1", folder="group-shop")
     site.add_folder("group-shop", "shop", "group-v1")
     keys = sorted(site.objects, key=lambda key: key == "Folder:group-shop")
@@ -121,8 +125,10 @@ def test_project_waits_for_the_folder_that_decides_it(stage: Stage) -> None:
     assert stage.row(site.instance_uuid("vm-1"))["project_id"] == SHOP_PROJECT
 
 
-def test_folder_that_is_never_shown_does_not_keep_a_machine_from_adoption(stage: Stage) -> None:
-    site = Site(machines=1)
+def test_folder_that_is_never_shown_does_not_keep_a_machine_from_adoption(
+    stage: InventoryStage,
+) -> None:
+    site = GeneratedVCenter(machines=1)
     site.add_machine("vm-9", folder="group-unseen")
 
     stage.edge(site).synchronise()
@@ -130,8 +136,8 @@ def test_folder_that_is_never_shown_does_not_keep_a_machine_from_adoption(stage:
     stage.eventually(lambda: len(stage.servers_of(site)) == 2, "servers")
 
 
-def test_template_becomes_an_image_and_no_server(stage: Stage) -> None:
-    site = Site(machines=2)
+def test_template_becomes_an_image_and_no_server(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=2)
     site.convert("vm-2", template=True)
 
     stage.edge(site).synchronise()
@@ -144,8 +150,8 @@ def test_template_becomes_an_image_and_no_server(stage: Stage) -> None:
     assert template.virtual_machine.instance_uuid == site.instance_uuid("vm-2")
 
 
-def test_machines_of_agents_and_copies_are_held_but_never_adopted(stage: Stage) -> None:
-    site = Site(machines=4)
+def test_machines_of_agents_and_copies_are_held_but_never_adopted(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=4)
     site.change_machine(
         "vm-1",
         lambda m: m.managed_by.MergeFrom(
@@ -162,8 +168,8 @@ def test_machines_of_agents_and_copies_are_held_but_never_adopted(stage: Stage) 
     assert edge.parities == 1
 
 
-def test_queries_answer_nova_from_what_is_stored(stage: Stage) -> None:
-    site = Site(machines=3)
+def test_queries_answer_nova_from_what_is_stored(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=3)
     stage.edge(site).synchronise()
     stage.eventually(lambda: stage.clusters(site)[0].synchronised_at is not None, "note of parity")
     (row,) = stage.clusters(site)
@@ -197,8 +203,8 @@ def test_queries_answer_nova_from_what_is_stored(stage: Stage) -> None:
     assert stage.queries.subject("another-host", str(uuid.uuid4())) == (None, None)
 
 
-def test_diagnostics_show_what_is_held(stage: Stage) -> None:
-    site = Site(machines=3)
+def test_diagnostics_show_what_is_held(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=3)
     stage.edge(site).synchronise()
 
     (cluster,) = stage.diagnostics.clusters()
@@ -213,8 +219,8 @@ def test_diagnostics_show_what_is_held(stage: Stage) -> None:
     assert stage.diagnostics.servers("no such cluster") == []
 
 
-def test_adopted_servers_are_announced_once(stage: Stage) -> None:
-    site = Site(machines=3)
+def test_adopted_servers_are_announced_once(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=3)
 
     stage.edge(site).synchronise()
 
@@ -222,8 +228,8 @@ def test_adopted_servers_are_announced_once(stage: Stage) -> None:
     assert sorted(created) == sorted(stage.servers_of(site))
 
 
-def test_own_tables_hold_every_object_with_its_hash(stage: Stage) -> None:
-    site = Site(machines=2)
+def test_own_tables_hold_every_object_with_its_hash(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=2)
 
     stage.edge(site).synchronise()
 
@@ -234,12 +240,12 @@ def test_own_tables_hold_every_object_with_its_hash(stage: Stage) -> None:
     assert held == site.hashes()
 
 
-def test_vcenter_that_another_control_plane_served_is_loaded_afresh(stage: Stage) -> None:
-    site = Site(machines=2)
+def test_vcenter_that_another_control_plane_served_is_loaded_afresh(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=2)
     edge = stage.edge(site)
     edge.synchronise()
     edge.close()
-    other = Stage(stage.nova, stage.glance, stage.own_url)
+    other = InventoryStage(stage.nova, stage.glance, stage.own_url)
     other.start()
     there = other.edge(site)
     there.open()

@@ -13,9 +13,9 @@ from controlplane.inventory.rules.identity import derived_uuid
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own.schema import servers
 from controlplane.store.own.servers import ServerState
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
@@ -24,18 +24,18 @@ SUCCESSOR = "VirtualMachine:vm-copy"
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(machines=3)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(machines=3)
 
 
 @pytest.fixture
-def server(site: Site) -> str:
+def server(site: GeneratedVCenter) -> str:
     """The server that two virtual machines claim."""
     return site.instance_uuid("vm-1")
 
 
 @pytest.fixture
-def contested(stage: Stage, site: Site, server: str) -> FeedEdge:
+def contested(stage: InventoryStage, site: GeneratedVCenter, server: str) -> FeedEdge:
     """The stream of a site with a newcomer that waits."""
     edge = stage.edge(site)
     edge.synchronise()
@@ -55,7 +55,7 @@ def edge_first(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return go
 
 
-def killed(stage: Stage, site: Site, edge: FeedEdge) -> FeedEdge:
+def killed(stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge) -> FeedEdge:
     """Start the control plane anew; its edge, which went on, opens a stream."""
     edge.close()
     stage.restart()
@@ -64,30 +64,34 @@ def killed(stage: Stage, site: Site, edge: FeedEdge) -> FeedEdge:
     return again
 
 
-def living(stage: Stage, server: str) -> bool:
+def living(stage: InventoryStage, server: str) -> bool:
     return bool(stage.row(server)["deleted"] == 0)
 
 
-def moref_of(stage: Stage, server: str) -> str:
+def moref_of(stage: InventoryStage, server: str) -> str:
     machine = stage.queries.virtual_machine(server)
     return "" if machine is None else machine.reference.value
 
 
-def inherits(stage: Stage, server: str, identifier: int) -> None:
+def inherits(stage: InventoryStage, server: str, identifier: int) -> None:
     """The copy comes to stand behind the same server, which nobody was told to be gone."""
     stage.eventually(lambda: moref_of(stage, server) == "vm-copy", "inheritance")
     assert stage.row(server)["id"] == identifier
     assert (Announced.DELETE, server) not in stage.told.said
 
 
-def agreed(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def agreed(stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge) -> None:
     """Both sides come to hold the same, and verification finds nothing."""
     edge.synchronise()
     stage.eventually(lambda: stage.look(site).differences == [], "agreement")
 
 
 def test_successor_inherits_when_the_first_goes_before_anything_was_looked_at(
-    stage: Stage, site: Site, server: str, contested: FeedEdge, edge_first: Callable[[], None]
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    server: str,
+    contested: FeedEdge,
+    edge_first: Callable[[], None],
 ) -> None:
     edge_first()
     identifier = stage.row(server)["id"]
@@ -100,9 +104,9 @@ def test_successor_inherits_when_the_first_goes_before_anything_was_looked_at(
 
 
 def test_successor_in_another_vcenter_inherits_when_the_first_goes_before_anything_was_looked_at(
-    stage: Stage, site: Site, server: str, edge_first: Callable[[], None]
+    stage: InventoryStage, site: GeneratedVCenter, server: str, edge_first: Callable[[], None]
 ) -> None:
-    here, other = stage.edge(site), Site(machines=1)
+    here, other = stage.edge(site), GeneratedVCenter(machines=1)
     here.synchronise()
     other.add_machine("vm-5", instance_uuid=server)
     there = stage.edge(other)
@@ -142,7 +146,10 @@ class Stuck:
 
 
 def transferred(
-    stage: Stage, site: Site, edge: FeedEdge, before_start: Callable[[], None] = lambda: None
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    edge: FeedEdge,
+    before_start: Callable[[], None] = lambda: None,
 ) -> FeedEdge:
     """The first goes, and the control plane is killed before the successor has taken the server."""
     stuck = Stuck(stage.servers)
@@ -163,7 +170,7 @@ def transferred(
 
 
 def test_server_that_was_transferred_is_taken_after_the_restart(
-    stage: Stage, site: Site, server: str, contested: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge
 ) -> None:
     identifier = stage.row(server)["id"]
     edge = transferred(stage, site, contested)
@@ -179,7 +186,7 @@ def test_server_that_was_transferred_is_taken_after_the_restart(
     "end", [link_pb2.REMOVAL_REASON_DELETED, link_pb2.REMOVAL_REASON_UNMANAGED]
 )
 def test_server_that_was_transferred_ends_when_the_successor_goes_before_anything_was_looked_at(
-    stage: Stage, site: Site, server: str, contested: FeedEdge,
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], end: int,
 ) -> None:  # fmt: skip
     edge = transferred(stage, site, contested, edge_first)
@@ -192,7 +199,7 @@ def test_server_that_was_transferred_ends_when_the_successor_goes_before_anythin
 
 
 def test_server_that_was_transferred_to_a_hidden_successor_ends_with_it(
-    stage: Stage, site: Site, server: str, contested: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge
 ) -> None:
     successor = site.state(SUCCESSOR)
     contested.changes(site.remove(SUCCESSOR, HIDDEN))
@@ -211,7 +218,7 @@ def test_server_that_was_transferred_to_a_hidden_successor_ends_with_it(
 
 
 def test_hidden_successor_is_not_forgotten(
-    stage: Stage, site: Site, server: str, contested: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge
 ) -> None:
     successor, identifier = site.state(SUCCESSOR), stage.row(server)["id"]
     contested.changes(site.remove(SUCCESSOR, HIDDEN))
@@ -226,7 +233,11 @@ def test_hidden_successor_is_not_forgotten(
 
 
 def test_who_came_first_inherits_also_after_a_restart(
-    stage: Stage, site: Site, server: str, contested: FeedEdge, edge_first: Callable[[], None]
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    server: str,
+    contested: FeedEdge,
+    edge_first: Callable[[], None],
 ) -> None:
     contested.changes(site.add_machine("vm-another", instance_uuid=server))
     edge_first()
@@ -256,7 +267,12 @@ def another_uuid(machine: inventory_pb2.VirtualMachine) -> None:
 @pytest.mark.parametrize("change", [None, managed_by, another_uuid])
 @pytest.mark.parametrize("restarted", [True, False])
 def test_server_ends_with_the_first_when_the_newcomer_no_longer_has_its_uuid(
-    stage: Stage, site: Site, server: str, contested: FeedEdge, restarted: bool, change: Any
+    stage: InventoryStage,
+    site: GeneratedVCenter,
+    server: str,
+    contested: FeedEdge,
+    restarted: bool,
+    change: Any,
 ) -> None:
     withdrawn = site.change_machine("vm-copy", change) if change else site.convert(
         "vm-copy", template=True
@@ -273,7 +289,7 @@ def test_server_ends_with_the_first_when_the_newcomer_no_longer_has_its_uuid(
 
 @pytest.mark.parametrize("change", [None, managed_by, another_uuid])
 def test_server_that_was_transferred_ends_when_the_successor_no_longer_has_its_uuid(
-    stage: Stage, site: Site, server: str, contested: FeedEdge,
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge,
     edge_first: Callable[[], None], change: Any,
 ) -> None:  # fmt: skip
     edge = transferred(stage, site, contested, edge_first)
@@ -289,7 +305,7 @@ def test_server_that_was_transferred_ends_when_the_successor_no_longer_has_its_u
 
 
 def test_server_that_was_transferred_and_has_no_successor_any_more_ends(
-    stage: Stage, site: Site, server: str, contested: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, server: str, contested: FeedEdge
 ) -> None:
     contested.changes(site.remove(SUCCESSOR))
     contested.close()

@@ -18,10 +18,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.integration.controlplane.inventory.conftest import Cloud
+from tests.support.generated_vcenter import GIB, GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import GIB, Site
+from tests.support.inventory_stage import InventoryStage
+from tests.support.openstack_databases import OpenStackDatabases
 from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
@@ -47,10 +47,10 @@ CLUSTERS = st.integers(1, 3)
 class Model(RuleBasedStateMachine):
     """One site, its edge and a control plane, and what may happen to them."""
 
-    def __init__(self, make_stage: Callable[[], Stage]) -> None:
+    def __init__(self, make_stage: Callable[[], InventoryStage]) -> None:
         super().__init__()
         self.stage = make_stage()
-        self.site = Site(clusters=3, machines=3)
+        self.site = GeneratedVCenter(clusters=3, machines=3)
         self.epoch = 1
         self.edge: FeedEdge
         self.pending: list[Entry] = []
@@ -325,10 +325,14 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(0 if SEQUENCES else 300)
-def test_nothing_differs_after_any_sequence(cloud: Cloud, request: pytest.FixtureRequest) -> None:
-    kind = request.node.callspec.params["cloud"]
+def test_nothing_differs_after_any_sequence(
+    databases: OpenStackDatabases, request: pytest.FixtureRequest
+) -> None:
+    kind = request.node.callspec.params["databases"]
     run_state_machine_as_test(
-        lambda: Model(lambda: Stage(cloud.nova, cloud.glance, cloud.own_url())),
+        lambda: Model(
+            lambda: InventoryStage(databases.nova, databases.glance, databases.own_url())
+        ),
         settings=settings(
             max_examples=SEQUENCES or SHORT_RUN[kind],
             stateful_step_count=STEPS,

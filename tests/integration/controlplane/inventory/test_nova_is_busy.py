@@ -8,9 +8,9 @@ from common.timestamps import naive_utc
 from controlplane.store.nova.tables import BLOCK_DEVICES, INSTANCES
 from controlplane.store.own import operations, quarantine
 from controlplane.store.own.operations import OperationRow, OperationState
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2
 
 OFF = inventory_pb2.POWER_STATE_OFF
@@ -18,19 +18,19 @@ ON = inventory_pb2.POWER_STATE_ON
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(machines=3)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(machines=3)
 
 
 @pytest.fixture
-def edge(stage: Stage, site: Site) -> FeedEdge:
+def edge(stage: InventoryStage, site: GeneratedVCenter) -> FeedEdge:
     edge = stage.edge(site)
     edge.synchronise()
     return edge
 
 
 def test_power_change_during_a_task_is_applied_when_the_task_ends(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     stage.change_row(server, task_state="powering-off")
@@ -43,7 +43,7 @@ def test_power_change_during_a_task_is_applied_when_the_task_ends(
 
 
 def test_reassert_does_not_wait_for_the_next_comparison(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     stage.change_row(server, vm_state="stopped", power_state=4)
@@ -54,7 +54,7 @@ def test_reassert_does_not_wait_for_the_next_comparison(
 
 
 def test_server_that_nova_deleted_locally_is_restored_when_its_machine_lives(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     stage.change_row(server, deleted=stage.row(server)["id"], vm_state="deleted")
@@ -72,7 +72,7 @@ def test_server_that_nova_deleted_locally_is_restored_when_its_machine_lives(
 
 
 def test_server_whose_disks_nova_deleted_before_its_api_ended_has_them_back(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     gone = BLOCK_DEVICES.update().where(BLOCK_DEVICES.c.instance_uuid == server)
@@ -89,7 +89,7 @@ def test_server_whose_disks_nova_deleted_before_its_api_ended_has_them_back(
 
 
 def test_late_change_does_not_bring_back_what_the_ledger_says_is_destroyed(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     _record_delete(stage, site, server)
@@ -104,7 +104,7 @@ def test_late_change_does_not_bring_back_what_the_ledger_says_is_destroyed(
 
 
 def test_server_that_openstack_created_is_recognised_and_never_adopted(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     created, project = str(uuid.uuid4()), "99999999999999999999999999999999"
     _being_built(stage, site, created, project)
@@ -119,7 +119,7 @@ def test_server_that_openstack_created_is_recognised_and_never_adopted(
 
 
 def test_machine_that_is_gone_leaves_when_nova_lets_go(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     server = site.instance_uuid("vm-1")
     stage.change_row(server, task_state="deleting")
@@ -133,7 +133,7 @@ def test_machine_that_is_gone_leaves_when_nova_lets_go(
     stage.eventually(lambda: server not in stage.servers_of(site), "end of the server")
 
 
-def _record_delete(stage: Stage, site: Site, server: str) -> None:
+def _record_delete(stage: InventoryStage, site: GeneratedVCenter, server: str) -> None:
     row = OperationRow(
         operation_id=str(uuid.uuid4()),
         idempotency_key=str(uuid.uuid4()),
@@ -154,7 +154,7 @@ def _record_delete(stage: Stage, site: Site, server: str) -> None:
     stage.own.run(lambda connection: operations.insert(connection, row))
 
 
-def _being_built(stage: Stage, site: Site, server: str, project: str) -> None:
+def _being_built(stage: InventoryStage, site: GeneratedVCenter, server: str, project: str) -> None:
     """Put a row there as Nova's own boot does, seen in the middle of it."""
     values = dict(stage.row(site.instance_uuid("vm-1")))
     del values["id"]

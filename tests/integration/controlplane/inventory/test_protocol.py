@@ -9,9 +9,9 @@ from controlplane.domain.errors import FlowControlError
 from controlplane.domain.records import ServerChange, ServerOutcome, ServerRecord
 from controlplane.inventory.jobs import AT_ONCE_AMONG_CHANGES
 from controlplane.store.errors import DatabaseUnavailableError
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import WINDOW
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 CHANGES, SNAPSHOT = link_pb2.LANE_CHANGES, link_pb2.LANE_SNAPSHOT
@@ -19,11 +19,13 @@ OFF = inventory_pb2.POWER_STATE_OFF
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(machines=3)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(machines=3)
 
 
-def test_older_snapshot_state_never_overwrites_a_newer_change(stage: Stage, site: Site) -> None:
+def test_older_snapshot_state_never_overwrites_a_newer_change(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     older = dict(site.objects)
     newer = site.change_machine("vm-1", lambda m: setattr(m, "power_state", OFF))
@@ -38,8 +40,8 @@ def test_older_snapshot_state_never_overwrites_a_newer_change(stage: Stage, site
     assert edge.synchronise() == 0
 
 
-def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: Stage) -> None:
-    site = Site(machines=2)
+def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: InventoryStage) -> None:
+    site = GeneratedVCenter(machines=2)
     gated = stage.servers = _Gated(stage)
     gated.gate.set()
     stage.restart()
@@ -62,7 +64,9 @@ def test_change_overtakes_the_rest_of_a_snapshot_batch(stage: Stage) -> None:
     assert gated.sizes == [some, 1, some, rest]
 
 
-def test_removal_that_overtakes_a_snapshot_batch_is_final(stage: Stage, site: Site) -> None:
+def test_removal_that_overtakes_a_snapshot_batch_is_final(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     older = site.state("VirtualMachine:vm-1")
@@ -74,7 +78,9 @@ def test_removal_that_overtakes_a_snapshot_batch_is_final(stage: Stage, site: Si
     assert edge.synchronise() == 0
 
 
-def test_restarted_edge_counts_its_revisions_anew(stage: Stage, site: Site) -> None:
+def test_restarted_edge_counts_its_revisions_anew(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     edge.close()
@@ -87,7 +93,9 @@ def test_restarted_edge_counts_its_revisions_anew(stage: Stage, site: Site) -> N
     assert stage.row(site.instance_uuid("vm-1"))["vm_state"] == "stopped"
 
 
-def test_lost_link_resumes_with_what_is_not_held(stage: Stage, site: Site) -> None:
+def test_lost_link_resumes_with_what_is_not_held(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     some = [key for key in site.objects if not key.startswith("VirtualMachine:vm-3")]
     edge.open()
@@ -100,7 +108,9 @@ def test_lost_link_resumes_with_what_is_not_held(stage: Stage, site: Site) -> No
     assert len(stage.servers_of(site)) == 3
 
 
-def test_difference_found_at_the_end_of_a_pass_heals(stage: Stage, site: Site) -> None:
+def test_difference_found_at_the_end_of_a_pass_heals(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.open()
     edge.snapshot([one for key, one in site.objects.items() if key != "VirtualMachine:vm-2"])
@@ -111,7 +121,9 @@ def test_difference_found_at_the_end_of_a_pass_heals(stage: Stage, site: Site) -
     assert len(stage.servers_of(site)) == 3
 
 
-def test_what_vanished_unseen_is_confirmed_and_goes(stage: Stage, site: Site) -> None:
+def test_what_vanished_unseen_is_confirmed_and_goes(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     edge.close()
@@ -122,7 +134,7 @@ def test_what_vanished_unseen_is_confirmed_and_goes(stage: Stage, site: Site) ->
     assert site.instance_uuid("vm-2") not in stage.servers_of(site)
 
 
-def test_edge_beyond_its_window_is_refused(stage: Stage, site: Site) -> None:
+def test_edge_beyond_its_window_is_refused(stage: InventoryStage, site: GeneratedVCenter) -> None:
     stage.servers = _Away(stage)
     stage.restart()
     edge = stage.edge(site)
@@ -137,7 +149,9 @@ def test_edge_beyond_its_window_is_refused(stage: Stage, site: Site) -> None:
         edge.force_batch(CHANGES, machines)
 
 
-def test_nothing_is_acknowledged_while_a_database_is_away(stage: Stage, site: Site) -> None:
+def test_nothing_is_acknowledged_while_a_database_is_away(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     away = stage.servers = _Away(stage)
     stage.restart()
     edge = stage.edge(site)
@@ -154,7 +168,9 @@ def test_nothing_is_acknowledged_while_a_database_is_away(stage: Stage, site: Si
     assert edge.synchronise() == 0
 
 
-def test_one_refused_machine_is_quarantined_and_the_others_go_on(stage: Stage, site: Site) -> None:
+def test_one_refused_machine_is_quarantined_and_the_others_go_on(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     poison = stage.servers = _Poisoned(stage, {site.instance_uuid("vm-2")})
     stage.restart()
     edge = stage.edge(site)
@@ -173,7 +189,9 @@ def test_one_refused_machine_is_quarantined_and_the_others_go_on(stage: Stage, s
     assert edge.synchronise() == 0
 
 
-def test_refused_object_is_asked_for_again_after_parity(stage: Stage, site: Site) -> None:
+def test_refused_object_is_asked_for_again_after_parity(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     poison = stage.servers = _Poisoned(stage, {site.instance_uuid("vm-2")})
     stage.restart()
     edge = stage.edge(site)
@@ -187,7 +205,9 @@ def test_refused_object_is_asked_for_again_after_parity(stage: Stage, site: Site
     assert stage.quarantined(site) == {}
 
 
-def test_object_that_breaks_the_code_is_found_by_halving(stage: Stage, site: Site) -> None:
+def test_object_that_breaks_the_code_is_found_by_halving(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     stage.servers = _Breaking(stage, site.instance_uuid("vm-1"))
     stage.restart()
     edge = stage.edge(site)
@@ -199,7 +219,9 @@ def test_object_that_breaks_the_code_is_found_by_halving(stage: Stage, site: Sit
     assert len(stage.servers_of(site)) == 2
 
 
-def test_object_of_an_unknown_kind_is_refused_by_name(stage: Stage, site: Site) -> None:
+def test_object_of_an_unknown_kind_is_refused_by_name(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     strange = inventory_pb2.InventoryObject(
@@ -214,7 +236,9 @@ def test_object_of_an_unknown_kind_is_refused_by_name(stage: Stage, site: Site) 
     assert edge.synchronise() == 0
 
 
-def test_absurd_values_are_shown_sensibly_or_quarantined(stage: Stage, site: Site) -> None:
+def test_absurd_values_are_shown_sensibly_or_quarantined(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     def absurd(machine: inventory_pb2.VirtualMachine) -> None:
         machine.name = "\U0001f600/" * 200
         machine.ClearField("disks")
@@ -235,7 +259,7 @@ def test_absurd_values_are_shown_sensibly_or_quarantined(stage: Stage, site: Sit
     assert len(stage.servers_of(site)) == 2
 
 
-def test_lag_of_changes_is_measured(stage: Stage, site: Site) -> None:
+def test_lag_of_changes_is_measured(stage: InventoryStage, site: GeneratedVCenter) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     one = site.change_machine("vm-1", lambda m: setattr(m, "power_state", OFF))
@@ -257,7 +281,7 @@ def _sixty_disks(machine: inventory_pb2.VirtualMachine) -> None:
 class _Away:
     """Nova's databases are away until somebody brings them back."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: InventoryStage) -> None:
         self._servers = stage.servers
         self.tried = threading.Event()
         self.back = threading.Event()
@@ -277,7 +301,7 @@ class _Away:
 class _Poisoned:
     """A database that refuses the rows of some servers."""
 
-    def __init__(self, stage: Stage, poisoned: set[str]) -> None:
+    def __init__(self, stage: InventoryStage, poisoned: set[str]) -> None:
         self._servers = stage.servers
         self.poisoned = poisoned
 
@@ -298,7 +322,7 @@ class _Poisoned:
 class _Breaking:
     """Code that a certain server makes fail."""
 
-    def __init__(self, stage: Stage, breaks: str) -> None:
+    def __init__(self, stage: InventoryStage, breaks: str) -> None:
         self._servers = stage.servers
         self._breaks = breaks
 
@@ -316,7 +340,7 @@ class _Breaking:
 class _Gated:
     """Lets servers be written once somebody opens the gate; notes how many at a time."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: InventoryStage) -> None:
         self._servers = stage.servers
         self.began = threading.Event()
         self.gate = threading.Event()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from controlplane.store.own import objects
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 STEPS = 120
@@ -26,10 +26,10 @@ POWER = {
 class Walk:
     """One site, its edge and the control plane, and what may happen to them."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: InventoryStage, seed: int) -> None:
         self.stage = stage
         self.chance = random.Random(seed)
-        self.site = Site(clusters=3, machines=6)
+        self.site = GeneratedVCenter(clusters=3, machines=6)
         self.epoch = 1
         self.edge: FeedEdge = stage.edge(self.site, epoch=1)
         self.edge.synchronise()
@@ -203,7 +203,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_differs_after_a_random_walk(stage: Stage, seed: int) -> None:
+def test_nothing_differs_after_a_random_walk(stage: InventoryStage, seed: int) -> None:
     walk = Walk(stage, seed)
     for number in range(1, STEPS + 1):
         walk.step()

@@ -26,17 +26,17 @@ from controlplane.store.nova.tables import (
 )
 from controlplane.store.own.schema import clusters, images, objects, servers
 from controlplane.verification.findings import Place
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.generated_vcenter import GeneratedVCenter
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
-Work = Callable[[Stage, Site], None]
+Work = Callable[[InventoryStage, GeneratedVCenter], None]
 
 
 @pytest.fixture
-def site(stage: Stage) -> Site:
+def site(stage: InventoryStage) -> GeneratedVCenter:
     """A site that is synchronised: servers, a template, machines that are odd."""
-    site = Site(clusters=2, machines=3)
+    site = GeneratedVCenter(clusters=2, machines=3)
     site.convert("vm-2", template=True)
     site.change_machine("vm-3", lambda machine: setattr(machine, "name", "Grüße \U0001f600 %2f"))
     site.change_machine("vm-4", lambda machine: machine.ClearField("disks"))
@@ -49,13 +49,13 @@ def site(stage: Stage) -> Site:
 MANAGED = inventory_pb2.ManagedBy(extension_key="com.vmware.vcDr")
 
 
-def fields(stage: Stage, site: Site) -> set[tuple[str, str, str]]:
+def fields(stage: InventoryStage, site: GeneratedVCenter) -> set[tuple[str, str, str]]:
     return {
         (one.place.value, one.subject.object, one.field) for one in stage.look(site).differences
     }
 
 
-def test_nothing_differs_after_a_first_sync(stage: Stage, site: Site) -> None:
+def test_nothing_differs_after_a_first_sync(stage: InventoryStage, site: GeneratedVCenter) -> None:
     found = stage.look(site)
     assert found.differences == []
     assert found.excuses == []
@@ -164,7 +164,7 @@ ROWS = [
 ]
 
 
-def execute(stage: Stage, place: str, statement: Any) -> None:
+def execute(stage: InventoryStage, place: str, statement: Any) -> None:
     database = {
         "nova-cell": stage.nova.cell,
         "nova-api": stage.nova.api,
@@ -185,7 +185,7 @@ def statement_of(one: Tampering, uuid: str) -> Any:
 
 @pytest.mark.parametrize("one", ROWS, ids=lambda one: f"{one.field} {one.values and [*one.values]}")
 def test_every_row_of_a_server_that_is_tampered_with_is_named(
-    stage: Stage, site: Site, one: Tampering
+    stage: InventoryStage, site: GeneratedVCenter, one: Tampering
 ) -> None:
     execute(stage, one.place, statement_of(one, site.instance_uuid("vm-1")))
     found = stage.look(site).differences
@@ -198,7 +198,9 @@ def test_every_row_of_a_server_that_is_tampered_with_is_named(
     assert named[0].subject.name == "server vm-1"
 
 
-def test_rows_of_an_image_that_are_tampered_with_are_named(stage: Stage, site: Site) -> None:
+def test_rows_of_an_image_that_are_tampered_with_are_named(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     (image,) = stage.images_of(site)
     template = "VirtualMachine:vm-2"
     altered = {"name": "altered", "size": 1, "min_disk": 1, "protected": False}
@@ -223,7 +225,9 @@ def test_rows_of_an_image_that_are_tampered_with_are_named(stage: Stage, site: S
     assert ("glance", f"image:{image.id}", "images") in found
 
 
-def test_rows_of_a_compute_host_that_are_tampered_with_are_named(stage: Stage, site: Site) -> None:
+def test_rows_of_a_compute_host_that_are_tampered_with_are_named(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     host = next(row.compute_host for row in stage.clusters(site) if row.moref == "domain-c1")
     cluster = "ClusterComputeResource:domain-c1"
     node = COMPUTE_NODES.c.host == host
@@ -243,7 +247,7 @@ def test_rows_of_a_compute_host_that_are_tampered_with_are_named(stage: Stage, s
 
 @pytest.mark.parametrize("name", ["vcpus", "memory_mb", "local_gb"])
 def test_total_of_a_compute_node_that_is_tampered_with_is_named(
-    stage: Stage, site: Site, name: str
+    stage: InventoryStage, site: GeneratedVCenter, name: str
 ) -> None:
     host = next(row.compute_host for row in stage.clusters(site) if row.moref == "domain-c1")
     altered = COMPUTE_NODES.update().where(COMPUTE_NODES.c.host == host).values({name: 4711})
@@ -252,7 +256,7 @@ def test_total_of_a_compute_node_that_is_tampered_with_is_named(
     assert fields(stage, site) == {("nova-cell", cluster, f"compute_nodes.{name}")}
 
 
-def test_totals_count_what_is_usable_now(stage: Stage, site: Site) -> None:
+def test_totals_count_what_is_usable_now(stage: InventoryStage, site: GeneratedVCenter) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
     edge.changes(
@@ -265,7 +269,7 @@ def test_totals_count_what_is_usable_now(stage: Stage, site: Site) -> None:
 
 
 def test_totals_are_not_compared_while_a_part_of_the_cluster_is_held_otherwise(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     key = "Datastore:datastore-1"
     site.change(key, lambda one: setattr(one.datastore, "capacity_bytes", 1 << 40))
@@ -277,7 +281,7 @@ def test_totals_are_not_compared_while_a_part_of_the_cluster_is_held_otherwise(
 
 
 @pytest.fixture
-def former(stage: Stage, site: Site) -> str:
+def former(stage: InventoryStage, site: GeneratedVCenter) -> str:
     """The compute host of a cluster that left management long ago."""
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
@@ -292,7 +296,9 @@ def former(stage: Stage, site: Site) -> str:
 CLUSTER_2 = "ClusterComputeResource:domain-c2"
 
 
-def test_cluster_that_left_is_no_compute_host(stage: Stage, site: Site, former: str) -> None:
+def test_cluster_that_left_is_no_compute_host(
+    stage: InventoryStage, site: GeneratedVCenter, former: str
+) -> None:
     found = stage.look(site)
     assert found.differences == []
     assert found.excuses == []
@@ -312,7 +318,7 @@ def test_cluster_that_left_is_no_compute_host(stage: Stage, site: Site, former: 
 
 
 def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_is_kept(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
@@ -329,7 +335,7 @@ def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_is_kept(
 
 
 def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_its_successor(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
@@ -346,7 +352,7 @@ def test_cluster_that_left_has_its_compute_host_while_a_server_of_it_waits_for_i
 
 
 def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(
-    stage: Stage, site: Site, former: str
+    stage: InventoryStage, site: GeneratedVCenter, former: str
 ) -> None:
     execute(
         stage,
@@ -364,7 +370,7 @@ def test_compute_host_of_a_cluster_that_has_just_left_may_be_there_but_disabled(
     assert fields(stage, site) == {("nova-cell", CLUSTER_2, "services.disabled")}
 
 
-def test_what_is_held_differently_is_named(stage: Stage, site: Site) -> None:
+def test_what_is_held_differently_is_named(stage: InventoryStage, site: GeneratedVCenter) -> None:
     folder = objects.c.reference == "Folder:group-web"
     execute(stage, "own", objects.update().where(folder).values(content_hash=bytes(16)))
     assert fields(stage, site) == {("own", "Folder:group-web", "objects.content_hash")}
@@ -373,7 +379,7 @@ def test_what_is_held_differently_is_named(stage: Stage, site: Site) -> None:
 
 
 def test_free_space_is_not_compared_and_all_else_of_a_datastore_is(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     key = "Datastore:datastore-1"
     site.change(key, lambda one: setattr(one.datastore, "free_bytes", 1))
@@ -387,12 +393,16 @@ def test_free_space_is_not_compared_and_all_else_of_a_datastore_is(
     assert fields(stage, site) == {("own", key, "objects.content_hash")}
 
 
-def test_what_vcenter_has_and_nobody_told_is_named(stage: Stage, site: Site) -> None:
+def test_what_vcenter_has_and_nobody_told_is_named(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     site.add_machine("vm-new")
     assert fields(stage, site) == {("own", "VirtualMachine:vm-new", "objects")}
 
 
-def test_what_vcenter_has_no_more_and_nobody_told_is_named(stage: Stage, site: Site) -> None:
+def test_what_vcenter_has_no_more_and_nobody_told_is_named(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     site.remove("VirtualMachine:vm-1")
     site.remove("VirtualMachine:vm-2")
     assert fields(stage, site) == {
@@ -403,7 +413,9 @@ def test_what_vcenter_has_no_more_and_nobody_told_is_named(stage: Stage, site: S
     }
 
 
-def test_server_that_nothing_stands_behind_is_named(stage: Stage, site: Site) -> None:
+def test_server_that_nothing_stands_behind_is_named(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     uuid = site.instance_uuid("vm-1")
     stranger = "5b9e1f6e-0000-4000-8000-000000000001"
     row = {**stage.row(uuid), "uuid": stranger, "display_name": "stranger"}
@@ -418,7 +430,9 @@ def test_server_that_nothing_stands_behind_is_named(stage: Stage, site: Site) ->
     assert [one.subject.object for one in found.excuses] == [f"server:{stranger}"]
 
 
-def test_server_that_nova_works_on_is_excused(stage: Stage, site: Site) -> None:
+def test_server_that_nova_works_on_is_excused(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     uuid = site.instance_uuid("vm-1")
     stage.change_row(uuid, task_state="powering-off", power_state=4, vm_state="stopped")
     found = stage.look(site)
@@ -426,14 +440,16 @@ def test_server_that_nova_works_on_is_excused(stage: Stage, site: Site) -> None:
     assert [one.reason for one in found.excuses] == ["Nova works on its server: powering-off"]
 
 
-def test_hardware_of_a_server_that_nova_resizes_is_excused(stage: Stage, site: Site) -> None:
+def test_hardware_of_a_server_that_nova_resizes_is_excused(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     stage.change_row(site.instance_uuid("vm-1"), vm_state="resized", vcpus=99)
     found = stage.look(site)
     assert found.differences == []
     assert [one.reason for one in found.excuses] == ["its hardware is Nova's while it is resized"]
 
 
-def test_what_openstack_owns_is_not_compared(stage: Stage, site: Site) -> None:
+def test_what_openstack_owns_is_not_compared(stage: InventoryStage, site: GeneratedVCenter) -> None:
     uuid = site.instance_uuid("vm-1")
     stage.change_row(uuid, key_name="mine", locked=True, locked_by="admin", hostname="x")
     execute(stage, "nova-cell", METADATA.insert().values(instance_uuid=uuid, key="mine", value="1"))
@@ -444,7 +460,9 @@ def test_what_openstack_owns_is_not_compared(stage: Stage, site: Site) -> None:
     assert stage.look(site).differences == []
 
 
-def test_image_is_compared_with_what_was_decided_when_it_came(stage: Stage, site: Site) -> None:
+def test_image_is_compared_with_what_was_decided_when_it_came(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
     (before,) = stage.images_of(site)
@@ -465,7 +483,7 @@ def test_image_is_compared_with_what_was_decided_when_it_came(stage: Stage, site
     assert fields(stage, site) == {("glance", "VirtualMachine:vm-2", "images.owner")}
 
 
-def test_what_is_hidden_is_excused(stage: Stage, site: Site) -> None:
+def test_what_is_hidden_is_excused(stage: InventoryStage, site: GeneratedVCenter) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
     key = "VirtualMachine:vm-1"
@@ -475,7 +493,9 @@ def test_what_is_hidden_is_excused(stage: Stage, site: Site) -> None:
     assert [one.subject.object for one in found.excuses] == [key]
 
 
-def test_duplicate_that_is_contested_is_excused(stage: Stage, site: Site) -> None:
+def test_duplicate_that_is_contested_is_excused(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site, epoch=2)
     edge.synchronise()
     edge.changes(site.add_machine("vm-9", instance_uuid=site.instance_uuid("vm-1")))
@@ -486,7 +506,7 @@ def test_duplicate_that_is_contested_is_excused(stage: Stage, site: Site) -> Non
 
 
 def test_what_an_earlier_process_left_is_compared_soon_after_the_start(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     stage.stop()
     folder = METADATA.update().where(

@@ -10,9 +10,9 @@ from controlplane.domain.records import Announced
 from controlplane.inventory.rules.identity import derived_uuid
 from controlplane.store.own import quarantine
 from controlplane.store.own.clusters import ClusterState
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 HIDDEN = link_pb2.REMOVAL_REASON_HIDDEN
@@ -21,12 +21,12 @@ UNCONFIRMED = link_pb2.REMOVAL_REASON_UNCONFIRMED
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(machines=30)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(machines=30)
 
 
 @pytest.fixture
-def edge(stage: Stage, site: Site) -> FeedEdge:
+def edge(stage: InventoryStage, site: GeneratedVCenter) -> FeedEdge:
     edge = stage.edge(site)
     edge.synchronise()
     return edge
@@ -34,7 +34,7 @@ def edge(stage: Stage, site: Site) -> FeedEdge:
 
 @pytest.mark.parametrize("reason", [HIDDEN, UNCONFIRMED])
 def test_machine_that_is_not_shown_keeps_its_server_and_parity_is_reached(
-    stage: Stage, site: Site, edge: FeedEdge, reason: int
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge, reason: int
 ) -> None:
     before = stage.row(site.instance_uuid("vm-1"))
 
@@ -46,7 +46,7 @@ def test_machine_that_is_not_shown_keeps_its_server_and_parity_is_reached(
 
 
 def test_hidden_machine_is_asked_for_and_goes_when_vcenter_says_so(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(site.remove("VirtualMachine:vm-1", HIDDEN))
     edge.synchronise()
@@ -58,7 +58,7 @@ def test_hidden_machine_is_asked_for_and_goes_when_vcenter_says_so(
 
 
 def test_hidden_machine_that_is_shown_again_is_the_same_server(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     one = site.state("VirtualMachine:vm-1")
     identifier = stage.row(site.instance_uuid("vm-1"))["id"]
@@ -71,7 +71,7 @@ def test_hidden_machine_that_is_shown_again_is_the_same_server(
 
 
 def test_many_that_vanish_unconfirmed_raise_an_alarm_and_stay(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(*(site.remove(f"VirtualMachine:vm-{n}", UNCONFIRMED) for n in range(1, 22)))
 
@@ -83,7 +83,7 @@ def test_many_that_vanish_unconfirmed_raise_an_alarm_and_stay(
 
 
 def test_alarm_is_over_when_everything_is_shown_again(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     kept = [site.state(f"VirtualMachine:vm-{n}") for n in range(1, 22)]
     edge.changes(*(site.remove(f"VirtualMachine:vm-{n}", HIDDEN) for n in range(1, 22)))
@@ -96,7 +96,7 @@ def test_alarm_is_over_when_everything_is_shown_again(
 
 
 def test_released_alarm_lets_what_it_held_leave_without_touching_it(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(*(site.remove(f"VirtualMachine:vm-{n}", HIDDEN) for n in range(1, 31)))
     (alarm,) = stage.alarms(site)
@@ -111,7 +111,9 @@ def test_released_alarm_lets_what_it_held_leave_without_touching_it(
     assert {kind.value for kind, _ in stage.told.said[-30:]} == {"instance.unmanage.end"}
 
 
-def test_confirmed_deletes_are_never_held_back(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_confirmed_deletes_are_never_held_back(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     edge.changes(*(site.remove(f"VirtualMachine:vm-{n}") for n in range(1, 31)))
 
     assert stage.servers_of(site) == {}
@@ -119,7 +121,7 @@ def test_confirmed_deletes_are_never_held_back(stage: Stage, site: Site, edge: F
 
 
 def test_newcomer_with_a_taken_uuid_waits_then_gets_its_own(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")
     edge.changes(site.add_machine("vm-copy", instance_uuid=first))
@@ -138,7 +140,7 @@ def test_newcomer_with_a_taken_uuid_waits_then_gets_its_own(
 
 
 def test_newcomer_inherits_the_server_when_the_first_is_gone(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")
     identifier = stage.row(first)["id"]
@@ -155,7 +157,7 @@ def test_newcomer_inherits_the_server_when_the_first_is_gone(
 
 
 def test_reference_that_names_another_machine_now_does_not_confirm_the_first(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     """As after a vCenter's restore: who has the UUID elsewhere is the first, not a second one."""
     first = site.instance_uuid("vm-1")
@@ -181,7 +183,7 @@ def test_reference_that_names_another_machine_now_does_not_confirm_the_first(
 
 
 def test_newcomer_that_waits_for_its_folder_inherits_all_the_same(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")
     edge.changes(site.add_machine("vm-9", instance_uuid=first, folder="group-later"))
@@ -198,7 +200,7 @@ def test_newcomer_that_waits_for_its_folder_inherits_all_the_same(
 @pytest.mark.parametrize("end", [DELETED, link_pb2.REMOVAL_REASON_UNMANAGED])
 @pytest.mark.parametrize("first_goes_first", [True, False])
 def test_server_ends_when_the_successor_goes_together_with_the_first(
-    stage: Stage, site: Site, edge: FeedEdge, first_goes_first: bool, end: int
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge, first_goes_first: bool, end: int
 ) -> None:
     first = site.instance_uuid("vm-1")
     edge.changes(site.add_machine("vm-copy", instance_uuid=first))
@@ -211,7 +213,7 @@ def test_server_ends_when_the_successor_goes_together_with_the_first(
 
 
 def test_server_ends_when_the_successor_goes_before_it_could_take_it(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")
     edge.changes(site.add_machine("vm-copy", instance_uuid=first))
@@ -224,11 +226,11 @@ def test_server_ends_when_the_successor_goes_before_it_could_take_it(
 
 
 def test_machine_moved_to_another_vcenter_keeps_its_server(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     first = site.instance_uuid("vm-1")
     before = stage.row(first)
-    other = Site(machines=1)
+    other = GeneratedVCenter(machines=1)
     other.add_machine("vm-5", instance_uuid=first)
     there = stage.edge(other)
 
@@ -244,7 +246,9 @@ def test_machine_moved_to_another_vcenter_keeps_its_server(
     assert after["node"] == f"domain-c1.{other.vcenter_uuid}"
 
 
-def test_contest_goes_on_after_a_restart(stage: Stage, site: Site, edge: FeedEdge) -> None:
+def test_contest_goes_on_after_a_restart(
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
+) -> None:
     first = site.instance_uuid("vm-1")
     edge.changes(site.add_machine("vm-copy", instance_uuid=first))
     edge.close()
@@ -260,7 +264,7 @@ def test_contest_goes_on_after_a_restart(stage: Stage, site: Site, edge: FeedEdg
 
 
 def test_machine_without_configuration_waits_and_is_adopted_when_it_is_readable(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     edge.changes(site.add_machine("vm-dark", instance_uuid=""))
     assert stage.quarantined(site) == {"VirtualMachine:vm-dark": "NO_INSTANCE_UUID"}
@@ -273,7 +277,7 @@ def test_machine_without_configuration_waits_and_is_adopted_when_it_is_readable(
 
 
 def test_server_stays_when_vcenter_cannot_read_its_machine(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     def darken(one: inventory_pb2.InventoryObject) -> None:
         name = one.virtual_machine.name
@@ -291,7 +295,7 @@ def test_server_stays_when_vcenter_cannot_read_its_machine(
 
 
 def test_reference_that_names_another_machine_now_ends_the_old_server(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     other = str(uuid.uuid4())
 
@@ -303,7 +307,7 @@ def test_reference_that_names_another_machine_now_ends_the_old_server(
 
 
 def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     restore(site, edge, "domain-c1", 1)
     (row,) = stage.clusters(site)
@@ -327,7 +331,7 @@ def test_restored_vcenter_stops_the_cluster_until_a_person_decides(
 
 
 def test_cluster_that_comes_back_as_another_is_synchronised_after_a_person_has_decided(
-    stage: Stage, site: Site, edge: FeedEdge
+    stage: InventoryStage, site: GeneratedVCenter, edge: FeedEdge
 ) -> None:
     key = "ClusterComputeResource:domain-c1"
     cluster = site.state(key)
@@ -352,9 +356,9 @@ def test_cluster_that_comes_back_as_another_is_synchronised_after_a_person_has_d
 
 
 def test_reference_of_a_stopped_cluster_that_names_another_clusters_machine_waits(
-    stage: Stage,
+    stage: InventoryStage,
 ) -> None:
-    site = Site(clusters=2, machines=2)
+    site = GeneratedVCenter(clusters=2, machines=2)
     edge = stage.edge(site)
     edge.synchronise()
     kept, moved = site.instance_uuid("vm-1"), site.instance_uuid("vm-3")
@@ -375,14 +379,14 @@ def test_reference_of_a_stopped_cluster_that_names_another_clusters_machine_wait
     stage.eventually(lambda: stage.look(site).differences == [], "agreement")
 
 
-def restore(site: Site, edge: FeedEdge, cluster: str, number: int) -> None:
+def restore(site: GeneratedVCenter, edge: FeedEdge, cluster: str, number: int) -> None:
     """Have a cluster's reference name another cluster, as after a restore."""
     key = f"ClusterComputeResource:{cluster}"
     edge.changes(site.change(key, lambda one: setattr(one.cluster, "name", "something else")))
     change_hosts(site, edge, number)
 
 
-def change_hosts(site: Site, edge: FeedEdge, number: int) -> None:
+def change_hosts(site: GeneratedVCenter, edge: FeedEdge, number: int) -> None:
     """Have the references of a cluster's hosts name others."""
     hosts = [f"HostSystem:host-{number}-{index}" for index in (1, 2)]
     edge.changes(

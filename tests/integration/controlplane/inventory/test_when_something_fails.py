@@ -19,21 +19,23 @@ from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import INFO_CACHES
+from tests.support.generated_vcenter import GeneratedVCenter
 from tests.support.inventory_edge import FeedEdge
-from tests.support.inventory_stage import Stage
-from tests.support.site import Site
+from tests.support.inventory_stage import InventoryStage
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site(machines=3)
+def site() -> GeneratedVCenter:
+    return GeneratedVCenter(machines=3)
 
 
 class Wrapped:
     """A writer of servers in whose way something stands."""
 
-    def __init__(self, stage: Stage, before: Callable[[Sequence[ServerRecord]], None]) -> None:
+    def __init__(
+        self, stage: InventoryStage, before: Callable[[Sequence[ServerRecord]], None]
+    ) -> None:
         self._servers = stage.servers
         self._before = before
 
@@ -63,7 +65,7 @@ class FailsOnce:
 
 @pytest.mark.parametrize("listener", ["announce", "submit", "adopted", "cluster_found"])
 def test_failure_after_the_commit_quarantines_nothing_and_is_made_good(
-    stage: Stage, site: Site, listener: str
+    stage: InventoryStage, site: GeneratedVCenter, listener: str
 ) -> None:
     edge = stage.edge(site)
     edge.synchronise()
@@ -89,7 +91,7 @@ def test_failure_after_the_commit_quarantines_nothing_and_is_made_good(
 
 
 def test_error_that_comes_again_is_bisected_out_and_the_stream_goes_on(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     bad = site.instance_uuid("vm-2")
 
@@ -110,7 +112,9 @@ def test_error_that_comes_again_is_bisected_out_and_the_stream_goes_on(
     assert stage.row(site.instance_uuid("vm-1"))["vcpus"] == 7
 
 
-def test_what_nova_holds_is_told_although_a_later_step_failed(stage: Stage, site: Site) -> None:
+def test_what_nova_holds_is_told_although_a_later_step_failed(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     stage.told.allocations.clear()
@@ -123,7 +127,9 @@ def test_what_nova_holds_is_told_although_a_later_step_failed(stage: Stage, site
     assert server in stage.told.allocations
 
 
-def test_unexpected_error_turns_health_red_until_the_work_is_done(stage: Stage, site: Site) -> None:
+def test_unexpected_error_turns_health_red_until_the_work_is_done(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
 
@@ -139,7 +145,9 @@ def test_unexpected_error_turns_health_red_until_the_work_is_done(stage: Stage, 
     assert edge.synchronise() == 0
 
 
-def test_changes_do_not_wait_for_novas_api_to_delete_servers(stage: Stage, site: Site) -> None:
+def test_changes_do_not_wait_for_novas_api_to_delete_servers(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     answer = threading.Event()
     asked: list[str] = []
 
@@ -172,9 +180,9 @@ def test_changes_do_not_wait_for_novas_api_to_delete_servers(stage: Stage, site:
 
 
 def test_stream_of_one_vcenter_does_not_wait_while_another_is_read(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
-    other = Site(machines=1)
+    other = GeneratedVCenter(machines=1)
     edge, there = stage.edge(site), stage.edge(other)
     edge.synchronise()
     there.synchronise()
@@ -194,7 +202,7 @@ def test_stream_of_one_vcenter_does_not_wait_while_another_is_read(
 
 
 def test_vcenter_never_has_two_workers(
-    stage: Stage, site: Site, monkeypatch: pytest.MonkeyPatch
+    stage: InventoryStage, site: GeneratedVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, gate = threading.Event(), threading.Event()
 
@@ -225,7 +233,9 @@ def test_vcenter_never_has_two_workers(
     assert len(stage.servers_of(site)) == 3
 
 
-def test_vcenter_is_read_once_by_an_orderly_restart(stage: Stage, site: Site) -> None:
+def test_vcenter_is_read_once_by_an_orderly_restart(
+    stage: InventoryStage, site: GeneratedVCenter
+) -> None:
     edge = stage.edge(site)
     edge.synchronise()
     edge.close()
@@ -237,7 +247,7 @@ def test_vcenter_is_read_once_by_an_orderly_restart(stage: Stage, site: Site) ->
 
 
 def test_vcenter_is_read_again_after_a_process_that_did_not_end_in_order(
-    stage: Stage, site: Site
+    stage: InventoryStage, site: GeneratedVCenter
 ) -> None:
     edge = stage.edge(site)
     edge.synchronise()
@@ -257,13 +267,13 @@ def _set_threads(number: int, one: inventory_pb2.InventoryObject) -> None:
 _PATIENCE = "LOAD_SECONDS"
 
 
-def served_elsewhere(stage: Stage, site: Site) -> None:
+def served_elsewhere(stage: InventoryStage, site: GeneratedVCenter) -> None:
     """Have another process serve a vCenter."""
     sql = sqlalchemy.text("UPDATE vcenters SET served_by = 'another' WHERE uuid = :uuid")
     stage.own.run(lambda connection: connection.execute(sql, {"uuid": site.vcenter_uuid}))
 
 
-def workers(site: Site) -> list[threading.Thread]:
+def workers(site: GeneratedVCenter) -> list[threading.Thread]:
     return [
         one for one in threading.enumerate() if one.name == f"inventory-{site.vcenter_uuid[:8]}"
     ]

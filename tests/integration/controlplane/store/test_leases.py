@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from common.timestamps import naive_utc_now
 from controlplane.store.database import Database
 from controlplane.store.own import leases, migration, schema
-from tests.conftest import Databases
+from tests.support.servers import Databases
 
 MINUTE = timedelta(minutes=1)
 RESOURCE = "controlplane"

@@ -14,7 +14,7 @@ from controlplane.store.errors import (
     RowRejectedError,
     StatementRejectedError,
 )
-from tests.conftest import Databases
+from tests.support.servers import Databases
 
 THINGS = sqlalchemy.Table(
     "things",

@@ -10,7 +10,7 @@ import pytest
 from edge.__main__ import main
 from edge.commands.inventory import run_inventory
 from edge.config import EdgeConfig, load_config
-from tests.conftest import StartVcsim
+from tests.support.servers import StartVcsim
 from tools.servers.vcsim import Vcsim
 
 MakeConfig = Callable[..., EdgeConfig]

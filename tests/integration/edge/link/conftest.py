@@ -6,39 +6,13 @@ from typing import Any
 
 import pytest
 
-from certs.authority import Authority
-from certs.bundle import EdgeBundle
-from certs.credentials import TlsMaterial, load_tls_material
-from certs.identity import Role
 from controlplane.store.database import Database
 from controlplane.store.own import migration
 from tests.support.cable import Cable
+from tests.support.customer import Customer
 from tests.support.inventory_receiver import InventoryReceiver
 from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCenterTruth
-
-
-class Customer:
-    """A customer's authority."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory
-        self.authority = Authority.create(directory / "ca", name)
-
-    def bundle(self, edge: str, port: int, server_name: str = "127.0.0.1") -> Path:
-        """Stamp an edge."""
-        directory = self.directory / edge
-        bundle = EdgeBundle(
-            directory, self.authority.customer, edge, f"127.0.0.1:{port}", server_name
-        )
-        bundle.write(self.authority.certificate_pem, self.authority.issue_edge(edge))
-        return directory
-
-    def server(self) -> TlsMaterial:
-        """Return the control plane's credentials."""
-        files = self.directory / "server.pem", self.directory / "server.key"
-        self.authority.issue_server(["127.0.0.1", "gateway.example.com"]).write(*files)
-        return load_tls_material(self.directory / "ca/ca.pem", *files, Role.CONTROL_PLANE)
 
 
 @pytest.fixture

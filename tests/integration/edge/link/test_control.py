@@ -20,8 +20,8 @@ from edge.errors import (
 )
 from edge.link.diagnosis import diagnose
 from edge.link.identity import Identity, load_identity
-from tests.integration.edge.link.conftest import Customer
 from tests.support.cable import Cable
+from tests.support.customer import Customer
 from tests.support.inventory_receiver import InventoryReceiver
 from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCENTER, VCenterTruth

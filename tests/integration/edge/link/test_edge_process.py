@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import StartVcsim
-from tests.integration.edge.link.conftest import Customer
+from tests.support.customer import Customer
 from tests.support.inventory_receiver import InventoryReceiver
 from tests.support.link_ends import ControlPlaneEnd
+from tests.support.servers import StartVcsim
 from tests.support.waiting import eventually_true
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, link_pb2

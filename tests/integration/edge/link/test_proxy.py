@@ -10,8 +10,8 @@ from edge.config import ControlPlaneSettings, Secret
 from edge.errors import ControlPlaneUnreachableError
 from edge.link.diagnosis import diagnose
 from edge.link.link import Dialer
-from tests.integration.edge.link.conftest import Customer
 from tests.support.cable import Cable
+from tests.support.customer import Customer
 from tests.support.link_ends import ControlPlaneEnd, EdgeEnd
 from tests.support.vcenter_truth import VCenterTruth
 

@@ -6,14 +6,14 @@ import pytest
 
 from controlplane.inventory.model.topology import Topology
 from controlplane.verification.hosts import GIB, MIB, parts, totals
-from tests.support.site import Site
+from tests.support.generated_vcenter import GeneratedVCenter
 from vsphere_gateway.v1 import inventory_pb2
 
 CLUSTER = "ClusterComputeResource:domain-c1"
 ALL = {"vcpus": 192, "memory_mb": 2 << 20, "local_gb": 10_000}
 
 
-def seen(site: Site) -> Topology:
+def seen(site: GeneratedVCenter) -> Topology:
     topology = Topology(site.vcenter_uuid)
     for one in site.objects.values():
         if not one.HasField("virtual_machine"):
@@ -30,7 +30,7 @@ def seen(site: Site) -> Topology:
     ],
 )
 def test_host_that_can_run_nothing_does_not_count(field: str, value: Any) -> None:
-    site = Site()
+    site = GeneratedVCenter()
     assert totals(seen(site), CLUSTER) == ALL
     site.change("HostSystem:host-1-2", lambda one: setattr(one.host, field, value))
     assert totals(seen(site), CLUSTER) == {**ALL, "vcpus": 96, "memory_mb": 1 << 20}
@@ -38,13 +38,13 @@ def test_host_that_can_run_nothing_does_not_count(field: str, value: Any) -> Non
 
 @pytest.mark.parametrize(("field", "value"), [("accessible", False), ("in_maintenance_mode", True)])
 def test_datastore_that_can_hold_nothing_does_not_count(field: str, value: Any) -> None:
-    site = Site()
+    site = GeneratedVCenter()
     site.change("Datastore:datastore-1", lambda one: setattr(one.datastore, field, value))
     assert totals(seen(site), CLUSTER) == {**ALL, "local_gb": 0}
 
 
 def test_sizes_are_rounded_down_one_by_one() -> None:
-    site = Site(hosts=1)
+    site = GeneratedVCenter(hosts=1)
     size = 4 * MIB - 1
     site.change("HostSystem:host-1-1", lambda one: setattr(one.host, "memory_bytes", size))
     capacity = 7 * GIB + GIB // 2
@@ -56,5 +56,5 @@ def test_sizes_are_rounded_down_one_by_one() -> None:
 
 def test_parts_of_a_cluster_are_itself_its_hosts_and_its_datastores() -> None:
     wanted = {CLUSTER, "HostSystem:host-1-1", "HostSystem:host-1-2", "Datastore:datastore-1"}
-    assert parts(seen(Site()), CLUSTER) == wanted
-    assert parts(seen(Site(clusters=0)), CLUSTER) == {CLUSTER}
+    assert parts(seen(GeneratedVCenter()), CLUSTER) == wanted
+    assert parts(seen(GeneratedVCenter(clusters=0)), CLUSTER) == {CLUSTER}

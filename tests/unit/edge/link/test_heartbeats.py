@@ -3,7 +3,7 @@
 import pytest
 
 from edge.link.heartbeats import Heartbeats, to_timestamp
-from tests.support.hands import Hands
+from tests.support.fake_monotonic import FakeMonotonic
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 
@@ -14,7 +14,7 @@ def echo(heartbeat: link_pb2.Heartbeat, ahead: float = 0.0) -> link_pb2.Heartbea
 
 
 def test_round_trip_is_not_taken_for_a_difference_of_the_clocks() -> None:
-    hands = Hands()
+    hands = FakeMonotonic()
     heartbeats = Heartbeats(25.0, hands, hands)
     first = heartbeats.stamp(link_pb2.Heartbeat())
     hands.now += 8
@@ -26,7 +26,7 @@ def test_round_trip_is_not_taken_for_a_difference_of_the_clocks() -> None:
 
 
 def test_three_intervals_without_an_echo_are_silence() -> None:
-    hands = Hands()
+    hands = FakeMonotonic()
     heartbeats = Heartbeats(25.0, hands, hands)
     hands.now += 74
     assert not heartbeats.is_silent()
@@ -38,7 +38,7 @@ def test_three_intervals_without_an_echo_are_silence() -> None:
 
 
 def test_wrong_clock_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    hands = Hands()
+    hands = FakeMonotonic()
     heartbeats = Heartbeats(25.0, hands, hands)
     for _ in range(3):
         heartbeats.echoed(echo(heartbeats.stamp(link_pb2.Heartbeat()), ahead=90.0))

@@ -13,7 +13,7 @@ from edge.operations.executor import OperationExecutor
 from edge.sync.inventory import Inventory
 from edge.sync.on_demand_read import OnDemandReads
 from edge.sync.outbox import OutboxLimits
-from tests.support.hands import Hands
+from tests.support.fake_monotonic import FakeMonotonic
 from tests.support.scripted_operations import ScriptedOperations
 from tests.support.vcenter_truth import VCenterTruth
 
@@ -21,7 +21,7 @@ from tests.support.vcenter_truth import VCenterTruth
 class NowhereDialer:
     """Finds no bundle, after a link of so many seconds."""
 
-    def __init__(self, hands: Hands, seconds: float) -> None:
+    def __init__(self, hands: FakeMonotonic, seconds: float) -> None:
         self.hands = hands
         self.seconds = seconds
 
@@ -32,7 +32,7 @@ class NowhereDialer:
 
 @pytest.mark.parametrize(("lived", "next_bound"), [(59.0, 1.6), (60.0, 1.0)])
 def test_link_that_lived_long_begins_its_delays_anew(lived: float, next_bound: float) -> None:
-    hands = Hands()
+    hands = FakeMonotonic()
     inventory, messages = Inventory(OutboxLimits()), ControlMessages()
     health = Health(inventory)
     backoff = Backoff(uniform=lambda low, high: high)

@@ -69,7 +69,7 @@ class ScriptedVCenter:
             assert self.changed.wait_for(lambda: self.logins >= count, PATIENCE)
 
 
-class Site:
+class SupervisedVCenter:
     """A supervisor over a scripted vCenter."""
 
     def __init__(self, folder: Path) -> None:
@@ -138,13 +138,13 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[SupervisedVCenter]:
+    site = SupervisedVCenter(tmp_path)
     yield site
     site.stop()
 
 
-def test_expired_session_logs_in_again_at_once_and_removes_nothing(site: Site) -> None:
+def test_expired_session_logs_in_again_at_once_and_removes_nothing(site: SupervisedVCenter) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     site.vcenter.broken.set()
@@ -168,7 +168,7 @@ def test_expired_session_logs_in_again_at_once_and_removes_nothing(site: Site) -
     ],
 )
 def test_each_error_has_its_state_and_is_tried_again(
-    site: Site, error: Exception, state: link_pb2.VCenterState.ValueType
+    site: SupervisedVCenter, error: Exception, state: link_pb2.VCenterState.ValueType
 ) -> None:
     site.vcenter.errors = [error]
     seen: list[link_pb2.VCenterState.ValueType] = []
@@ -192,7 +192,7 @@ def test_each_error_has_its_state_and_is_tried_again(
     ]
 
 
-def test_refused_login_is_not_repeated_before_its_time(site: Site) -> None:
+def test_refused_login_is_not_repeated_before_its_time(site: SupervisedVCenter) -> None:
     """Two in 30 minutes lock no account under any common policy."""
     assert LOGIN_REFUSED_SECONDS >= 15 * 60
     site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
@@ -204,7 +204,9 @@ def test_refused_login_is_not_repeated_before_its_time(site: Site) -> None:
     assert site.vcenter.logins == 1
 
 
-def test_changed_password_is_tried_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_password_is_tried_at_once(
+    site: SupervisedVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edge.sync.vcenter_supervisor.PASSWORD_CHECK_SECONDS", 0.02)
     site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
     site.start()
@@ -215,7 +217,7 @@ def test_changed_password_is_tried_at_once(site: Site, monkeypatch: pytest.Monke
 
 
 def test_password_that_changes_during_a_refused_login_is_tried_at_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: SupervisedVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.sync.vcenter_supervisor.PASSWORD_CHECK_SECONDS", 0.02)
     site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
@@ -231,7 +233,7 @@ def test_password_that_changes_during_a_refused_login_is_tried_at_once(
     assert site.vcenter.logins == 2
 
 
-def test_reload_tries_at_once(site: Site) -> None:
+def test_reload_tries_at_once(site: SupervisedVCenter) -> None:
     site.vcenter.errors = [faults.LoginRefusedError("wrong password")]
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_LOGIN_REFUSED)
@@ -239,7 +241,7 @@ def test_reload_tries_at_once(site: Site) -> None:
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
 
 
-def test_another_vcenter_at_the_address_ends_the_process(site: Site) -> None:
+def test_another_vcenter_at_the_address_ends_the_process(site: SupervisedVCenter) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     site.vcenter.identity = inventory_pb2.VCenter(instance_uuid="another")
@@ -248,13 +250,13 @@ def test_another_vcenter_at_the_address_ends_the_process(site: Site) -> None:
     assert isinstance(site.failure, VCenterReplacedError)
 
 
-def test_questions_are_answered_while_vcenter_is_connected(site: Site) -> None:
+def test_questions_are_answered_while_vcenter_is_connected(site: SupervisedVCenter) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     assert [each.reference.value for each in site.confirm("vm-9")] == ["vm-9"]
 
 
-def test_stop_between_two_attempts_makes_no_further_attempt(site: Site) -> None:
+def test_stop_between_two_attempts_makes_no_further_attempt(site: SupervisedVCenter) -> None:
     """Its wake-up is lost when the next attempt has begun: that one must see the stop itself."""
     site.supervisor._reader.stopping.set()
     site.supervisor._read_or_follow()
@@ -262,7 +264,7 @@ def test_stop_between_two_attempts_makes_no_further_attempt(site: Site) -> None:
 
 
 def test_unexpected_error_of_the_reader_turns_health_red_until_vcenter_is_read_again(
-    site: Site,
+    site: SupervisedVCenter,
 ) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
@@ -277,7 +279,9 @@ def test_unexpected_error_of_the_reader_turns_health_red_until_vcenter_is_read_a
     assert site.vcenter.logins == 4
 
 
-def test_unexpected_error_while_changes_are_followed_reads_vcenter_again(site: Site) -> None:
+def test_unexpected_error_while_changes_are_followed_reads_vcenter_again(
+    site: SupervisedVCenter,
+) -> None:
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)
     site.vcenter.breaks_with = KeyError("a defect")
@@ -289,7 +293,7 @@ def test_unexpected_error_while_changes_are_followed_reads_vcenter_again(site: S
 
 
 def test_unexpected_error_of_a_verification_turns_health_red_and_loses_no_question(
-    site: Site,
+    site: SupervisedVCenter,
 ) -> None:
     site.vcenter.confirm_errors = [KeyError("a defect")]
     site.start()
@@ -302,7 +306,7 @@ def test_unexpected_error_of_a_verification_turns_health_red_and_loses_no_questi
     assert "thread verification is down" in seen[0]
 
 
-def test_object_that_cannot_be_verified_holds_up_no_other(site: Site) -> None:
+def test_object_that_cannot_be_verified_holds_up_no_other(site: SupervisedVCenter) -> None:
     site.vcenter.unreadable = "vm-13"
     site.start()
     site.wait_for(link_pb2.VCENTER_STATE_CONNECTED)

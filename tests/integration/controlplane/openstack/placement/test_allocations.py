@@ -13,11 +13,7 @@ from controlplane.openstack.placement.allocations import AllocationQueue
 from controlplane.openstack.placement.client import PlacementClient, resources
 from controlplane.openstack.placement.providers import ResourceProviders
 from controlplane.store.errors import DatabaseUnavailableError, StatementRejectedError
-from tests.integration.controlplane.openstack.placement.conftest import (
-    allocation,
-    client_for,
-    cluster,
-)
+from tests.support.placement_samples import allocation, client_for, cluster
 from tests.support.waiting import eventually_true
 
 SECONDS = 60

@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.openstack.placement.client import PlacementClient, PlacementRefusedError
 from controlplane.openstack.placement.providers import DISABLED_TRAIT, ResourceProviders
-from tests.integration.controlplane.openstack.placement.conftest import allocation, cluster
+from tests.support.placement_samples import allocation, cluster
 
 
 def test_a_new_cluster_has_inventory_traits_and_is_kept_from_the_scheduler(

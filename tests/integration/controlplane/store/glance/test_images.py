@@ -16,7 +16,7 @@ from controlplane.store import upstream_schema
 from controlplane.store.database import Database
 from controlplane.store.glance.images import GlanceImages
 from controlplane.store.glance.tables import IMAGES, LOCATIONS, PROPERTIES
-from tests.conftest import Databases
+from tests.support.servers import Databases
 
 OWNER, FRIEND, STRANGER = "a" * 32, "b" * 32, "c" * 32
 

@@ -6,15 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from controlplane.domain.records import ComputeHostRecord
 from controlplane.store import upstream_schema
 from controlplane.store.database import Database
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import CELL_MAPPINGS
-from tests.conftest import Databases
-from tests.support.server_samples import HOST, NODE, NODE_UUID
+from tests.support.server_samples import compute_host
+from tests.support.servers import Databases
 
 CELL_UUID = "6a1b0d0e-0c1e-4e3a-9d0a-27d1a4f2b001"
 
@@ -43,27 +42,6 @@ def databases(mariadb: Databases) -> Iterator[NovaDatabases]:
     ComputeHostRows(opened).provision(compute_host())
     yield opened
     opened.close()
-
-
-def compute_host(host: str = HOST, node: str = NODE, uuid: str = NODE_UUID) -> ComputeHostRecord:
-    """A cluster of two hosts."""
-    return ComputeHostRecord(
-        host=host,
-        node=node,
-        node_uuid=uuid,
-        cpus=64,
-        memory_mb=262144,
-        disk_gb=10240,
-        largest_cpus=32,
-        largest_memory_mb=131072,
-        largest_disk_gb=4096,
-        cpus_used=0,
-        memory_mb_used=0,
-        disk_gb_used=0,
-        hypervisor_version=8000003,
-        cpu_info="{}",
-        traits=frozenset({"CUSTOM_VSG_VCENTER_X"}),
-    )
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.notification_data import NotificationDataReader
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.standalone import StandaloneDatabases
-from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.support.server_samples import HOST, VCENTER, machine, record
+from tests.support.server_samples import HOST, VCENTER, compute_host, machine, record
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
 from controlplane.store.nova.tables import BLOCK_DEVICES
-from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.support.server_samples import GIB, PROJECT, USER, machine, record
+from tests.support.server_samples import GIB, PROJECT, USER, compute_host, machine, record
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
 

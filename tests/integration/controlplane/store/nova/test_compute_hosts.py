@@ -15,8 +15,7 @@ from controlplane.store.errors import ComputeHostError, ServersLeftError
 from controlplane.store.nova.cells import NovaDatabases
 from controlplane.store.nova.compute_hosts import FIRST_SYNC, SERVICE_VERSION, ComputeHostRows
 from controlplane.store.nova.servers import NovaServers
-from tests.integration.controlplane.store.nova.conftest import compute_host
-from tests.support.server_samples import record
+from tests.support.server_samples import compute_host, record
 
 
 @pytest.fixture

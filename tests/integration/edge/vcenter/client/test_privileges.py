@@ -10,8 +10,8 @@ from edge.config import ManagedSettings
 from edge.vcenter.client import faults
 from edge.vcenter.client.privileges import ALL_PRIVILEGES, ON_NETWORKS, READ, missing_privileges
 from edge.vcenter.client.session import VCenterSession
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import PATIENCE, vcenter_settings
+from tests.support.servers import StartVcsim
 from tools.servers.vcsim import Vcsim
 
 MANAGED = ManagedSettings(("DC0_C0",))

@@ -16,9 +16,9 @@ from edge.errors import SecretUnreadableError
 from edge.vcenter.client import faults
 from edge.vcenter.client.certificate import describe_certificate, fetch_certificate
 from edge.vcenter.client.session import VCenterSession
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import PATIENCE, VCenterSite, vcenter_settings
 from tests.support.restricted_vcenter import RestrictedVCenter
+from tests.support.servers import StartVcsim
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2
 

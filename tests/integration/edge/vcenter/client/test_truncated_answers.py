@@ -11,9 +11,9 @@ import pytest
 
 from edge.config import ManagedSettings
 from edge.vcenter.client import faults
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import Follower, VCenterSite
 from tests.support.restricted_vcenter import RestrictedVCenter
+from tests.support.servers import StartVcsim
 from vsphere_gateway.v1 import inventory_pb2
 
 

@@ -18,8 +18,8 @@ from edge.vcenter.client.answers import ObjectProperties
 from edge.vcenter.client.property_specs import VIRTUAL_MACHINE
 from edge.vcenter.collector import change_follower, collector, update_source
 from edge.vcenter.collector.object_reader import ObjectReader
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import Follower, VCenterSite
+from tests.support.servers import StartVcsim
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, link_pb2
 

@@ -11,8 +11,8 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.configuration_cache import ConfigurationCache
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import Follower, VCenterSite
+from tests.support.servers import StartVcsim
 from vsphere_gateway.v1 import inventory_pb2
 
 EVERYTHING = ManagedSettings(("*",))

@@ -17,9 +17,9 @@ from edge.vcenter.client.properties import read_properties
 from edge.vcenter.client.property_specs import spec_of
 from edge.vcenter.collector.object_reader import ObjectReader
 from edge.vcenter.collector.parser import apply_full_read, body_of, new_object
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import VCenterSite
 from tests.support.pyvmomi_reading import READINGS
+from tests.support.servers import StartVcsim
 
 DEVICE = vim.vm.device
 DISK = DEVICE.VirtualDisk

@@ -10,9 +10,9 @@ from edge.config import ManagedSettings
 from edge.vcenter.client.property_collector import PropertyReader
 from edge.vcenter.client.session import VCenterSession
 from edge.vcenter.collector.collector import VCenterCollector
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import Follower, VCenterSite, vcenter_settings
 from tests.support.restricted_vcenter import RestrictedVCenter
+from tests.support.servers import StartVcsim
 
 HIDDEN = "DC0_C0_RP0_VM2"
 

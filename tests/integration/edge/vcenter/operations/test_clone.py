@@ -11,7 +11,7 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.vcenter.operations import clone as clone_module
 from edge.vcenter.operations.control import OperationControl
-from tests.support.operations_site import Site, disks, fault_of, reference
+from tests.support.operations_site import OperationsSite, disks, fault_of, reference
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
@@ -19,12 +19,12 @@ GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperationsSite]:
     folder = tmp_path_factory.mktemp("clone")
     simulator = Vcsim(folder / "vcsim", cluster=2, host=2, vm=4, ds=3)
     simulator.start()
     managed = ManagedSettings(clusters=("DC0_C0",), read_only_names=("site-*",))
-    running = Site(simulator, folder, managed)
+    running = OperationsSite(simulator, folder, managed)
     try:
         yield running
     finally:
@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def template(site: Site) -> Any:
+def template(site: OperationsSite) -> Any:
     return site.template()
 
 
@@ -42,7 +42,9 @@ def nics(machine: Any) -> list[Any]:
     return [each for each in machine.config.hardware.device if isinstance(each, card)]
 
 
-def test_a_clone_has_the_hardware_and_identity_asked_for(site: Site, template: Any) -> None:
+def test_a_clone_has_the_hardware_and_identity_asked_for(
+    site: OperationsSite, template: Any
+) -> None:
     operation = site.clone_of(
         template,
         "web",
@@ -71,7 +73,9 @@ def test_a_clone_has_the_hardware_and_identity_asked_for(site: Site, template: A
     assert template.config.template
 
 
-def test_what_is_not_asked_for_stays_as_in_the_template(site: Site, template: Any) -> None:
+def test_what_is_not_asked_for_stays_as_in_the_template(
+    site: OperationsSite, template: Any
+) -> None:
     result = site.execute(site.clone_of(template, "plain"))
     (made,) = site.by_name("plain")
     assert result.virtual_machine.virtual_machine.power_state == inventory_pb2.POWER_STATE_OFF
@@ -80,7 +84,7 @@ def test_what_is_not_asked_for_stays_as_in_the_template(site: Site, template: An
     assert len(nics(made)) == len(nics(template)) == 1
 
 
-def test_a_repeated_clone_returns_the_first_one(site: Site, template: Any) -> None:
+def test_a_repeated_clone_returns_the_first_one(site: OperationsSite, template: Any) -> None:
     operation = site.clone_of(template, "again", power_on=True)
     first = site.execute(operation)
     operation.operation_id, operation.idempotency_key = "another", "another"
@@ -89,7 +93,9 @@ def test_a_repeated_clone_returns_the_first_one(site: Site, template: Any) -> No
     assert len(site.by_uuid(operation.clone_virtual_machine.instance_uuid)) == 1
 
 
-def test_a_clone_that_an_earlier_try_left_unfinished_is_finished(site: Site, template: Any) -> None:
+def test_a_clone_that_an_earlier_try_left_unfinished_is_finished(
+    site: OperationsSite, template: Any
+) -> None:
     operation = site.clone_of(template, "halfway", cpus=2, root_disk_gb=12, power_on=True)
     spec = vim.vm.CloneSpec(
         location=vim.vm.RelocateSpec(pool=site.cluster().resourcePool),
@@ -102,7 +108,9 @@ def test_a_clone_that_an_earlier_try_left_unfinished_is_finished(site: Site, tem
     assert state.disks[0].capacity_bytes == 12 * GIB
 
 
-def test_a_taken_name_is_made_unique_with_the_instance_uuid(site: Site, template: Any) -> None:
+def test_a_taken_name_is_made_unique_with_the_instance_uuid(
+    site: OperationsSite, template: Any
+) -> None:
     site.execute(site.clone_of(template, "twin"))
     operation = site.clone_of(template, "twin")
     result = site.execute(operation)
@@ -110,7 +118,7 @@ def test_a_taken_name_is_made_unique_with_the_instance_uuid(site: Site, template
     assert result.virtual_machine.virtual_machine.name == f"twin-{instance_uuid[:8]}"
 
 
-def test_a_disk_never_shrinks(site: Site, template: Any) -> None:
+def test_a_disk_never_shrinks(site: OperationsSite, template: Any) -> None:
     before = len(site.machines())
     result = site.execute(site.clone_of(template, "small", root_disk_gb=5))
     assert result.status.code == code_pb2.INVALID_ARGUMENT
@@ -118,7 +126,9 @@ def test_a_disk_never_shrinks(site: Site, template: Any) -> None:
     assert len(site.machines()) == before
 
 
-def test_a_template_that_is_gone_or_none_any_more_is_said(site: Site, template: Any) -> None:
+def test_a_template_that_is_gone_or_none_any_more_is_said(
+    site: OperationsSite, template: Any
+) -> None:
     operation = site.clone_of(template, "from-nothing")
     operation.clone_virtual_machine.template.value = "vm-999999"
     operation.clone_virtual_machine.template_instance_uuid = str(uuid.uuid4())
@@ -130,7 +140,7 @@ def test_a_template_that_is_gone_or_none_any_more_is_said(site: Site, template: 
     assert fault_of(converted).reason == operations_pb2.FAULT_REASON_TEMPLATE_NOT_FOUND
 
 
-def test_a_clone_into_an_unmanaged_cluster_is_refused(site: Site, template: Any) -> None:
+def test_a_clone_into_an_unmanaged_cluster_is_refused(site: OperationsSite, template: Any) -> None:
     operation = site.clone_of(template, "elsewhere")
     operation.cluster.CopyFrom(reference(site.cluster("DC0_C1")))
     refused = site.execute(operation)
@@ -138,19 +148,21 @@ def test_a_clone_into_an_unmanaged_cluster_is_refused(site: Site, template: Any)
     assert site.by_name("elsewhere") == []
 
 
-def test_a_name_that_the_site_keeps_for_itself_is_refused(site: Site, template: Any) -> None:
+def test_a_name_that_the_site_keeps_for_itself_is_refused(
+    site: OperationsSite, template: Any
+) -> None:
     refused = site.execute(site.clone_of(template, "site-proxy"))
     assert fault_of(refused).reason == operations_pb2.FAULT_REASON_REFUSED_BY_SITE
     assert site.by_name("site-proxy") == []
 
 
-def test_the_templates_own_datastore_is_preferred(site: Site, template: Any) -> None:
+def test_the_templates_own_datastore_is_preferred(site: OperationsSite, template: Any) -> None:
     site.execute(site.clone_of(template, "near"))
     (made,) = site.by_name("near")
     assert disks(made)[0].backing.datastore == disks(template)[0].backing.datastore
 
 
-def test_only_datastores_that_are_allowed_are_used(site: Site, template: Any) -> None:
+def test_only_datastores_that_are_allowed_are_used(site: OperationsSite, template: Any) -> None:
     site.execute(site.clone_of(template, "sent", datastore_patterns=["*_2"]))
     (made,) = site.by_name("sent")
     assert disks(made)[0].backing.datastore.name == "LocalDS_2"
@@ -160,7 +172,7 @@ def test_only_datastores_that_are_allowed_are_used(site: Site, template: Any) ->
     assert "LocalDS_0: not among those allowed" in refused.status.message
 
 
-def test_without_a_usable_host_nothing_is_cloned(site: Site, template: Any) -> None:
+def test_without_a_usable_host_nothing_is_cloned(site: OperationsSite, template: Any) -> None:
     hosts = site.cluster().host
     for host in hosts:
         site.finish(host.EnterMaintenanceMode_Task(0))
@@ -178,7 +190,7 @@ def test_without_a_usable_host_nothing_is_cloned(site: Site, template: Any) -> N
     [("PowerOnVM_Task", "InsufficientResourcesFault"), ("ReconfigVM_Task", "NoPermission")],
 )
 def test_a_clone_that_cannot_be_finished_leaves_nothing_behind(
-    site: Site, template: Any, method: str, fault: str
+    site: OperationsSite, template: Any, method: str, fault: str
 ) -> None:
     before = {each._moId for each in site.machines()}
     site.simulator.inject_fault(fault, method)
@@ -191,7 +203,7 @@ def test_a_clone_that_cannot_be_finished_leaves_nothing_behind(
     assert not site.file_exists("[LocalDS_0] unlucky/unlucky.vmdk")
 
 
-def test_a_failed_clone_task_leaves_nothing_behind(site: Site, template: Any) -> None:
+def test_a_failed_clone_task_leaves_nothing_behind(site: OperationsSite, template: Any) -> None:
     before = len(site.machines())
     site.simulator.inject_fault("NoPermission", "CloneVM_Task")
     try:
@@ -203,7 +215,7 @@ def test_a_failed_clone_task_leaves_nothing_behind(site: Site, template: Any) ->
 
 
 def test_a_clone_of_which_the_caller_tires_is_removed(
-    site: Site, template: Any, monkeypatch: pytest.MonkeyPatch
+    site: OperationsSite, template: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {each._moId for each in site.machines()}
     made: list[str] = []

@@ -10,7 +10,7 @@ from pyVmomi import vim
 from edge.config import ManagedSettings
 from edge.vcenter.operations import destroy as destroy_module
 from edge.vcenter.operations.disk_users import users_of
-from tests.support.operations_site import DISK, Site, disks, fault_of
+from tests.support.operations_site import DISK, OperationsSite, disks, fault_of
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import operations_pb2
 
@@ -19,11 +19,11 @@ FLAT = DISK.FlatVer2BackingInfo
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperationsSite]:
     folder = tmp_path_factory.mktemp("destroy")
     simulator = Vcsim(folder / "vcsim", cluster=2, host=2, vm=20, ds=2)
     simulator.start()
-    running = Site(simulator, folder, ManagedSettings(clusters=("DC0_C0",)))
+    running = OperationsSite(simulator, folder, ManagedSettings(clusters=("DC0_C0",)))
     try:
         yield running
     finally:
@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         simulator.stop()
 
 
-def exists(site: Site, machine: Any) -> bool:
+def exists(site: OperationsSite, machine: Any) -> bool:
     return any(each._moId == machine._moId for each in site.machines())
 
 
@@ -42,7 +42,9 @@ def backing(file_name: str = "", parent: str = "", mode: str = "persistent") -> 
     return made
 
 
-def test_a_running_machine_is_switched_off_and_destroyed_with_its_files(site: Site) -> None:
+def test_a_running_machine_is_switched_off_and_destroyed_with_its_files(
+    site: OperationsSite,
+) -> None:
     machine = site.machine()
     file_name = disks(machine)[0].backing.fileName
     result = site.execute(site.operation(machine, destroy=DESTROY))
@@ -52,7 +54,7 @@ def test_a_running_machine_is_switched_off_and_destroyed_with_its_files(site: Si
     assert not site.file_exists(file_name)
 
 
-def test_a_machine_that_is_gone_already_is_success(site: Site) -> None:
+def test_a_machine_that_is_gone_already_is_success(site: OperationsSite) -> None:
     machine = site.machine()
     operation = site.operation(machine, destroy=DESTROY)
     site.finish(machine.PowerOffVM_Task())
@@ -61,7 +63,7 @@ def test_a_machine_that_is_gone_already_is_success(site: Site) -> None:
 
 
 def test_a_machine_that_disappears_on_the_way_is_success(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: OperationsSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = site.machine()
 
@@ -76,7 +78,7 @@ def test_a_machine_that_disappears_on_the_way_is_success(
     assert result.status.code == code_pb2.OK, result
 
 
-def test_a_machine_that_vcenter_hides_is_not_called_gone(site: Site) -> None:
+def test_a_machine_that_vcenter_hides_is_not_called_gone(site: OperationsSite) -> None:
     machine = site.machine()
     site.simulator.inject_fault("NoPermission", "RetrievePropertiesEx")
     try:
@@ -87,14 +89,14 @@ def test_a_machine_that_vcenter_hides_is_not_called_gone(site: Site) -> None:
     assert exists(site, machine)
 
 
-def test_a_template_is_never_destroyed(site: Site) -> None:
+def test_a_template_is_never_destroyed(site: OperationsSite) -> None:
     template = site.template()
     refused = site.execute(site.operation(template, destroy=DESTROY))
     assert fault_of(refused).reason == operations_pb2.FAULT_REASON_REFUSED_BY_SITE
     assert exists(site, template)
 
 
-def test_a_machine_outside_of_the_managed_clusters_is_not_destroyed(site: Site) -> None:
+def test_a_machine_outside_of_the_managed_clusters_is_not_destroyed(site: OperationsSite) -> None:
     machine = site.unmanaged_machine()
     refused = site.execute(site.operation(machine, destroy=DESTROY))
     assert fault_of(refused).reason == operations_pb2.FAULT_REASON_REFUSED_BY_SITE
@@ -102,7 +104,7 @@ def test_a_machine_outside_of_the_managed_clusters_is_not_destroyed(site: Site) 
     assert machine.runtime.powerState == "poweredOn"
 
 
-def test_a_parent_of_a_linked_clone_is_kept_and_the_clone_may_go(site: Site) -> None:
+def test_a_parent_of_a_linked_clone_is_kept_and_the_clone_may_go(site: OperationsSite) -> None:
     parent, clone = site.machine(), site.machine()
     base = disks(parent)[0].backing.fileName
     site.add_disk(clone, backing(parent=base), unit=5)
@@ -117,7 +119,7 @@ def test_a_parent_of_a_linked_clone_is_kept_and_the_clone_may_go(site: Site) -> 
     assert site.execute(site.operation(parent, destroy=DESTROY)).status.code == code_pb2.OK
 
 
-def test_a_disk_that_another_machine_has_attached_is_kept(site: Site) -> None:
+def test_a_disk_that_another_machine_has_attached_is_kept(site: OperationsSite) -> None:
     owner = site.machine()
     other = site.unmanaged_machine()
     shared = disks(owner)[0].backing.fileName
@@ -130,7 +132,7 @@ def test_a_disk_that_another_machine_has_attached_is_kept(site: Site) -> None:
     assert site.execute(site.operation(owner, destroy=DESTROY)).status.code == code_pb2.OK
 
 
-def test_a_borrowed_disk_is_not_destroyed_with_the_borrower(site: Site) -> None:
+def test_a_borrowed_disk_is_not_destroyed_with_the_borrower(site: OperationsSite) -> None:
     owner, borrower = site.machine(), site.machine()
     shared = disks(owner)[0].backing.fileName
     site.add_disk(borrower, backing(shared), unit=6)
@@ -139,7 +141,7 @@ def test_a_borrowed_disk_is_not_destroyed_with_the_borrower(site: Site) -> None:
     assert site.file_exists(shared)
 
 
-def test_volumes_are_detached_and_kept(site: Site) -> None:
+def test_volumes_are_detached_and_kept(site: OperationsSite) -> None:
     machine = site.machine()
     site.simulator.govc("datastore.mkdir", "-ds", "LocalDS_0", f"volumes-{machine._moId}")
     name = f"[LocalDS_0] volumes-{machine._moId}/volume-1.vmdk"
@@ -156,7 +158,7 @@ def test_volumes_are_detached_and_kept(site: Site) -> None:
     assert not site.file_exists(own)
 
 
-def test_first_class_disks_are_detached_and_kept(site: Site) -> None:
+def test_first_class_disks_are_detached_and_kept(site: OperationsSite) -> None:
     machine = site.machine()
     datastore = disks(machine)[0].backing.datastore
     manager: Any = site.administrator.content.vStorageObjectManager
@@ -177,7 +179,9 @@ def test_first_class_disks_are_detached_and_kept(site: Site) -> None:
     assert [each.id for each in kept] == [first_class.config.id.id]
 
 
-def test_a_volume_that_a_snapshot_includes_is_refused_before_anything_happens(site: Site) -> None:
+def test_a_volume_that_a_snapshot_includes_is_refused_before_anything_happens(
+    site: OperationsSite,
+) -> None:
     machine = site.machine()
     added = site.add_disk(machine, backing(), unit=6)
     site.finish(machine.CreateSnapshot_Task("before", "", False, False))
@@ -189,14 +193,14 @@ def test_a_volume_that_a_snapshot_includes_is_refused_before_anything_happens(si
     assert len(disks(machine)) == 2
 
 
-def test_snapshots_of_its_own_disks_go_with_the_machine(site: Site) -> None:
+def test_snapshots_of_its_own_disks_go_with_the_machine(site: OperationsSite) -> None:
     machine = site.machine()
     site.finish(machine.CreateSnapshot_Task("before", "", False, False))
     assert site.execute(site.operation(machine, destroy=DESTROY)).status.code == code_pb2.OK
     assert not exists(site, machine)
 
 
-def test_a_destroy_that_vcenter_refuses_leaves_the_machine(site: Site) -> None:
+def test_a_destroy_that_vcenter_refuses_leaves_the_machine(site: OperationsSite) -> None:
     machine = site.machine()
     site.simulator.inject_fault("NoPermission", "Destroy_Task")
     try:

@@ -15,7 +15,7 @@ from edge.vcenter.client.faults import NotReadYetError
 from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations.control import OperationControl
 from edge.vcenter.operations.dispatch import VCenterOperations
-from tests.support.operations_site import PATIENCE, Site, fault_of, reference
+from tests.support.operations_site import PATIENCE, OperationsSite, fault_of, reference
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import inventory_pb2, operations_pb2
 
@@ -28,12 +28,12 @@ READ_ONLY = "DC0_C0_RP0_VM0"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperationsSite]:
     folder = tmp_path_factory.mktemp("power")
     simulator = Vcsim(folder / "vcsim", cluster=2, host=2, vm=30, ds=2)
     simulator.start()
     managed = ManagedSettings(clusters=("DC0_C0",), read_only_names=(READ_ONLY,))
-    running = Site(simulator, folder, managed)
+    running = OperationsSite(simulator, folder, managed)
     try:
         yield running
     finally:
@@ -45,12 +45,12 @@ def power(machine: Any) -> str:
     return str(machine.runtime.powerState)
 
 
-def tasks_of(site: Site) -> int:
+def tasks_of(site: OperationsSite) -> int:
     manager: Any = site.administrator.content.taskManager
     return len(manager.recentTask)
 
 
-def test_power_off_returns_when_it_is_off_with_that_state(site: Site) -> None:
+def test_power_off_returns_when_it_is_off_with_that_state(site: OperationsSite) -> None:
     machine = site.machine()
     result = site.execute(site.operation(machine, power_off=OFF))
     assert result.status.code == code_pb2.OK
@@ -66,7 +66,7 @@ def test_power_off_returns_when_it_is_off_with_that_state(site: Site) -> None:
     ("action", "existing"), [({"power_on": ON}, "poweredOn"), ({"power_off": OFF}, "poweredOff")]
 )
 def test_what_is_there_already_starts_no_task(
-    site: Site, action: dict[str, Any], existing: str
+    site: OperationsSite, action: dict[str, Any], existing: str
 ) -> None:
     machine = site.machine()
     if existing == "poweredOff":
@@ -87,7 +87,7 @@ class CountedLooks(VCenterCollector):
         return super().look(reference)
 
 
-def test_virtual_machine_is_read_once_and_again_only_after_a_change(site: Site) -> None:
+def test_virtual_machine_is_read_once_and_again_only_after_a_change(site: OperationsSite) -> None:
     machine = site.machine()
     collector = CountedLooks(site.session, site.managed)
     for _ in collector.read_once(threading.Event()):
@@ -106,7 +106,7 @@ def test_virtual_machine_is_read_once_and_again_only_after_a_change(site: Site) 
     operations.close()
 
 
-def test_suspend_and_resume(site: Site) -> None:
+def test_suspend_and_resume(site: OperationsSite) -> None:
     machine = site.machine()
     suspended = site.execute(site.operation(machine, suspend=SUSPEND))
     assert (
@@ -119,7 +119,7 @@ def test_suspend_and_resume(site: Site) -> None:
     assert power(machine) == "poweredOn"
 
 
-def test_a_machine_that_is_off_cannot_be_suspended(site: Site) -> None:
+def test_a_machine_that_is_off_cannot_be_suspended(site: OperationsSite) -> None:
     machine = site.machine()
     site.finish(machine.PowerOffVM_Task())
     result = site.execute(site.operation(machine, suspend=SUSPEND))
@@ -133,7 +133,7 @@ def guest_operation(seconds: float) -> operations_pb2.PowerOff:
     return wish
 
 
-def test_power_off_with_grace_lets_the_guest_shut_itself_down(site: Site) -> None:
+def test_power_off_with_grace_lets_the_guest_shut_itself_down(site: OperationsSite) -> None:
     machine = site.machine()
     site.set_property(machine, TOOLS, "guestToolsRunning")
     site.simulator.inject_fault("NoPermission", "PowerOffVM_Task")
@@ -147,7 +147,7 @@ def test_power_off_with_grace_lets_the_guest_shut_itself_down(site: Site) -> Non
 
 
 @pytest.mark.parametrize("tools", ["guestToolsNotRunning", "guestToolsRunning"])
-def test_power_off_with_grace_needs_no_tools_that_work(site: Site, tools: str) -> None:
+def test_power_off_with_grace_needs_no_tools_that_work(site: OperationsSite, tools: str) -> None:
     machine = site.machine()
     site.set_property(machine, TOOLS, tools)
     site.simulator.inject_fault("ToolsUnavailable", "ShutdownGuest")
@@ -169,7 +169,7 @@ def booted_at(machine: Any) -> Any:
     return machine.summary.runtime.bootTime
 
 
-def test_a_hard_reboot_resets(site: Site) -> None:
+def test_a_hard_reboot_resets(site: OperationsSite) -> None:
     machine = site.machine()
     before = booted_at(machine)
     result = site.execute(site.operation(machine, reboot=reboot(soft=False)))
@@ -178,7 +178,7 @@ def test_a_hard_reboot_resets(site: Site) -> None:
 
 
 @pytest.mark.parametrize("state", ["off", "suspended"])
-def test_a_hard_reboot_brings_up_what_does_not_run(site: Site, state: str) -> None:
+def test_a_hard_reboot_brings_up_what_does_not_run(site: OperationsSite, state: str) -> None:
     machine = site.machine()
     site.finish(machine.PowerOffVM_Task() if state == "off" else machine.SuspendVM_Task())
     result = site.execute(site.operation(machine, reboot=reboot(soft=False)))
@@ -186,14 +186,14 @@ def test_a_hard_reboot_brings_up_what_does_not_run(site: Site, state: str) -> No
     assert power(machine) == "poweredOn"
 
 
-def test_a_soft_reboot_without_tools_resets(site: Site) -> None:
+def test_a_soft_reboot_without_tools_resets(site: OperationsSite) -> None:
     machine = site.machine()
     before = booted_at(machine)
     assert site.execute(site.operation(machine, reboot=reboot(soft=True))).status.code == 0
     assert booted_at(machine) != before
 
 
-def test_a_soft_reboot_is_done_when_the_guest_goes_down(site: Site) -> None:
+def test_a_soft_reboot_is_done_when_the_guest_goes_down(site: OperationsSite) -> None:
     machine = site.machine()
     site.set_property(machine, TOOLS, "guestToolsRunning")
     before = booted_at(machine)
@@ -206,7 +206,7 @@ def test_a_soft_reboot_is_done_when_the_guest_goes_down(site: Site) -> None:
     assert booted_at(machine) == before
 
 
-def test_a_soft_reboot_resets_a_guest_that_does_not_go_down_in_time(site: Site) -> None:
+def test_a_soft_reboot_resets_a_guest_that_does_not_go_down_in_time(site: OperationsSite) -> None:
     machine = site.machine()
     site.set_property(machine, TOOLS, "guestToolsRunning")
     before = booted_at(machine)
@@ -215,7 +215,7 @@ def test_a_soft_reboot_resets_a_guest_that_does_not_go_down_in_time(site: Site) 
     assert booted_at(machine) != before
 
 
-def test_a_soft_reboot_without_grace_waits_for_nothing(site: Site) -> None:
+def test_a_soft_reboot_without_grace_waits_for_nothing(site: OperationsSite) -> None:
     machine = site.machine()
     site.set_property(machine, TOOLS, "guestToolsRunning")
     before = booted_at(machine)
@@ -223,7 +223,7 @@ def test_a_soft_reboot_without_grace_waits_for_nothing(site: Site) -> None:
     assert booted_at(machine) == before
 
 
-def test_a_machine_is_found_although_its_reference_is_stale(site: Site) -> None:
+def test_a_machine_is_found_although_its_reference_is_stale(site: OperationsSite) -> None:
     machine = site.machine()
     operation = site.operation(machine, power_off=OFF)
     operation.target.reference.value = "vm-999999"
@@ -231,7 +231,7 @@ def test_a_machine_is_found_although_its_reference_is_stale(site: Site) -> None:
     assert power(machine) == "poweredOff"
 
 
-def test_a_reference_that_now_means_another_machine_is_not_believed(site: Site) -> None:
+def test_a_reference_that_now_means_another_machine_is_not_believed(site: OperationsSite) -> None:
     machine, other = site.machine(), site.machine()
     operation = site.operation(machine, power_off=OFF)
     operation.target.reference.CopyFrom(reference(other))
@@ -240,7 +240,7 @@ def test_a_reference_that_now_means_another_machine_is_not_believed(site: Site) 
     assert power(other) == "poweredOn"
 
 
-def test_a_machine_that_is_gone_is_not_found(site: Site) -> None:
+def test_a_machine_that_is_gone_is_not_found(site: OperationsSite) -> None:
     machine = site.machine()
     operation = site.operation(machine, power_off=OFF)
     site.finish(machine.PowerOffVM_Task())
@@ -252,7 +252,9 @@ def test_a_machine_that_is_gone_is_not_found(site: Site) -> None:
     assert fault_of(asked).reason == operations_pb2.FAULT_REASON_VIRTUAL_MACHINE_NOT_FOUND
 
 
-def test_of_two_machines_with_one_instance_uuid_none_is_touched_by_chance(site: Site) -> None:
+def test_of_two_machines_with_one_instance_uuid_none_is_touched_by_chance(
+    site: OperationsSite,
+) -> None:
     machine, copy = site.machine(), site.machine()
     site.reconfigure(copy, instanceUuid=machine.config.instanceUuid)
     operation = site.operation(machine, power_off=OFF)
@@ -267,7 +269,7 @@ def test_of_two_machines_with_one_instance_uuid_none_is_touched_by_chance(site: 
     assert (power(machine), power(copy)) == ("poweredOff", "poweredOn")
 
 
-def test_a_machine_outside_of_the_managed_clusters_is_refused(site: Site) -> None:
+def test_a_machine_outside_of_the_managed_clusters_is_refused(site: OperationsSite) -> None:
     machine = site.unmanaged_machine()
     for hint in (reference(machine), inventory_pb2.ObjectReference()):
         operation = site.operation(machine, power_off=OFF)
@@ -278,7 +280,7 @@ def test_a_machine_outside_of_the_managed_clusters_is_refused(site: Site) -> Non
     assert power(machine) == "poweredOn"
 
 
-def test_a_machine_that_the_site_protects_can_be_looked_at_only(site: Site) -> None:
+def test_a_machine_that_the_site_protects_can_be_looked_at_only(site: OperationsSite) -> None:
     machine = site.by_name(READ_ONLY)[0]
     for action in ({"power_off": OFF}, {"destroy": operations_pb2.DestroyVirtualMachine()}):
         refused = site.execute(site.operation(machine, **action))
@@ -288,7 +290,7 @@ def test_a_machine_that_the_site_protects_can_be_looked_at_only(site: Site) -> N
     assert looked_at.virtual_machine.virtual_machine.protected_by_site
 
 
-def test_a_missing_privilege_is_said(site: Site) -> None:
+def test_a_missing_privilege_is_said(site: OperationsSite) -> None:
     machine = site.machine()
     site.simulator.inject_fault("NoPermission", "PowerOffVM_Task")
     try:
@@ -302,7 +304,7 @@ def test_a_missing_privilege_is_said(site: Site) -> None:
     assert "vsg-edge check" in fault.advice
 
 
-def test_diagnostics_show_hardware_statistics_and_host(site: Site) -> None:
+def test_diagnostics_show_hardware_statistics_and_host(site: OperationsSite) -> None:
     machine = site.machine()
     site.set_property(machine, "summary.quickStats.uptimeSeconds", 4711)
     site.set_property(machine, "summary.quickStats.overallCpuUsage", 321)
@@ -318,13 +320,15 @@ def test_diagnostics_show_hardware_statistics_and_host(site: Site) -> None:
     assert result.virtual_machine.virtual_machine.name == machine.name
 
 
-def test_an_unknown_operation_answers_unimplemented(site: Site) -> None:
+def test_an_unknown_operation_answers_unimplemented(site: OperationsSite) -> None:
     result = site.execute(site.operation(site.machine()))
     assert result.status.code == code_pb2.UNIMPLEMENTED
     assert fault_of(result).reason == operations_pb2.FAULT_REASON_UNIMPLEMENTED
 
 
-def test_right_after_a_start_an_operation_waits_until_the_inventory_is_read(site: Site) -> None:
+def test_right_after_a_start_an_operation_waits_until_the_inventory_is_read(
+    site: OperationsSite,
+) -> None:
     machine = site.machine()
     collector = VCenterCollector(site.session, site.managed)
     operations = VCenterOperations(site.session, collector, site.managed, ThreadMonitor())

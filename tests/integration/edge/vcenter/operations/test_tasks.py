@@ -21,7 +21,7 @@ from edge.vcenter.collector.collector import VCenterCollector
 from edge.vcenter.operations import tasks
 from edge.vcenter.operations.control import OperationControl
 from edge.vcenter.operations.dispatch import VCenterOperations
-from tests.support.operations_site import PATIENCE, Site, fault_of
+from tests.support.operations_site import PATIENCE, OperationsSite, fault_of
 from tools.servers.vcsim import Vcsim
 from vsphere_gateway.v1 import operations_pb2
 
@@ -38,11 +38,11 @@ DELAYS = f"PowerOff:{SLOW_MILLISECONDS},ShutdownGuest:{SLOW_MILLISECONDS},LockHa
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperationsSite]:
     folder = tmp_path_factory.mktemp("tasks")
     simulator = Vcsim(folder / "vcsim", cluster=1, host=2, vm=40, method_delay=DELAYS)
     simulator.start()
-    running = Site(simulator, folder, ManagedSettings(clusters=("DC0_C0",)))
+    running = OperationsSite(simulator, folder, ManagedSettings(clusters=("DC0_C0",)))
     try:
         yield running
     finally:
@@ -53,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 class Started:
     """A power off that the executor has begun, with its vCenter task."""
 
-    def __init__(self, site: Site, machine: Any, seconds: float = PATIENCE) -> None:
+    def __init__(self, site: OperationsSite, machine: Any, seconds: float = PATIENCE) -> None:
         self.site = site
         self.machine = machine
         self.operation = site.operation(machine, seconds, power_off=OFF)
@@ -74,7 +74,7 @@ class Started:
         return self.site.result_of(self.operation)
 
 
-def test_a_running_task_is_reported_with_its_reference_and_progress(site: Site) -> None:
+def test_a_running_task_is_reported_with_its_reference_and_progress(site: OperationsSite) -> None:
     started = Started(site, site.machine())
     assert site.executor.unsettled()[0].task.value == started.task._moId
     started.task.UpdateProgress(42)
@@ -122,7 +122,9 @@ def test_a_running_task_is_reported_with_its_reference_and_progress(site: Site) 
         ),
     ],
 )
-def test_a_failed_task_names_its_fault(site: Site, fault: Any, reason: int, code: int) -> None:
+def test_a_failed_task_names_its_fault(
+    site: OperationsSite, fault: Any, reason: int, code: int
+) -> None:
     started = Started(site, site.machine())
     fault.msg = "as vCenter puts it"
     started.task.SetTaskState("error", None, fault)
@@ -133,7 +135,7 @@ def test_a_failed_task_names_its_fault(site: Site, fault: Any, reason: int, code
         assert fault.privilegeId in result.status.message
 
 
-def test_a_fault_that_pyvmomi_cannot_read_is_named_all_the_same(site: Site) -> None:
+def test_a_fault_that_pyvmomi_cannot_read_is_named_all_the_same(site: OperationsSite) -> None:
     started = Started(site, site.machine())
     # vCenter would say which states; without them pyVmomi fails as with a fault that it lacks.
     site.administrator.soap(UNREADABLE_FAULT.format(task=started.task._moId).encode())
@@ -141,7 +143,7 @@ def test_a_fault_that_pyvmomi_cannot_read_is_named_all_the_same(site: Site) -> N
     assert fault_of(result).vsphere_fault == "InvalidPowerState"
 
 
-def test_a_task_past_its_deadline_is_cancelled_in_vcenter(site: Site) -> None:
+def test_a_task_past_its_deadline_is_cancelled_in_vcenter(site: OperationsSite) -> None:
     started = Started(site, site.machine(), seconds=0.7)
     began = time.monotonic()
     result = started.result()
@@ -152,7 +154,7 @@ def test_a_task_past_its_deadline_is_cancelled_in_vcenter(site: Site) -> None:
     assert started.task.info.cancelled
 
 
-def test_a_question_that_holds_a_task_up_is_passed_on(site: Site) -> None:
+def test_a_question_that_holds_a_task_up_is_passed_on(site: OperationsSite) -> None:
     machine = site.machine()
     question = vim.vm.QuestionInfo(
         id="7",
@@ -167,7 +169,7 @@ def test_a_question_that_holds_a_task_up_is_passed_on(site: Site) -> None:
     assert "Did you move it, or copy it?" in result.status.message
 
 
-def test_a_cancelled_operation_cancels_its_task(site: Site) -> None:
+def test_a_cancelled_operation_cancels_its_task(site: OperationsSite) -> None:
     started = Started(site, site.machine())
     site.executor.cancel(
         operations_pb2.CancelOperation(
@@ -180,7 +182,7 @@ def test_a_cancelled_operation_cancels_its_task(site: Site) -> None:
     assert started.task.info.cancelled
 
 
-def test_a_task_that_cannot_be_cancelled_is_reported_as_still_running(site: Site) -> None:
+def test_a_task_that_cannot_be_cancelled_is_reported_as_still_running(site: OperationsSite) -> None:
     started = Started(site, site.machine(), seconds=0.7)
     site.simulator.inject_fault("NotSupported", "CancelTask")
     try:
@@ -192,7 +194,7 @@ def test_a_task_that_cannot_be_cancelled_is_reported_as_still_running(site: Site
 
 
 def test_a_task_that_succeeds_while_it_is_being_cancelled_counts(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: OperationsSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = Started(site, site.machine())
     real = tasks.TaskRunner._cancel
@@ -208,7 +210,7 @@ def test_a_task_that_succeeds_while_it_is_being_cancelled_counts(
     assert started.result().status.code == code_pb2.OK
 
 
-def test_a_session_that_ends_while_a_task_runs_loses_nothing(site: Site) -> None:
+def test_a_session_that_ends_while_a_task_runs_loses_nothing(site: OperationsSite) -> None:
     started = Started(site, site.machine())
     logins = site.session.generation
     sessions: Any = site.administrator.content.sessionManager
@@ -220,7 +222,7 @@ def test_a_session_that_ends_while_a_task_runs_loses_nothing(site: Site) -> None
     assert site.session.generation == logins + 1
 
 
-def test_an_operation_on_an_expired_session_logs_in_again_once(site: Site) -> None:
+def test_an_operation_on_an_expired_session_logs_in_again_once(site: OperationsSite) -> None:
     machine = site.machine()
     sessions: Any = site.administrator.content.sessionManager
     others = [each.key for each in sessions.sessionList if each.key != sessions.currentSession.key]
@@ -231,7 +233,7 @@ def test_an_operation_on_an_expired_session_logs_in_again_once(site: Site) -> No
     assert site.session.generation == logins + 1
 
 
-def test_an_administrator_who_was_faster_is_no_error(site: Site) -> None:
+def test_an_administrator_who_was_faster_is_no_error(site: OperationsSite) -> None:
     machine = site.machine()
     theirs = machine.PowerOffVM_Task()
     # Both tasks run for a while; ours is the second to take effect.
@@ -241,7 +243,9 @@ def test_an_administrator_who_was_faster_is_no_error(site: Site) -> None:
     assert machine.runtime.powerState == "poweredOff"
 
 
-def test_power_off_is_forced_when_the_guest_takes_longer_than_its_grace(site: Site) -> None:
+def test_power_off_is_forced_when_the_guest_takes_longer_than_its_grace(
+    site: OperationsSite,
+) -> None:
     machine = site.machine()
     site.set_property(machine, "guest.toolsRunningStatus", "guestToolsRunning")
     wish = operations_pb2.PowerOff()
@@ -258,7 +262,7 @@ def operations_of(machine: Any) -> list[str]:
     return [task.info.descriptionId.rpartition(".")[2] for task in machine.recentTask]
 
 
-def test_operations_on_one_machine_wait_for_each_other_others_do_not(site: Site) -> None:
+def test_operations_on_one_machine_wait_for_each_other_others_do_not(site: OperationsSite) -> None:
     machine, others = site.machine(), [site.machine() for _ in range(6)]
     began = time.monotonic()
     off = site.operation(machine, power_off=OFF)
@@ -287,7 +291,7 @@ def test_many_tasks_are_waited_for_by_one_thread(
     # A site of its own: that of the other tests has a waiting thread already.
     earlier = set(threading.enumerate())
     simulator = vcsim(cluster=1, vm=10, method_delay=DELAYS)
-    site = Site(simulator, tmp_path, ManagedSettings(clusters=("*",)))
+    site = OperationsSite(simulator, tmp_path, ManagedSettings(clusters=("*",)))
     try:
         operations = [site.operation(site.machine(), power_off=OFF) for _ in range(8)]
         for operation in operations:
@@ -305,16 +309,16 @@ def test_many_tasks_are_waited_for_by_one_thread(
 
 
 @pytest.fixture
-def short_lived(vcsim: Callable[..., Vcsim], tmp_path: Path) -> Iterator[Site]:
+def short_lived(vcsim: Callable[..., Vcsim], tmp_path: Path) -> Iterator[OperationsSite]:
     simulator = vcsim(cluster=1, vm=3, method_delay="PowerOff:1500,LockHandoff:0")
-    running = Site(simulator, tmp_path, ManagedSettings(clusters=("*",)))
+    running = OperationsSite(simulator, tmp_path, ManagedSettings(clusters=("*",)))
     yield running
     simulator.start()
     running.close()
 
 
 def test_a_vcenter_that_goes_away_leaves_the_outcome_unknown(
-    short_lived: Site, monkeypatch: pytest.MonkeyPatch
+    short_lived: OperationsSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "RETRY_SECONDS", 0.2)
     started = Started(short_lived, short_lived.machine(), seconds=2)
@@ -324,7 +328,9 @@ def test_a_vcenter_that_goes_away_leaves_the_outcome_unknown(
     assert result.status.code == code_pb2.UNKNOWN
 
 
-def test_without_vcenter_an_operation_fails_at_once_and_says_so(short_lived: Site) -> None:
+def test_without_vcenter_an_operation_fails_at_once_and_says_so(
+    short_lived: OperationsSite,
+) -> None:
     operation = short_lived.operation(short_lived.machine(), power_off=OFF)
     short_lived.simulator.stop()
     began = time.monotonic()
@@ -335,7 +341,7 @@ def test_without_vcenter_an_operation_fails_at_once_and_says_so(short_lived: Sit
     assert short_lived.simulator.password not in str(result)
 
 
-def test_without_vcenter_nobody_waits_for_its_inventory(short_lived: Site) -> None:
+def test_without_vcenter_nobody_waits_for_its_inventory(short_lived: OperationsSite) -> None:
     operation = short_lived.operation(short_lived.machine(), power_off=OFF)
     unread = VCenterCollector(short_lived.session, short_lived.managed)
     operations = VCenterOperations(

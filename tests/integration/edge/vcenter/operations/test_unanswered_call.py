@@ -12,10 +12,10 @@ from common.background import ThreadMonitor
 from edge.config import ManagedSettings
 from edge.vcenter.operations.control import OperationControl
 from edge.vcenter.operations.dispatch import VCenterOperations
-from tests.conftest import StartVcsim
 from tests.support.edge_vcenter_site import PATIENCE, VCenterSite
 from tests.support.operations_site import reference
 from tests.support.restricted_vcenter import RestrictedVCenter
+from tests.support.servers import StartVcsim
 from vsphere_gateway.v1 import operations_pb2
 
 

@@ -29,7 +29,7 @@ def digests_of(hashes: dict[str, bytes]) -> bytes:
     return b"".join(value.to_bytes(8, "big") for value in buckets)
 
 
-class Site:
+class GeneratedVCenter:
     """Everything that an edge reports of one vCenter."""
 
     def __init__(

@@ -3,7 +3,8 @@
 import functools
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy
@@ -35,7 +36,7 @@ ADOPTED = sqlalchemy.text(
 STATUS = {"ACTIVE": "active", "SHUTOFF": "stopped", "SUSPENDED": "suspended"}
 
 
-class Site:
+class DeployedSite:
     """One deployment, its vCenter and its OpenStack."""
 
     def __init__(self, vcenter: VCenter, cloud: Cloud) -> None:
@@ -191,3 +192,6 @@ class Site:
     def leave(self) -> None:
         """Take all out of OpenStack again."""
         self.deployment.leave(self._shown, PARITY_SECONDS)
+
+
+MakeSite = Callable[..., AbstractContextManager[DeployedSite]]
