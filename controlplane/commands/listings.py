@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from common.terminal import ESSENTIAL, Column
-from controlplane.commands.text import duration, moment, size, vcenter_state, yes_no
+from controlplane.commands.text import duration, size, utc_time, vcenter_state, yes_no
 from vsphere_gateway.v1 import diagnostics_pb2
 from vsphere_gateway.v1.diagnostics_pb2_grpc import DiagnosticsStub
 
@@ -75,18 +75,18 @@ def _or_dash(text: str) -> str:
 
 
 EDGES = Listing(
-    "edges, their link, certificate and parity",
+    "edges, their link, their certificate, and since when both sides agree",
     _edges,
     (
         Column("Edge", lambda edge: edge.name, rank=ESSENTIAL),
         Column("Link", lambda edge: "online" if edge.online else "offline", rank=ESSENTIAL),
-        Column("Since", lambda edge: moment(edge.since)),
+        Column("Since", lambda edge: utc_time(edge.since)),
         Column("Last heard", lambda edge: duration(edge.link_age_ms / 1000) + " ago", right=True),
         Column("Lease", lambda edge: yes_no(edge.lease_held)),
         Column("vCenter", lambda edge: _or_dash(edge.vcenter_name), prose=True),
         Column("vCenter state", _state, prose=True, rank=ESSENTIAL),
         Column("Failing", lambda edge: _or_dash("; ".join(edge.failing_threads)), prose=True),
-        Column("Parity", lambda edge: moment(edge.parity_at) if edge.HasField("parity_at")
+        Column("In sync", lambda edge: utc_time(edge.parity_at) if edge.HasField("parity_at")
                else "partial", rank=1),
         Column("Certificate", _certificate),
         Column("Version", lambda edge: _or_dash(edge.version)),
@@ -148,7 +148,7 @@ OPERATIONS = Listing(
     "what Nova asked for and how it ended, newest first",
     _operations,
     (
-        Column("Asked", lambda operation: moment(operation.created_at)),
+        Column("Asked", lambda operation: utc_time(operation.created_at)),
         Column("Action", lambda operation: operation.action, rank=ESSENTIAL),
         Column("State", lambda operation: operation.state, rank=ESSENTIAL),
         Column("Took", _took, right=True),
@@ -164,7 +164,7 @@ QUARANTINE = Listing(
     "what could not be read or applied, alarms, and why",
     _quarantine,
     (
-        Column("Since", lambda entry: moment(entry.since)),
+        Column("Since", lambda entry: utc_time(entry.since)),
         Column("Object", lambda entry: entry.object, rank=ESSENTIAL),
         Column("Name", lambda entry: _or_dash(entry.name)),
         Column("Reason", lambda entry: entry.reason, rank=1),

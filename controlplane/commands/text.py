@@ -39,7 +39,7 @@ def size(count: int) -> str:
     return f"{value:.1f}".removesuffix(".0") + f" {_SIZES[unit]}"
 
 
-def moment(time: timestamp_pb2.Timestamp) -> str:
+def utc_time(time: timestamp_pb2.Timestamp) -> str:
     """Return a time to the second, in UTC; a dash when it is not set."""
     if not time.seconds:
         return "-"

@@ -68,7 +68,7 @@ class AdminSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DatabaseSettings:
-    """``[database]``: the gateway database, which holds the control plane's own tables."""
+    """``[database]``: the gateway database, which holds what the control plane keeps for itself."""
 
     connection: str = _option(
         cfg.StrOpt, "", "SQLAlchemy URL, for example mysql+pymysql://user:password@host/vsg.",

@@ -17,7 +17,7 @@ MESSAGE_LIMIT = 4 * 1024 * 1024
 """Bytes of one message, docs/concepts/sync-protocol.md."""
 ADMIN_THREADS = 8
 STREAMS_PER_EDGE = 4
-"""Control, inventory, an audit, and one that is just being replaced."""
+"""Control, inventory, an on-demand read, and one that is just being replaced."""
 SOCKET_PATH_LIMIT = 107
 """Bytes, unix(7)."""
 

@@ -18,7 +18,7 @@ def check_request(
     instance: Any, network_info: Any, block_device_info: Any, injected_files: Any
 ) -> None:
     """Raise ``BuildAbortException`` for what a clone cannot have on any host."""
-    wishes = {
+    unsupported = {
         "a network: create it with `--nic none`": bool(network_info),
         "a volume to boot from or to attach": bool(
             virt_driver.block_device_info_get_mapping(block_device_info)
@@ -30,7 +30,7 @@ def check_request(
         "a config drive": bool(configdrive.required_by(instance)),
         "injected files": bool(injected_files),
     }
-    refused = [wish for wish, wanted in wishes.items() if wanted]
+    refused = [what for what, wanted in unsupported.items() if wanted]
     if refused:
         raise exception.BuildAbortException(
             instance_uuid=instance.uuid,

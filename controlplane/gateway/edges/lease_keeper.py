@@ -70,13 +70,13 @@ class LeaseKeeper:
         return row is not None and row.expires_at > naive_utc(self._clock.wall())
 
     def holder(self, vcenter_uuid: str) -> tuple[EdgeSession, LeaseRow] | None:
-        """Find the open stream of the edge that holds a lease and was told so, and the lease."""
+        """Find a lease, and the open stream of its holder once that was notified."""
         with self._lock:
             lease = self._held.get(vcenter_uuid)
         session = self._sessions.get(lease.holder) if lease else None
         if lease is None or session is None or session.vcenter_uuid != vcenter_uuid:
             return None
-        return (session, lease) if session.told == (lease.holder, lease.fencing_epoch) else None
+        return (session, lease) if session.notified == (lease.holder, lease.fencing_epoch) else None
 
     def held_by(self, session: EdgeSession) -> bool:
         """Tell whether this very stream's edge holds its vCenter's lease."""
@@ -96,8 +96,8 @@ class LeaseKeeper:
             if before is not None and before.fencing_epoch > row.fencing_epoch:
                 return before
             self._held[vcenter_uuid] = row
-            told = [s for s in self._sessions.of(vcenter_uuid) if s.tell(row)]
-        for session in [s for s in told if s.name == row.holder]:
+            notified = [s for s in self._sessions.of(vcenter_uuid) if s.tell(row)]
+        for session in [s for s in notified if s.name == row.holder]:
             LOG.info(
                 "lease held",
                 extra=fields(

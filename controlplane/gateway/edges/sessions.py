@@ -54,8 +54,8 @@ class EdgeSession:
         default_factory=queue.SimpleQueue
     )
     """What the session's own thread is to do, in order."""
-    told: tuple[str, int] | None = None
-    """Holder and fencing epoch that the edge was told last."""
+    notified: tuple[str, int] | None = None
+    """Holder and fencing epoch that the edge was notified of last."""
     inventory: InventoryOutgoing | None = None
     """Its open inventory stream."""
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -82,9 +82,9 @@ class EdgeSession:
         An edge without the lease reports no inventory.
         """
         news = (lease.holder, lease.fencing_epoch)
-        if news == self.told:
+        if news == self.notified:
             return False
-        self.told = news
+        self.notified = news
         held = lease.holder == self.name
         message = link_pb2.Lease(held=held, fencing_epoch=lease.fencing_epoch, holder=lease.holder)
         self.outgoing.put(link_pb2.ControlResponse(lease=message))

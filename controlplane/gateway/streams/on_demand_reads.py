@@ -1,6 +1,6 @@
 """`EdgeLink.Audit`: on-demand reads, in which an edge reads its vCenter afresh because we asked.
 
-docs/concepts/sync-protocol.md, "Audits", is what this does.
+docs/concepts/sync-protocol.md, "On-demand reads", is what this does.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class _Answer:
 class OnDemandReader:
     """Asks edges to read their vCenter and takes their answers. Safe from any thread.
 
-    The messages call such a read an audit.
+    The messages are named after the call, `Audit`.
     """
 
     def __init__(self, registry: EdgeRegistry, new_id: Callable[[], str]) -> None:
@@ -92,11 +92,11 @@ class OnDemandReader:
         """Find what a call answers. Raises ``InvalidMessageError`` or ``RefusedError``."""
         first = next(requests, None)
         if first is None or not first.HasField("open"):
-            raise InvalidMessageError("the first message of an audit must be open")
+            raise InvalidMessageError("the first message of an on-demand read must be open")
         answer = self._answers.get(first.open.audit_id)
         if answer is None or answer.session.name != identity.name:
             raise RefusedError(
-                grpc.StatusCode.NOT_FOUND, "nobody waits for this audit; it may have been cancelled"
+                grpc.StatusCode.NOT_FOUND, "nobody waits for this read; it may have been cancelled"
             )
         return answer
 
@@ -120,7 +120,7 @@ def _forward(answer: _Answer, message: link_pb2.AuditRequest | None) -> None:
         except queue.Full:
             continue
         return
-    raise RefusedError(grpc.StatusCode.CANCELLED, "nobody waits for this audit any longer")
+    raise RefusedError(grpc.StatusCode.CANCELLED, "nobody waits for this read any longer")
 
 
 def _batches(answer: _Answer) -> Iterator[link_pb2.AuditBatch]:
