@@ -222,8 +222,10 @@ class ControlPlane:
     ) -> ActiveLease:
         def lost(holder: str) -> None:
             LOG.critical("another control plane has taken over", extra=fields(holder=holder))
-            supervisor.abandon()
-            self._lost()
+            try:
+                supervisor.abandon()
+            finally:  # whatever becomes of the workers: two must not act
+                self._lost()
 
         holder = f"{socket.gethostname()}/{state.instance_id()}"
         return ActiveLease(database, holder, self._monitor, lost)
