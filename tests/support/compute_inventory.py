@@ -18,7 +18,7 @@ MACHINE = inventory_pb2.ObjectReference(type="VirtualMachine", value="vm-1")
 
 
 class ScriptedInventory:
-    """A ``ComputeInventory`` of one cluster; ``power`` are its virtual machines."""
+    """A fake ``ComputeInventory`` of one cluster; ``power`` are its virtual machines."""
 
     def __init__(
         self, power: dict[str, inventory_pb2.PowerState.ValueType], compute_host: str = HOST

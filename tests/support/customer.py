@@ -9,7 +9,7 @@ from certs.identity import Role
 
 
 class Customer:
-    """A customer's authority."""
+    """A customer's authority and the files that it issued."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory = directory
@@ -29,3 +29,21 @@ class Customer:
         files = self.directory / "server.pem", self.directory / "server.key"
         self.authority.issue_server(["127.0.0.1", "gateway.example.com"]).write(*files)
         return load_tls_material(self.directory / "ca/ca.pem", *files, Role.CONTROL_PLANE)
+
+    def edge(self, name: str) -> TlsMaterial:
+        """Stamp an edge and return what it dials with."""
+        bundle = EdgeBundle(
+            self.directory / name, self.authority.customer, name, "127.0.0.1:1", "127.0.0.1"
+        )
+        bundle.write(self.authority.certificate_pem, self.authority.issue_edge(name))
+        return bundle.tls_material()
+
+    def material(self, role: Role) -> TlsMaterial:
+        """Return the control plane's or an operator's credentials."""
+        certificate, key = (self.directory / f"{role.value}{end}" for end in (".pem", ".key"))
+        issue = {
+            Role.CONTROL_PLANE: lambda: self.authority.issue_server(["127.0.0.1"]),
+            Role.OPERATOR: lambda: self.authority.issue_operator("ann"),
+        }[role]
+        issue().write(certificate, key)
+        return load_tls_material(self.authority.directory / "ca.pem", certificate, key, role)

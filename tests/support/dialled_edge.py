@@ -55,7 +55,7 @@ class Call:
 
 
 class DialledEdge:
-    """A channel of one edge."""
+    """A fake edge: its channel, on which a test says what an edge would."""
 
     def __init__(
         self, port: int, credentials: grpc.ChannelCredentials, name: str, epoch: int = 1

@@ -21,7 +21,7 @@ POWER_AFTER = {"power_on": ON, "power_off": OFF, "suspend": SUSPENDED, "reboot":
 
 
 class SteppedClock:
-    """A clock that stands still until it is told to go on."""
+    """A fake clock that stands still until it is told to go on."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now
@@ -37,7 +37,7 @@ class SteppedClock:
 
 
 class RecordingPipeline:
-    """Notes what the ledger says about virtual machines."""
+    """A fake inventory pipeline: notes what the ledger says about virtual machines."""
 
     def __init__(self) -> None:
         self.seen: list[inventory_pb2.InventoryObject] = []
@@ -55,7 +55,7 @@ class RecordingPipeline:
 
 
 class ScriptedEdge:
-    """An edge behind a dispatcher. Operations whose action is in ``hold`` wait for the test."""
+    """A fake edge with its vCenter. Operations whose action is in ``hold`` wait for the test."""
 
     def __init__(self) -> None:
         self.events: object = None

@@ -1,4 +1,4 @@
-"""Stand-ins for what lies behind the gateway, which has tests of its own, and a clock to turn."""
+"""Fakes of what lies behind the gateway, which has tests of its own, and a clock to turn."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ PATIENCE = 10.0
 """Seconds that a test waits for what must happen soon."""
 
 
-class Hands:
-    """A clock's hands, moved by the test."""
+class FakeClock:
+    """A fake of both clocks, turned by the test."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -54,7 +54,7 @@ class Record:
 
 
 class RecordedOperations:
-    """In place of the ledger. ``fail_with`` is raised whenever a result is stored."""
+    """A fake of the ledger. ``fail_with`` is raised whenever a result is stored."""
 
     def __init__(self) -> None:
         self.record = Record()
@@ -89,7 +89,7 @@ class RecordedOperations:
 
 
 class RecordedEdges:
-    """In place of the cluster supervisor."""
+    """A fake of the cluster supervisor."""
 
     def __init__(self) -> None:
         self.record = Record()
@@ -102,7 +102,7 @@ class RecordedEdges:
 
 
 class RecordedFeed:
-    """One open inventory stream; acknowledges each batch at once."""
+    """A fake of one open inventory stream; acknowledges each batch at once."""
 
     def __init__(self, record: Record, epoch: int, sink: InventorySink) -> None:
         self._record = record
@@ -124,7 +124,7 @@ class RecordedFeed:
 
 
 class RecordedPipeline:
-    """In place of the inventory pipeline."""
+    """A fake of the inventory pipeline."""
 
     def __init__(self) -> None:
         self.record = Record()

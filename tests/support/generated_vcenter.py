@@ -30,7 +30,7 @@ def digests_of(hashes: dict[str, bytes]) -> bytes:
 
 
 class GeneratedVCenter:
-    """Everything that an edge reports of one vCenter."""
+    """A fake vCenter: everything that an edge reports of it."""
 
     def __init__(
         self, *, clusters: int = 1, machines: int = 3, hosts: int = 2, vcenter: str = ""

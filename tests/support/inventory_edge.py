@@ -36,7 +36,7 @@ class Inventory(Protocol):
 
 
 class FeedEdge:
-    """One edge with one open stream."""
+    """A fake edge with one open stream."""
 
     def __init__(self, inventory: Inventory, site: GeneratedVCenter, *, epoch: int = 1) -> None:
         """``open`` begins the stream."""

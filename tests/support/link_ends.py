@@ -7,7 +7,6 @@ inventory (``InventoryReceiver`` behind a queue that a test may hold up), and it
 import queue
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -41,16 +40,8 @@ PATIENCE = 20.0
 """Seconds that a test waits for what must happen soon."""
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what nobody announces."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.01)
-
-
 class ReceiverPipeline:
-    """In place of the inventory pipeline: applies messages one by one in a thread."""
+    """A fake of the inventory pipeline: applies messages one by one in a thread."""
 
     def __init__(self, receiver: InventoryReceiver) -> None:
         self.receiver = receiver
@@ -82,7 +73,7 @@ class ReceiverPipeline:
 
 
 class ReceiverFeed:
-    """One open inventory stream."""
+    """A fake of one open inventory stream."""
 
     def __init__(
         self, pipeline: ReceiverPipeline, holdings: link_pb2.Holdings, sink: InventorySink

@@ -12,7 +12,7 @@ PATIENCE = 10.0
 
 
 class ScriptedOperations:
-    """Runs operations that wait to be released, and notes which run when."""
+    """Fake operations of vCenter: they wait to be released, and it notes which run when."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -70,7 +70,7 @@ class ScriptedOperations:
 
 
 class NumberedStates:
-    """Gives every observed state the next revision, as the inventory does."""
+    """A fake inventory: gives every observed state the next revision, as the inventory does."""
 
     def __init__(self) -> None:
         self.revision = 0

@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class Names:
-    """Names as vCenter would have them."""
+    """A fake of the names that the inventory knows, as vCenter would have them."""
 
     vcenter_uuid = VCENTER
     vcenter_name = "vcenter.example"

@@ -24,9 +24,10 @@ from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import edges, quarantine
 from controlplane.store.own.edges import VCenterRow
-from tests.integration.controlplane.gateway.conftest import Customer, Running
+from tests.support.customer import Customer
 from tests.support.dialled_edge import VCENTER, DialledEdge, heartbeat
-from tests.support.link_ends import eventually
+from tests.support.running_gateway import RunningGateway
+from tests.support.waiting import eventually_true
 from tools.servers import golang
 from tools.servers.state import BIN
 from vsphere_gateway.v1 import diagnostics_pb2, inventory_pb2, link_pb2
@@ -37,7 +38,7 @@ Dial = Callable[..., DialledEdge]
 class FixedDiagnostics:
     """In place of the inventory and the ledger, whose own tests prove what they tell."""
 
-    def __init__(self, gateway: Running) -> None:
+    def __init__(self, gateway: RunningGateway) -> None:
         self._gateway = gateway
         self.away = False
         self.differences: list[diagnostics_pb2.Difference] = []
@@ -97,7 +98,7 @@ class FixedDiagnostics:
 class Admin:
     """A running admin listener, and the ways to it."""
 
-    def __init__(self, gateway: Running, customer: Customer, directory: Path) -> None:
+    def __init__(self, gateway: RunningGateway, customer: Customer, directory: Path) -> None:
         self.source = FixedDiagnostics(gateway)
         self.health = Health()
         self.health.set(health.ACTIVE, True)
@@ -144,7 +145,7 @@ class Admin:
 
 @pytest.fixture
 def admin(
-    gateway: Running, customers: Callable[[str], Customer], tmp_path: Path
+    gateway: RunningGateway, customers: Callable[[str], Customer], tmp_path: Path
 ) -> Iterator[Admin]:
     """The admin listener of a running gateway."""
     admin = Admin(gateway, customers("acme"), tmp_path)
@@ -163,7 +164,7 @@ def test_grpcurl_finds_every_service_by_reflection(admin: Admin) -> None:
     assert "rpc ListEdges" in admin.grpcurl("describe", "vsphere_gateway.v1.Diagnostics")
 
 
-def test_grpcurl_shows_a_connected_edge(admin: Admin, dial: Dial, gateway: Running) -> None:
+def test_grpcurl_shows_a_connected_edge(admin: Admin, dial: Dial, gateway: RunningGateway) -> None:
     call = dial("site-1", epoch=42).connect()
     assert call.receive().lease.held
     call.send(
@@ -231,10 +232,10 @@ def test_health_is_red_while_a_background_thread_is_down_and_green_again_afterwa
     thread = BackgroundThread("settler", step, monitor)
     thread.start()
     services = ["", health.BACKGROUND, f"{health.BACKGROUND}/settler"]
-    eventually(monitor.down)
-    eventually(lambda: [status(service) for service in services] == ["NOT_SERVING"] * 3)
+    eventually_true(monitor.down)
+    eventually_true(lambda: [status(service) for service in services] == ["NOT_SERVING"] * 3)
     broken.clear()
-    eventually(lambda: [status(service) for service in services] == ["SERVING"] * 3)
+    eventually_true(lambda: [status(service) for service in services] == ["SERVING"] * 3)
     thread.stop()
 
 

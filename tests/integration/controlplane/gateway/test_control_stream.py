@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certs.files import certificate_pem, key_pem
 from certs.identity import Role
 from controlplane.store.errors import DatabaseUnavailableError
-from tests.integration.controlplane.gateway.conftest import Customer, Running
+from tests.support.customer import Customer
 from tests.support.dialled_edge import VCENTER, DialledEdge, heartbeat
+from tests.support.running_gateway import RunningGateway
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 Dial = Callable[..., DialledEdge]
@@ -39,7 +40,7 @@ def self_signed(ca_pem: bytes) -> grpc.ChannelCredentials:
 
 @pytest.mark.parametrize("kind", ["another customer's", "self-signed", "none"])
 def test_a_certificate_that_the_customer_did_not_issue_is_refused_in_the_handshake(
-    gateway: Running, customers: Customers, kind: str
+    gateway: RunningGateway, customers: Customers, kind: str
 ) -> None:
     ca_pem = customers("acme").authority.certificate_pem
     other = customers("other").edge("site-1")
@@ -59,7 +60,7 @@ def test_a_certificate_that_the_customer_did_not_issue_is_refused_in_the_handsha
 
 
 def test_an_operators_certificate_does_not_make_an_edge(
-    gateway: Running, customers: Customers, caplog: pytest.LogCaptureFixture
+    gateway: RunningGateway, customers: Customers, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator = customers("acme").material(Role.OPERATOR)
     edge = DialledEdge(gateway.port, operator.channel_credentials(), "ann")
@@ -98,7 +99,11 @@ def test_welcome_comes_first_and_tells_version_and_interval(dial: Dial) -> None:
     ],
 )
 def test_a_wrong_hello_is_refused_with_its_reason(
-    dial: Dial, gateway: Running, fields: dict[str, object], code: grpc.StatusCode, problem: str
+    dial: Dial,
+    gateway: RunningGateway,
+    fields: dict[str, object],
+    code: grpc.StatusCode,
+    problem: str,
 ) -> None:
     edge = dial()
     call = edge.control()
@@ -124,7 +129,7 @@ def test_a_heartbeat_before_hello_is_refused(dial: Dial) -> None:
     assert "must be a hello" in details
 
 
-def test_heartbeats_are_echoed(dial: Dial, gateway: Running) -> None:
+def test_heartbeats_are_echoed(dial: Dial, gateway: RunningGateway) -> None:
     call = dial().connect("")
     sent = heartbeat(1, outbox_objects=5)
     sent.heartbeat.sent_at.FromSeconds(12)
@@ -154,7 +159,9 @@ def test_a_message_from_the_future_is_refused(dial: Dial) -> None:
     assert "does not know" in details
 
 
-def test_a_new_stream_takes_the_place_of_a_half_open_one(dial: Dial, gateway: Running) -> None:
+def test_a_new_stream_takes_the_place_of_a_half_open_one(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     edge = dial(epoch=5)
     old = edge.connect()
     new = edge.connect()
@@ -178,7 +185,7 @@ def test_a_machine_copied_from_an_edge_cannot_push_the_later_one_out(dial: Dial)
     assert later.receive().HasField("heartbeat_echo")
 
 
-def test_an_edge_that_closes_its_half_ends_well(dial: Dial, gateway: Running) -> None:
+def test_an_edge_that_closes_its_half_ends_well(dial: Dial, gateway: RunningGateway) -> None:
     call = dial().connect("")
     call.close()
     assert call.end()[0] is grpc.StatusCode.OK
@@ -186,7 +193,7 @@ def test_an_edge_that_closes_its_half_ends_well(dial: Dial, gateway: Running) ->
 
 
 def test_an_operation_goes_down_and_its_result_is_acknowledged_once_stored(
-    dial: Dial, gateway: Running
+    dial: Dial, gateway: RunningGateway
 ) -> None:
     call = dial().connect()
     lease = call.receive().lease
@@ -222,7 +229,7 @@ def test_an_operation_goes_down_and_its_result_is_acknowledged_once_stored(
 
 
 def test_a_result_that_cannot_be_stored_is_not_acknowledged_and_delays_nothing(
-    dial: Dial, gateway: Running, monkeypatch: pytest.MonkeyPatch
+    dial: Dial, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controlplane.gateway.streams.control_stream.RETRY_SECONDS", 0.05)
     call = dial().connect()
@@ -241,7 +248,7 @@ def test_a_result_that_cannot_be_stored_is_not_acknowledged_and_delays_nothing(
 
 
 def test_what_was_unsettled_at_the_edge_is_told_before_anything_else(
-    dial: Dial, gateway: Running
+    dial: Dial, gateway: RunningGateway
 ) -> None:
     unsettled = [operations_pb2.OperationProgress(operation_id="o-9")]
     dial().connect(unsettled_operations=unsettled)
@@ -249,7 +256,9 @@ def test_what_was_unsettled_at_the_edge_is_told_before_anything_else(
     assert gateway.operations.record.calls == [("edge_connected", "site-1", VCENTER, ["o-9"])]
 
 
-def test_drain_tells_edges_to_finish_and_lets_no_new_one_in(dial: Dial, gateway: Running) -> None:
+def test_drain_tells_edges_to_finish_and_lets_no_new_one_in(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     call = dial().connect("")
     late = dial("site-2")
     gateway.registry.drain("an upgrade", 5.0)

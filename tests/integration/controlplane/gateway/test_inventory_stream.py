@@ -10,9 +10,9 @@ import pytest
 from controlplane.domain.errors import FlowControlError
 from controlplane.gateway.streams import inventory_stream
 from controlplane.store.own import leases
-from tests.integration.controlplane.gateway.conftest import INTERVAL, Running
 from tests.support.dialled_edge import VCENTER, Call, DialledEdge
 from tests.support.gateway_parties import RecordedFeed
+from tests.support.running_gateway import INTERVAL, RunningGateway
 from vsphere_gateway.v1 import link_pb2
 
 Dial = Callable[..., DialledEdge]
@@ -39,7 +39,9 @@ def opened(edge: DialledEdge) -> Call:
     return call
 
 
-def test_holdings_come_first_and_batches_are_acknowledged(dial: Dial, gateway: Running) -> None:
+def test_holdings_come_first_and_batches_are_acknowledged(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     edge = dial()
     leaseholder(edge)
     call = opened(edge)
@@ -77,7 +79,7 @@ def test_holdings_come_first_and_batches_are_acknowledged(dial: Dial, gateway: R
     ],
 )
 def test_a_message_that_breaks_the_protocol_ends_the_stream_and_not_the_link(
-    dial: Dial, gateway: Running, requests: list[link_pb2.InventoryRequest], problem: str
+    dial: Dial, gateway: RunningGateway, requests: list[link_pb2.InventoryRequest], problem: str
 ) -> None:
     edge = dial()
     leaseholder(edge)
@@ -104,7 +106,9 @@ def test_a_batch_before_open_is_refused(dial: Dial) -> None:
     )
 
 
-def test_an_edge_that_stands_by_is_told_whom_it_waits_for(dial: Dial, gateway: Running) -> None:
+def test_an_edge_that_stands_by_is_told_whom_it_waits_for(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     leaseholder(dial("site-1"))
     second = dial("site-2")
     assert not second.connect().receive().lease.held
@@ -134,7 +138,7 @@ def test_inventory_of_another_vcenter_than_the_hellos_is_refused(dial: Dial) -> 
     assert call.end()[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_losing_the_lease_ends_the_inventory(dial: Dial, gateway: Running) -> None:
+def test_losing_the_lease_ends_the_inventory(dial: Dial, gateway: RunningGateway) -> None:
     edge = dial()
     control = leaseholder(edge)
     call = opened(edge)
@@ -158,7 +162,7 @@ def test_losing_the_lease_ends_the_inventory(dial: Dial, gateway: Running) -> No
     assert not gateway.registry.online(VCENTER)
 
 
-def test_the_end_of_control_ends_the_inventory(dial: Dial, gateway: Running) -> None:
+def test_the_end_of_control_ends_the_inventory(dial: Dial, gateway: RunningGateway) -> None:
     edge = dial()
     control = leaseholder(edge)
     call = opened(edge)

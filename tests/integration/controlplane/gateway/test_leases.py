@@ -10,9 +10,9 @@ from controlplane.gateway.edges.edge_registry import RESTART_SECONDS, RETURN_SEC
 from controlplane.store.database import Database
 from controlplane.store.errors import DatabaseUnavailableError
 from controlplane.store.own import edges
-from tests.integration.controlplane.gateway.conftest import INTERVAL, Running
 from tests.support.dialled_edge import VCENTER, Call, DialledEdge, heartbeat
-from tests.support.link_ends import eventually
+from tests.support.running_gateway import INTERVAL, RunningGateway
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import link_pb2, operations_pb2
 
 Dial = Callable[..., DialledEdge]
@@ -29,7 +29,7 @@ def lease_of(call: Call) -> link_pb2.Lease:
     return response.lease
 
 
-def beat(gateway: Running, call: Call, sequence: int) -> None:
+def beat(gateway: RunningGateway, call: Call, sequence: int) -> None:
     """Send a heartbeat and wait for its echo."""
     call.send(heartbeat(sequence))
     while not call.receive().HasField("heartbeat_echo"):
@@ -37,7 +37,7 @@ def beat(gateway: Running, call: Call, sequence: int) -> None:
 
 
 def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
-    dial: Dial, gateway: Running
+    dial: Dial, gateway: RunningGateway
 ) -> None:
     first = dial("site-1").connect()
     held = lease_of(first)
@@ -46,7 +46,7 @@ def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
     assert (held.held, waiting.held, waiting.holder) == (True, False, "site-1")
 
     first.cancel()
-    eventually(lambda: not gateway.registry.online(VCENTER))
+    eventually_true(lambda: not gateway.registry.online(VCENTER))
     gateway.hands.turn(INTERVAL)
     beat(gateway, second, 1)
     gateway.registry.check()
@@ -67,7 +67,7 @@ def test_the_second_edge_stands_by_and_takes_over_when_the_first_is_offline(
     assert gateway.edges.record.named("edge_offline") == []
 
 
-def test_the_first_edge_comes_back_to_stand_by(dial: Dial, gateway: Running) -> None:
+def test_the_first_edge_comes_back_to_stand_by(dial: Dial, gateway: RunningGateway) -> None:
     first = dial("site-1").connect()
     lease_of(first)
     second = dial("site-2").connect()
@@ -82,7 +82,9 @@ def test_the_first_edge_comes_back_to_stand_by(dial: Dial, gateway: Running) -> 
     assert (again.held, again.holder) == (False, "site-2")
 
 
-def test_an_edge_that_is_back_in_time_was_never_offline(dial: Dial, gateway: Running) -> None:
+def test_an_edge_that_is_back_in_time_was_never_offline(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     edge = dial("site-1")
     call = edge.connect()
     before = lease_of(call)
@@ -97,11 +99,13 @@ def test_an_edge_that_is_back_in_time_was_never_offline(dial: Dial, gateway: Run
     assert gateway.edges.record.named("edge_offline") == []
 
 
-def test_an_edge_that_left_is_expected_back_for_a_moment(dial: Dial, gateway: Running) -> None:
+def test_an_edge_that_left_is_expected_back_for_a_moment(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     assert gateway.registry.expected(VCENTER) == 0
     call = dial("site-1").connect()
     lease_of(call)
-    eventually(lambda: gateway.registry.online(VCENTER))
+    eventually_true(lambda: gateway.registry.online(VCENTER))
     assert gateway.registry.expected(VCENTER) == RETURN_SECONDS
     call.cancel()
     assert gateway.registry.sessions.wait_until_empty(5)
@@ -112,7 +116,7 @@ def test_an_edge_that_left_is_expected_back_for_a_moment(dial: Dial, gateway: Ru
 
 
 def test_a_control_plane_that_has_just_begun_expects_the_edges_of_the_one_before(
-    dial: Dial, gateway: Running, start_gateway: Callable[[], Running]
+    dial: Dial, gateway: RunningGateway, start_gateway: Callable[[], RunningGateway]
 ) -> None:
     lease_of(dial("site-1").connect())
     gateway.stop()
@@ -122,7 +126,9 @@ def test_a_control_plane_that_has_just_begun_expects_the_edges_of_the_one_before
     assert later.registry.expected(VCENTER) == 0
 
 
-def test_an_edge_away_for_too_long_is_declared_offline_once(dial: Dial, gateway: Running) -> None:
+def test_an_edge_away_for_too_long_is_declared_offline_once(
+    dial: Dial, gateway: RunningGateway
+) -> None:
     call = dial("site-1").connect()
     lease_of(call)
     call.cancel()
@@ -141,7 +147,7 @@ def test_an_edge_away_for_too_long_is_declared_offline_once(dial: Dial, gateway:
 
 
 def test_a_silent_stream_is_ended_and_its_edge_declared_offline(
-    dial: Dial, gateway: Running
+    dial: Dial, gateway: RunningGateway
 ) -> None:
     call = dial("site-1").connect()
     lease_of(call)
@@ -157,7 +163,7 @@ def test_a_silent_stream_is_ended_and_its_edge_declared_offline(
 
 
 def test_the_time_of_the_next_check_is_that_of_the_next_verdict(
-    dial: Dial, gateway: Running
+    dial: Dial, gateway: RunningGateway
 ) -> None:
     gateway.registry.check()
     call = dial("site-1").connect("")
@@ -168,7 +174,7 @@ def test_the_time_of_the_next_check_is_that_of_the_next_verdict(
     call.cancel()
 
 
-def test_an_edge_without_its_vcenter_gets_no_lease(dial: Dial, gateway: Running) -> None:
+def test_an_edge_without_its_vcenter_gets_no_lease(dial: Dial, gateway: RunningGateway) -> None:
     call = dial("site-1").connect("")
     beat(gateway, call, 1)
     gateway.hands.turn(INTERVAL + 1)
@@ -178,7 +184,7 @@ def test_an_edge_without_its_vcenter_gets_no_lease(dial: Dial, gateway: Running)
 
 
 def test_fencing_outlives_the_control_plane(
-    dial: Dial, gateway: Running, start_gateway: Callable[[], Running]
+    dial: Dial, gateway: RunningGateway, start_gateway: Callable[[], RunningGateway]
 ) -> None:
     call = dial("site-1").connect()
     before = lease_of(call)
@@ -191,7 +197,7 @@ def test_fencing_outlives_the_control_plane(
 
 
 def test_an_edge_that_does_not_return_to_a_restarted_control_plane_is_declared_offline(
-    dial: Dial, gateway: Running, start_gateway: Callable[[], Running]
+    dial: Dial, gateway: RunningGateway, start_gateway: Callable[[], RunningGateway]
 ) -> None:
     lease_of(dial("site-1").connect())
     gateway.stop()
@@ -203,7 +209,7 @@ def test_an_edge_that_does_not_return_to_a_restarted_control_plane_is_declared_o
 
 
 def test_a_lease_that_another_control_plane_renews_is_no_business_of_this_one(
-    dial: Dial, gateway: Running, start_gateway: Callable[[], Running]
+    dial: Dial, gateway: RunningGateway, start_gateway: Callable[[], RunningGateway]
 ) -> None:
     other = start_gateway()
     edge = dial("site-1")
@@ -221,7 +227,7 @@ def test_a_lease_that_another_control_plane_renews_is_no_business_of_this_one(
 
 
 def test_edges_stay_connected_while_the_database_is_away(
-    dial: Dial, gateway: Running, monkeypatch: pytest.MonkeyPatch
+    dial: Dial, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise DatabaseUnavailableError("gone")
@@ -237,7 +243,7 @@ def test_edges_stay_connected_while_the_database_is_away(
 
 
 def test_what_is_known_of_an_edge_outlives_the_control_plane(
-    dial: Dial, gateway: Running, database: Database
+    dial: Dial, gateway: RunningGateway, database: Database
 ) -> None:
     call = dial("site-1", epoch=77).connect()
     lease_of(call)
@@ -253,7 +259,7 @@ def test_what_is_known_of_an_edge_outlives_the_control_plane(
 
 
 def test_an_unexpected_error_ends_no_watch_over_edges_and_is_reported_until_it_is_over(
-    start_gateway: Callable[[], Running], monkeypatch: pytest.MonkeyPatch
+    start_gateway: Callable[[], RunningGateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(registry: EdgeRegistry) -> float:
         raise TypeError("a mistake of ours")
@@ -261,5 +267,7 @@ def test_an_unexpected_error_ends_no_watch_over_edges_and_is_reported_until_it_i
     with monkeypatch.context() as patch:
         patch.setattr(EdgeRegistry, "check", broken)
         gateway = start_gateway()
-        eventually(lambda: [failure.thread for failure in gateway.monitor.down()] == ["edge-watch"])
-    eventually(lambda: gateway.monitor.down() == [])
+        eventually_true(
+            lambda: [failure.thread for failure in gateway.monitor.down()] == ["edge-watch"]
+        )
+    eventually_true(lambda: gateway.monitor.down() == [])

@@ -5,7 +5,7 @@ Nova is a fake that the tests can put into any state; the real one is in tests/e
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,13 +29,15 @@ from tests.support.edge_side import (
     SteppedClock,
     in_thread,
 )
-from tests.unit.controlplane.operations.conftest import SERVER, MakeRequest
+from tests.support.ledger_life import SERVER, MakeRequest
+from tests.support.waiting import eventually
 from vsphere_gateway.v1 import operations_pb2
 
 CLUSTER = "66666666-0000-4000-8000-000000000001"
 OWN = "service-user"
 DAY = 86400.0
 PATIENCE = 5.0
+POLL_SECONDS = 0.01
 
 
 class ScriptedNova:
@@ -120,6 +122,9 @@ class Scene:
     def states(self) -> list[str]:
         return [row.state.value for row in self.rows()]
 
+    def expect_states(self, expected: list[str]) -> None:
+        eventually(self.states, expected, PATIENCE, POLL_SECONDS)
+
 
 def _vcenter(now: float) -> VCenterRow:
     return VCenterRow(VCENTER, "VMware vCenter Server", "8.0.3", "1", "8.0.3.0", naive_utc(now))
@@ -144,14 +149,6 @@ def _cluster(now: float) -> ClusterRow:
     )
 
 
-def eventually(look: Callable[[], object], expected: object) -> None:
-    for _ in range(int(PATIENCE / 0.01)):
-        if look() == expected:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError(f"{look()!r}, expected {expected!r}")
-
-
 @pytest.fixture
 def scene(
     database: Database,
@@ -172,7 +169,7 @@ def scene(
 
 def test_it_is_asked_of_nova_once_when_the_edge_is_back(scene: Scene) -> None:
     scene.back()
-    eventually(scene.states, ["done", "done"])
+    scene.expect_states(["done", "done"])
     scene.deferred.cluster_synchronised(CLUSTER)
     assert scene.nova.asked == 1
     assert scene.edge.executed == ["destroy"]
@@ -187,14 +184,14 @@ def test_nothing_is_asked_before_the_inventory_is_complete(scene: Scene) -> None
     threading.Event().wait(0.2)
     assert scene.nova.asked == 0
     scene.deferred.cluster_synchronised(CLUSTER)
-    eventually(lambda: scene.nova.asked, 1)
+    eventually(lambda: scene.nova.asked, 1, PATIENCE, POLL_SECONDS)
 
 
 @pytest.mark.parametrize("action", ["start", "lock", "resetState", "createImage"])
 def test_whatever_was_asked_of_the_server_since_withdraws_it(scene: Scene, action: str) -> None:
     scene.nova.change(actions=[ServerAction(action, "req-2"), ServerAction("delete", "req-1")])
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert scene.rows()[0].error == f"not carried out: {action} was requested for the server since"
     assert scene.nova.asked == 0
 
@@ -207,7 +204,7 @@ def test_what_was_asked_before_the_delete_or_another_delete_does_not(scene: Scen
     ]
     scene.nova.change(actions=actions)
     scene.back()
-    eventually(scene.states, ["done", "done"])
+    scene.expect_states(["done", "done"])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +215,7 @@ def test_server_that_is_not_as_the_delete_left_it_is_kept(
 ) -> None:
     scene.nova.change(**facts)
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert scene.nova.asked == 0
 
 
@@ -230,7 +227,7 @@ def test_machine_that_was_started_in_vcenter_since_is_kept(
     stored.virtual_machine.booted_at.FromNanoseconds(int((scene.clock.time() + 0.3) * 1e9))
     monkeypatch.setattr(scene.inventory, "virtual_machine", lambda _uuid: stored)
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert "started in vCenter since" in scene.rows()[0].error
 
 
@@ -242,13 +239,13 @@ def test_it_waits_until_nova_can_carry_it_out(scene: Scene, facts: dict[str, obj
     threading.Event().wait(0.2)
     assert (scene.nova.asked, scene.states()) == (0, ["deferred"])
     scene.nova.facts = before
-    eventually(scene.states, ["done", "done"])
+    scene.expect_states(["done", "done"])
 
 
 def test_it_is_given_up_after_a_day(scene: Scene) -> None:
     scene.clock.advance(DAY)
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert scene.rows()[0].error == "not carried out: the edge was not back within 24 hours"
     assert scene.edge.executed == []
 
@@ -256,14 +253,14 @@ def test_it_is_given_up_after_a_day(scene: Scene) -> None:
 def test_server_that_is_gone_meanwhile_ends_it(scene: Scene) -> None:
     scene.nova.facts = None
     scene.back()
-    eventually(scene.states, ["done"])
+    scene.expect_states(["done"])
     assert scene.nova.asked == 0
 
 
 def test_refusal_of_vcenter_counts_and_is_not_asked_again(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_DISK_IN_USE
     scene.back()
-    eventually(scene.states, ["failed", "failed"])
+    scene.expect_states(["failed", "failed"])
     assert scene.rows()[0].error == "asked again: FAULT_REASON_DISK_IN_USE happened"
     scene.back()
     threading.Event().wait(0.2)
@@ -273,18 +270,18 @@ def test_refusal_of_vcenter_counts_and_is_not_asked_again(scene: Scene) -> None:
 def test_refusal_of_nova_counts(scene: Scene) -> None:
     scene.nova.refusal = "Nova's API answered with 409"
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert scene.rows()[0].error == "asked again: Nova's API answered with 409"
 
 
 def test_edge_that_leaves_again_is_waited_for_from_the_first_asking(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE
     scene.back()
-    eventually(scene.states, ["deferred", "deferred"])
+    scene.expect_states(["deferred", "deferred"])
     scene.edge.faults.clear()
     scene.clock.advance(DAY - 60)
     scene.back()
-    eventually(scene.states, ["failed", "failed"])
+    scene.expect_states(["failed", "failed"])
     assert scene.nova.asked == 1
 
 
@@ -297,17 +294,17 @@ def test_delete_that_grows_too_old_while_it_is_looked_at_is_not_carried_out(
 
     monkeypatch.setattr(scene.edge, "online", online)
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     assert scene.edge.executed == []
 
 
 def test_edge_that_leaves_again_and_comes_back_in_time_destroys_once(scene: Scene) -> None:
     scene.edge.faults["destroy"] = operations_pb2.FAULT_REASON_VCENTER_UNAVAILABLE
     scene.back()
-    eventually(scene.states, ["deferred", "deferred"])
+    scene.expect_states(["deferred", "deferred"])
     scene.edge.faults.clear()
     scene.back()
-    eventually(scene.states, ["done", "done", "done"])
+    scene.expect_states(["done", "done", "done"])
     assert scene.edge.executed == ["destroy"]
 
 
@@ -316,14 +313,14 @@ def test_nova_that_is_away_is_asked_later(scene: Scene) -> None:
     scene.back()
     threading.Event().wait(0.1)
     scene.nova.away = False
-    eventually(scene.states, ["done", "done"])
+    scene.expect_states(["done", "done"])
 
 
 def test_next_process_carries_it_out(scene: Scene) -> None:
     scene.stop()
     scene.start()
     scene.back()
-    eventually(scene.states, ["done", "done"])
+    scene.expect_states(["done", "done"])
 
 
 def test_no_delete_counts_as_recorded_while_it_is_deferred(
@@ -345,7 +342,7 @@ def test_delete_whose_link_broke_and_that_vcenter_has_not_done_is_brought_to_its
 ) -> None:
     scene.nova.change(vm_state="active")  # the fixture's own delete is withdrawn
     scene.back()
-    eventually(scene.states, ["failed"])
+    scene.expect_states(["failed"])
     scene.nova.change(vm_state="error")
     edge.hold = {"destroy"}
     request = request_for("destroy", recorded_delete=True, seconds=60)
@@ -354,10 +351,10 @@ def test_delete_whose_link_broke_and_that_vcenter_has_not_done_is_brought_to_its
     edge.break_link()
     clock.advance(61)
     call()
-    eventually(scene.states, ["failed", "unknown"])
+    scene.expect_states(["failed", "unknown"])
     edge.hold = set()
     scene.back()
-    eventually(scene.states, ["failed", "done", "done"])
+    scene.expect_states(["failed", "done", "done"])
     assert edge.executed == ["get_state", "destroy"]
 
 
@@ -367,6 +364,11 @@ def test_an_unexpected_error_ends_no_delete_and_is_reported_until_it_is_over(
     with monkeypatch.context() as patch:
         patch.setattr(scene.nova, "server", lambda uuid: {}["OS-EXT-STS:vm_state"])
         scene.back()
-        eventually(lambda: [one.thread for one in scene.monitor.down()], ["deferred-deletes"])
-    eventually(scene.states, ["done", "done"])
-    eventually(scene.monitor.down, [])
+        eventually(
+            lambda: [one.thread for one in scene.monitor.down()],
+            ["deferred-deletes"],
+            PATIENCE,
+            POLL_SECONDS,
+        )
+    scene.expect_states(["done", "done"])
+    eventually(scene.monitor.down, [], PATIENCE, POLL_SECONDS)

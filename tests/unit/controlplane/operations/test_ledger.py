@@ -1,7 +1,6 @@
 """What the ledger promises to Nova."""
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +16,8 @@ from tests.support.edge_side import (
     SteppedClock,
     in_thread,
 )
-from tests.unit.controlplane.operations.conftest import SERVER, Life, MakeRequest
+from tests.support.ledger_life import SERVER, LedgerLife, MakeRequest
+from tests.support.waiting import eventually_true
 from vsphere_gateway.v1 import operations_pb2
 
 
@@ -27,21 +27,12 @@ def reason(result: object) -> int:
     return fault.reason if fault else -1
 
 
-def await_state(life: Life, state: OperationState) -> None:
-    await_that(lambda: life.row().state is state)
-
-
-def await_that(holds: Callable[[], bool]) -> None:
-    """What the ledger does after the caller has its result is done soon, not at once."""
-    for _ in range(500):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it has not happened within 5 s")
+def await_state(life: LedgerLife, state: OperationState) -> None:
+    eventually_true(lambda: life.row().state is state, seconds=5)
 
 
 def test_result_comes_back_with_the_state_after_the_operation(
-    life: Life, edge: ScriptedEdge, pipeline: RecordingPipeline, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, pipeline: RecordingPipeline, request_for: MakeRequest
 ) -> None:
     result = life.ledger.execute(request_for("power_off"))
     assert reason(result) == -1
@@ -51,12 +42,12 @@ def test_result_comes_back_with_the_state_after_the_operation(
     assert (row.action, row.instance_uuid, row.edge) == ("power_off", SERVER, "edge-1")
     assert (row.request_id, row.project_id, row.cluster) == ("req-1", "p1", "domain-c1")
     assert row.finished_at is not None
-    await_that(lambda: pipeline.reasserted == [SERVER])
+    eventually_true(lambda: pipeline.reasserted == [SERVER], seconds=5)
     assert [one.virtual_machine.power_state for one in pipeline.seen] == [OFF]
 
 
 def test_a_fault_of_vcenter_is_recorded_and_returned(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.faults["power_on"] = operations_pb2.FAULT_REASON_NO_RESOURCES
     assert reason(life.ledger.execute(request_for("power_on"))) == (
@@ -68,7 +59,7 @@ def test_a_fault_of_vcenter_is_recorded_and_returned(
 
 
 def test_repeated_key_returns_the_first_result_and_runs_nothing(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     first = life.ledger.execute(request_for("reboot", key="k"))
     await_state(life, OperationState.DONE)
@@ -77,7 +68,7 @@ def test_repeated_key_returns_the_first_result_and_runs_nothing(
 
 
 def test_repeated_key_joins_the_operation_that_runs(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"reboot"}
     first = in_thread(lambda: life.ledger.execute(request_for("reboot", key="k")))
@@ -89,7 +80,7 @@ def test_repeated_key_joins_the_operation_that_runs(
 
 
 def test_offline_edge_fails_at_once_with_its_name_and_since_when(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     result = life.ledger.execute(request_for("power_off"))
@@ -100,14 +91,14 @@ def test_offline_edge_fails_at_once_with_its_name_and_since_when(
 
 
 def test_edge_that_is_expected_back_is_waited_for_and_gets_the_operation_once(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     edge.expected_seconds = 15.0
     call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
     assert edge.refused.wait(5)
     # What was never sent is not taken for lost with a link, and sent twice.
-    await_that(lambda: life.ledger.lost(VCENTER, 1, []) == [])
+    eventually_true(lambda: life.ledger.lost(VCENTER, 1, []) == [], seconds=5)
     edge.reconnect()
     assert reason(call()) == -1
     assert [one.WhichOneof("action") for one in edge.received] == ["power_off"]
@@ -115,7 +106,7 @@ def test_edge_that_is_expected_back_is_waited_for_and_gets_the_operation_once(
 
 
 def test_edge_that_was_expected_back_in_vain_fails_the_operation(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     edge.expected_seconds = 15.0
@@ -128,7 +119,7 @@ def test_edge_that_was_expected_back_in_vain_fails_the_operation(
 
 
 def test_question_does_not_wait_for_an_edge_that_is_expected_back(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     edge.expected_seconds = 15.0
@@ -137,7 +128,7 @@ def test_question_does_not_wait_for_an_edge_that_is_expected_back(
 
 
 def test_operation_that_waits_for_its_edge_survives_a_restart(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     edge.expected_seconds = 15.0
@@ -153,7 +144,7 @@ def test_operation_that_waits_for_its_edge_survives_a_restart(
 
 
 def test_nothing_is_sent_that_could_not_be_recorded(
-    life: Life, edge: ScriptedEdge, database: Database, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, database: Database, request_for: MakeRequest
 ) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE operations RENAME TO gone")
@@ -163,7 +154,7 @@ def test_nothing_is_sent_that_could_not_be_recorded(
 
 
 def test_destroy_is_recorded_before_it_is_sent(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     recorded = []
     plain_send = edge.send
@@ -180,7 +171,7 @@ def test_destroy_is_recorded_before_it_is_sent(
 
 
 def test_a_refused_delete_is_not_a_recorded_one(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.faults["destroy"] = operations_pb2.FAULT_REASON_DISK_IN_USE
     life.ledger.execute(request_for("destroy", recorded_delete=True))
@@ -189,7 +180,7 @@ def test_a_refused_delete_is_not_a_recorded_one(
 
 
 def test_destroy_that_nobody_asked_for_never_leaves(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     result = life.ledger.execute(request_for("destroy"))
     assert reason(result) == operations_pb2.FAULT_REASON_NOT_RECORDED
@@ -198,7 +189,7 @@ def test_destroy_that_nobody_asked_for_never_leaves(
 
 
 def test_clone_of_a_failed_build_may_be_destroyed(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     life.ledger.execute(request_for("clone_virtual_machine"))
     assert reason(life.ledger.execute(request_for("destroy"))) == -1
@@ -206,7 +197,7 @@ def test_clone_of_a_failed_build_may_be_destroyed(
 
 
 def test_clone_that_was_never_sent_gives_no_right_to_destroy(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.break_link()
     life.ledger.execute(request_for("clone_virtual_machine"))
@@ -217,7 +208,7 @@ def test_clone_that_was_never_sent_gives_no_right_to_destroy(
 
 
 def test_deadline_ends_the_wait_and_cancels(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off", seconds=60)))
@@ -232,14 +223,14 @@ def test_deadline_ends_the_wait_and_cancels(
     await_state(life, OperationState.DONE)
 
 
-def test_reads_leave_no_row(life: Life, request_for: MakeRequest) -> None:
+def test_reads_leave_no_row(life: LedgerLife, request_for: MakeRequest) -> None:
     result = life.ledger.execute(request_for("get_state"))
     assert result.virtual_machine.virtual_machine.power_state == ON
     assert life.rows() == []
 
 
 def test_a_result_that_cannot_be_stored_is_not_acknowledged(
-    life: Life, edge: ScriptedEdge, database: Database, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, database: Database, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
@@ -257,7 +248,7 @@ def test_a_result_that_cannot_be_stored_is_not_acknowledged(
 
 
 def test_operations_older_than_the_retention_are_forgotten(
-    life: Life, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     life.ledger.execute(request_for("power_off"))
     await_state(life, OperationState.DONE)
@@ -270,7 +261,7 @@ def test_operations_older_than_the_retention_are_forgotten(
 
 
 def test_recent_operations_are_told_newest_first(
-    life: Life, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     life.ledger.execute(request_for("power_off"))
     clock.advance(1)

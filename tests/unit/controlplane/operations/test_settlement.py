@@ -7,7 +7,7 @@ import pytest
 from controlplane.operations import faults
 from controlplane.store.own.operations import OperationState
 from tests.support.edge_side import ON, ScriptedEdge, SteppedClock, in_thread
-from tests.unit.controlplane.operations.conftest import SERVER, Life, MakeRequest
+from tests.support.ledger_life import SERVER, LedgerLife, MakeRequest
 from tests.unit.controlplane.operations.test_ledger import await_state, reason
 from vsphere_gateway.v1 import operations_pb2
 
@@ -15,7 +15,7 @@ UNKNOWN = operations_pb2.FAULT_REASON_OUTCOME_UNKNOWN
 
 
 def test_result_is_replayed_after_a_broken_link(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off")))
@@ -30,7 +30,7 @@ def test_result_is_replayed_after_a_broken_link(
 
 
 def test_operation_that_still_runs_is_waited_for(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"clone_virtual_machine"}
     call = in_thread(lambda: life.ledger.execute(request_for("clone_virtual_machine")))
@@ -45,7 +45,7 @@ def test_operation_that_still_runs_is_waited_for(
 
 @pytest.mark.parametrize("action", ["power_off", "reboot", "clone_virtual_machine"])
 def test_operation_that_never_arrived_is_sent_again_and_runs_once(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest, action: str
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest, action: str
 ) -> None:
     if action == "clone_virtual_machine":
         edge.power.clear()
@@ -60,7 +60,7 @@ def test_operation_that_never_arrived_is_sent_again_and_runs_once(
 
 
 def test_reboot_that_an_earlier_edge_process_began_is_not_repeated(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"reboot"}
     call = in_thread(lambda: life.ledger.execute(request_for("reboot")))
@@ -74,7 +74,7 @@ def test_reboot_that_an_earlier_edge_process_began_is_not_repeated(
 
 
 def test_reboot_is_not_repeated_by_the_edge_that_takes_over(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"reboot"}
     call = in_thread(lambda: life.ledger.execute(request_for("reboot")))
@@ -88,7 +88,7 @@ def test_reboot_is_not_repeated_by_the_edge_that_takes_over(
 
 
 def test_clone_that_finished_after_the_edge_restarted_is_found_in_vcenter(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.power.clear()
     edge.hold = {"clone_virtual_machine"}
@@ -103,7 +103,7 @@ def test_clone_that_finished_after_the_edge_restarted_is_found_in_vcenter(
 
 
 def test_clone_that_vcenter_is_still_at_is_asked_for_again_at_the_deadline(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.power.clear()
     edge.hold = {"clone_virtual_machine"}
@@ -122,7 +122,7 @@ def test_clone_that_vcenter_is_still_at_is_asked_for_again_at_the_deadline(
 
 
 def test_edge_that_stays_away_leaves_the_outcome_unknown_until_it_is_back(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off", seconds=60)))
@@ -141,7 +141,7 @@ def test_edge_that_stays_away_leaves_the_outcome_unknown_until_it_is_back(
 
 
 def test_what_nova_was_told_has_failed_is_not_done_later(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"destroy"}
     call = in_thread(
@@ -160,7 +160,7 @@ def test_what_nova_was_told_has_failed_is_not_done_later(
 
 
 def test_restart_of_the_control_plane_settles_what_ran(
-    life: Life, edge: ScriptedEdge, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off", key="k")))
@@ -177,7 +177,7 @@ def test_restart_of_the_control_plane_settles_what_ran(
 
 
 def test_restart_of_both_sides_settles_by_asking_vcenter(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"destroy"}
     call = in_thread(lambda: life.ledger.execute(request_for("destroy", recorded_delete=True)))
@@ -194,7 +194,7 @@ def test_restart_of_both_sides_settles_by_asking_vcenter(
 
 
 def test_clone_of_a_failed_build_goes_when_its_edge_is_back(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.power.clear()
     edge.hold = {"clone_virtual_machine"}
@@ -221,7 +221,7 @@ def test_clone_of_a_failed_build_goes_when_its_edge_is_back(
 
 
 def test_settling_is_tried_again_while_vcenter_is_away(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: life.ledger.execute(request_for("power_off", seconds=60)))
@@ -243,7 +243,7 @@ def test_settling_is_tried_again_while_vcenter_is_away(
 
 
 def test_stop_of_a_machine_that_vanished_meanwhile_says_so(
-    life: Life, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
+    life: LedgerLife, edge: ScriptedEdge, clock: SteppedClock, request_for: MakeRequest
 ) -> None:
     edge.hold = {"power_off"}
     in_thread(lambda: life.ledger.execute(request_for("power_off", seconds=60)))

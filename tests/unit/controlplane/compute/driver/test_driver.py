@@ -10,7 +10,7 @@ from nova.compute import power_state, provider_tree, task_states, vm_states
 from controlplane.compute.driver.driver import GatewayDriver
 from tests.support.compute_inventory import HOST, NODE_UUID, ScriptedInventory
 from tests.support.edge_side import OFF, ON, SUSPENDED, ScriptedEdge, in_thread
-from tests.unit.controlplane.compute.driver.conftest import SERVER, ControlPlane
+from tests.support.running_bridge import SERVER, RunningBridge
 from vsphere_gateway.v1 import operations_pb2
 
 NODE = "domain-c1.6f6d8f53-0000-4000-8000-000000000001"
@@ -22,7 +22,7 @@ def actions(edge: ScriptedEdge) -> list[str]:
 
 def test_stop_records_who_asked_and_returns_when_the_machine_is_off(
     driver: GatewayDriver,
-    control_plane: ControlPlane,
+    control_plane: RunningBridge,
     edge: ScriptedEdge,
     instance: Any,
     request_context: Any,
@@ -57,7 +57,7 @@ def test_machine_runs_on_when_powering_off_is_only_a_step_of_what_is_not_offered
 
 
 def test_the_next_worker_waits_until_this_one_has_taken_up_its_servers(
-    driver: GatewayDriver, control_plane: ControlPlane
+    driver: GatewayDriver, control_plane: RunningBridge
 ) -> None:
     """In nova-compute's order: the node's identity, its instances, then the first audit."""
     driver.get_nodenames_by_uuid()
@@ -95,7 +95,7 @@ def test_fresh_state_falls_back_to_the_inventory_while_the_edge_is_away(
 
 
 def test_state_is_nova_s_own_while_the_control_plane_is_away(
-    driver: GatewayDriver, control_plane: ControlPlane, instance: Any
+    driver: GatewayDriver, control_plane: RunningBridge, instance: Any
 ) -> None:
     control_plane.stop()
     assert driver.get_info(instance, use_cache=False).state == instance.power_state
@@ -227,7 +227,7 @@ def test_what_a_clone_cannot_have_is_refused_before_anything_is_made(
 
 
 def test_delete_that_a_person_asked_for_destroys_and_is_recorded(
-    driver: GatewayDriver, control_plane: ControlPlane, edge: ScriptedEdge, instance: Any
+    driver: GatewayDriver, control_plane: RunningBridge, edge: ScriptedEdge, instance: Any
 ) -> None:
     instance.task_state = task_states.DELETING
     driver.destroy(None, instance, [])
@@ -296,7 +296,7 @@ def test_boot_while_the_edge_is_away_goes_to_the_next_host(
 
 
 def test_operation_survives_a_restart_of_the_control_plane(
-    driver: GatewayDriver, control_plane: ControlPlane, edge: ScriptedEdge, instance: Any
+    driver: GatewayDriver, control_plane: RunningBridge, edge: ScriptedEdge, instance: Any
 ) -> None:
     edge.hold = {"power_off"}
     call = in_thread(lambda: driver.power_off(instance) or "done")
@@ -333,7 +333,7 @@ def test_overcommitted_cluster_s_provider_holds_what_runs_in_it(driver: GatewayD
 
 
 def test_driver_is_not_ready_before_the_first_parity_and_never_says_the_node_is_gone(
-    driver: GatewayDriver, inventory: ScriptedInventory, control_plane: ControlPlane
+    driver: GatewayDriver, inventory: ScriptedInventory, control_plane: RunningBridge
 ) -> None:
     inventory.totals.synchronised = False
     with pytest.raises(exception.VirtDriverNotReady):

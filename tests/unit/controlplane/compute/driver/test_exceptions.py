@@ -10,7 +10,7 @@ from nova.compute import task_states, vm_states
 from controlplane.compute.driver.driver import GatewayDriver
 from tests.support.compute_inventory import ScriptedInventory
 from tests.support.edge_side import ScriptedEdge
-from tests.unit.controlplane.compute.driver.conftest import ControlPlane
+from tests.support.running_bridge import RunningBridge
 from vsphere_gateway.v1 import operations_pb2 as pb
 
 REASONS = [value for value in pb.FaultReason.values() if value]
@@ -112,7 +112,7 @@ def test_cluster_that_left_management(
 
 def test_control_plane_that_does_not_come_back(
     driver: GatewayDriver,
-    control_plane: ControlPlane,
+    control_plane: RunningBridge,
     instance: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
