@@ -54,3 +54,11 @@ def test_write_lock_that_another_process_keeps_is_unavailability(
         holder.exec_driver_sql("INSERT INTO things VALUES (1, 1)")
         with pytest.raises(DatabaseUnavailableError):
             other.run(lambda _: None)
+
+
+def test_server_that_is_not_there_is_unavailable_not_refused() -> None:
+    nobody = Database("mysql+pymysql://u:secret@127.0.0.1:1/x")
+
+    with pytest.raises(DatabaseUnavailableError):
+        nobody.run(lambda connection: None)
+    assert "secret" not in nobody.name

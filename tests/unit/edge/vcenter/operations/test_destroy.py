@@ -1,4 +1,4 @@
-"""Decisions that need no vCenter: which disks live on, where a clone goes, what it is called.
+"""Which disks live on when a machine is destroyed.
 
 The devices are pyVmomi's own; raw device mappings are tried here only, because vcsim has none.
 """
@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from edge.vcenter.operations.clone import clone_names
 from edge.vcenter.operations.destroy import plan_destroy
-from edge.vcenter.operations.errors import DiskInUseError, NoDatastoreError
-from edge.vcenter.operations.placement import Need, choose_datastore
+from edge.vcenter.operations.errors import DiskInUseError
 
 DISK = vim.vm.device.VirtualDisk
 LAYOUT = vim.vm.FileLayoutEx
-GIB = 1 << 30
 
 
 def flat(file_name: str, *parents: str, mode: str = "persistent") -> Any:
@@ -114,63 +111,3 @@ def test_a_kept_disk_that_a_snapshot_includes_is_refused(mode: str, refused: boo
             plan_destroy(found, keep=["[ds] volume/1.vmdk"])
     else:
         assert plan_destroy(found, keep=["[ds] volume/1.vmdk"]).kept == (volume,)
-
-
-def test_a_clones_name_is_escaped_cut_and_made_unique() -> None:
-    uuid = "0123456789abcdef"
-    assert clone_names("web", uuid) == ("web", "web-01234567")
-    assert clone_names("a/b\\c 100%", uuid)[0] == "a%2fb%5cc 100%25"
-    plain, unique = clone_names("x" * 200, uuid)
-    assert len(plain) == len(unique) == 80
-    assert unique.endswith("-01234567")
-
-
-def datastore(name: str, free_gib: float, **other: Any) -> tuple[Any, dict[str, Any]]:
-    return vim.Datastore(name), {
-        "name": name,
-        "summary.accessible": True,
-        "summary.freeSpace": int(free_gib * GIB),
-        "summary.maintenanceMode": "normal",
-        "summary.multipleHostAccess": True,
-        **{path.replace("_", ".", 1): value for path, value in other.items()},
-    }
-
-
-def choose(need: Need, *datastores: tuple[Any, dict[str, Any]], unmounted: str = "") -> str:
-    found = dict(datastores)
-    host = {"datastore": [each for each in found if each._moId != unmounted]}
-    return str(choose_datastore("cluster", found, {vim.HostSystem("h"): host}, need)._moId)
-
-
-def test_the_preferred_datastore_wins_while_it_has_room() -> None:
-    small, large = datastore("small", 20), datastore("large", 500)
-    assert choose(Need(10 * GIB, preferred="small"), small, large) == "small"
-    assert choose(Need(30 * GIB, preferred="small"), small, large) == "large"
-
-
-def test_a_shared_datastore_is_better_than_a_roomier_local_one() -> None:
-    local = datastore("local", 500, summary_multipleHostAccess=False)
-    assert choose(Need(10 * GIB), local, datastore("shared", 50)) == "shared"
-    assert choose(Need(100 * GIB), local, datastore("shared", 50)) == "local"
-
-
-def test_a_datastore_that_cannot_be_used_is_passed_over_with_the_reason() -> None:
-    with pytest.raises(NoDatastoreError) as refusal:
-        choose(
-            Need(10 * GIB, patterns=["ok-*", "lost"]),
-            datastore("ok-full", 3),
-            datastore("ok-in-maintenance", 50, summary_maintenanceMode="inMaintenance"),
-            datastore("ok-broken", 50, summary_accessible=False),
-            datastore("other", 50),
-            datastore("lost", 50),
-            unmounted="lost",
-        )
-    message = str(refusal.value)
-    for reason in (
-        "ok-full: 3.0 GiB free",
-        "ok-in-maintenance: in maintenance",
-        "ok-broken: not accessible",
-        "other: not among those allowed",
-        "lost: not accessible",
-    ):
-        assert reason in message
