@@ -99,11 +99,14 @@ class Inventory:
         log.info("inventory loaded", extra=fields(vcenters=len(states), servers=active))
 
     def stop(self, timeout: float) -> None:
-        """End every worker after the unit that it is in; ``timeout`` is in seconds, for each."""
+        """End every worker after the unit that it is in; ``timeout`` is in seconds, for all."""
         with self._lock:
             workers = list(self._workers.values())
         for worker in workers:
-            worker.stop(timeout)
+            worker.begin_to_stop()
+        deadline = self._clock.monotonic() + timeout
+        for worker in workers:
+            worker.stop(max(0.0, deadline - self._clock.monotonic()))
         if all(worker.has_ended for worker in workers):
             self._hand_over()
 

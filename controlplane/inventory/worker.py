@@ -92,6 +92,10 @@ class VCenterWorker:
         """Begin, with what an earlier process left open."""
         self._thread.start()
 
+    def begin_to_stop(self) -> None:
+        """Have the thread end after the unit under way, and wait for nothing."""
+        self._thread.stop(0.0)
+
     def stop(self, timeout: float) -> None:
         """End after the unit under way; ``timeout`` is in seconds."""
         if not self._thread.stop(timeout):

@@ -127,8 +127,19 @@ class DeferredDeletes:
         servers = {row.instance_uuid for row in rows}
         self._asked = {uuid: asked for uuid, asked in self._asked.items() if uuid in servers}
         own = self._nova.user_id()
-        left = [self._server(self._nova, latest, own) for latest in _latest(rows, own)]
-        return any(left)
+        left, failure = False, None
+        for latest in _latest(rows, own):
+            if self._thread.stopping.is_set():
+                return True
+            try:
+                left |= self._server(self._nova, latest, own)
+            except DatabaseUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one server's delete holds up no other
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return left
 
     def _server(self, nova: NovaServers, row: OperationRow, own: str) -> bool:
         """Take the next step of a server's delete; tell whether something is left to do."""

@@ -57,6 +57,8 @@ class ComputeHost:
     """When what failed is tried again, in monotonic seconds."""
     delay: float = 0.0
     """Seconds from the last failure to the next attempt."""
+    worker_retry: float = 0.0
+    """When the worker is looked after again that met an unexpected error, in monotonic seconds."""
     occupied: bool = False
     """It was logged that it is kept while it has servers."""
     removed: bool = False

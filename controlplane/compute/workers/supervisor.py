@@ -33,7 +33,7 @@ from controlplane.domain.ports import ComputeInventory, WorkerStatus
 from controlplane.domain.writers import ComputeHostWriter
 from controlplane.openstack.placement.client import PlacementError
 from controlplane.store.database import Database
-from controlplane.store.errors import ServersLeftError, StoreError
+from controlplane.store.errors import DatabaseUnavailableError, ServersLeftError, StoreError
 from controlplane.store.own.clusters import ClusterRow
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ RETRY_SECONDS = 5.0
 LONGEST_RETRY = 120.0
 """Also between two attempts to remove a host that still has servers."""
 LONGEST_WAIT = 3600.0
+CLUSTERS = "supervisor/clusters"
+"""Stands for the reading of clusters in the monitor."""
 EXPECTED = (StoreError, PlacementError, TotalsUnknownError)
 """What may keep a host from being brought up to date for a while."""
 
@@ -201,9 +203,27 @@ class WorkerSupervisor:
             self._read_clusters(now)
             for host in [one for one in self._hosts.values() if now >= one.retry]:
                 self._apply(host)
-        for host in self._hosts.values():
+        for host in [one for one in self._hosts.values() if now >= one.worker_retry]:
+            self._drive(host, now)
+
+    def _drive(self, host: ComputeHost, now: float) -> None:
+        """Start or end the host's worker, as wanted."""
+        name = f"{_thread_of(host)}/worker"
+        try:
             host.worker.wanted = self._wanted(host)
             host.worker.drive(now, self)
+        except Exception as error:
+            host.worker_retry = now + RETRY_SECONDS
+            log.error(
+                "worker not looked after, trying again",
+                extra=fields(host=host.row.compute_host, error=error),
+                exc_info=error,
+            )
+            self._monitor.failed(name, error)
+        else:
+            if host.worker_retry:
+                host.worker_retry = 0.0
+                self._monitor.recovered(name)
 
     def _read_clusters(self, now: float) -> None:
         """Read the rows of clusters that were found or have changed."""
@@ -211,10 +231,17 @@ class WorkerSupervisor:
             return
         try:
             rows = {uuid: self._services.read(uuid) for uuid in self._unread}
-        except StoreError as error:
+        except DatabaseUnavailableError as error:
             self._unread_retry = now + RETRY_SECONDS
             log.warning("clusters not read, trying again", extra=fields(error=error))
             return
+        except StoreError as error:
+            # It comes again: somebody has to look. What is known of other clusters goes on.
+            self._unread_retry = now + LONGEST_RETRY
+            log.error("clusters cannot be read", extra=fields(error=error), exc_info=error)
+            self._monitor.failed(CLUSTERS, error)
+            return
+        self._monitor.recovered(CLUSTERS)
         for uuid, row in rows.items():
             if row is not None:
                 self._learn(row, self._unread[uuid])
@@ -241,8 +268,10 @@ class WorkerSupervisor:
                 )
             host.occupied = True
             host.retry = self._monotonic() + LONGEST_RETRY
+            self._monitor.recovered(_thread_of(host))
         except EXPECTED as error:
             self._failed(host, logging.WARNING, error)
+            self._monitor.recovered(_thread_of(host))
         except Exception as error:  # noqa: BLE001 - the boundary of one host: the others go on
             self._failed(host, logging.ERROR, error)
             self._monitor.failed(_thread_of(host), error)
@@ -283,7 +312,7 @@ class WorkerSupervisor:
     def _take_events(self) -> None:
         """Wait for an event or until something is due, then handle all that have arrived."""
         now = self._monotonic()
-        due = [host.worker.next_due(now) for host in self._hosts.values()]
+        due = [host.worker_retry or host.worker.next_due(now) for host in self._hosts.values()]
         if not self._stopping:
             due += [host.retry for host in self._hosts.values() if host.retry]
             due += [self._unread_retry] if self._unread else []

@@ -372,3 +372,27 @@ def test_an_unexpected_error_ends_no_delete_and_is_reported_until_it_is_over(
         )
     scene.expect_states(["done", "done"])
     eventually(scene.monitor.down, [], PATIENCE, POLL_SECONDS)
+
+
+def test_a_delete_that_always_fails_holds_up_no_other(
+    scene: Scene, edge: ScriptedEdge, request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "0b0d9d1c-6c0f-4f29-9b9f-0000000000ff"
+
+    def facts(uuid: str) -> None:
+        if uuid == SERVER:
+            raise KeyError("OS-EXT-STS:vm_state")
+
+    request = dataclasses.replace(request_for("destroy", recorded_delete=True), instance_uuid=other)
+    assert scene.ledger.execute(request).status.code, "the edge is away"
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.nova, "server", facts)
+        scene.back()
+        scene.expect_states(["deferred", "done"])
+        eventually(
+            lambda: [one.thread for one in scene.monitor.down()],
+            ["deferred-deletes"],
+            PATIENCE,
+            POLL_SECONDS,
+        )
+    scene.expect_states(["done", "done", "done"])

@@ -11,7 +11,9 @@ import pytest
 from common.log_fields import fields_of
 from controlplane.compute.workers import supervisor as supervisor_module
 from controlplane.compute.workers import worker as worker_module
+from controlplane.compute.workers.compute_services import ComputeServices
 from controlplane.domain.records import ComputeHostRecord
+from controlplane.store.errors import StatementRejectedError
 from controlplane.store.own.clusters import ClusterState
 from tests.support.supervisor_stage import NOW, VCENTER, SupervisorStage, cluster
 from tests.support.waiting import eventually_true
@@ -411,3 +413,49 @@ def test_an_unexpected_error_about_one_host_stops_no_other_and_is_reported_until
         eventually_true(lambda: stage.row(other).state is ClusterState.ACTIVE, seconds=PATIENCE)
     eventually_true(lambda: stage.row(row).state is ClusterState.ACTIVE, seconds=PATIENCE)
     eventually_true(lambda: stage.monitor.down() == [], seconds=PATIENCE)
+
+
+def test_an_unexpected_error_about_one_worker_holds_up_no_other(
+    stage: SupervisorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, other = stage.write(cluster(1)), stage.write(cluster(2))
+    drive = worker_module.ComputeWorker.drive
+    broken_worker = f"supervisor/{row.compute_host}/worker"
+    monkeypatch.setattr(supervisor_module, "RETRY_SECONDS", 0.05)
+
+    def broken(worker: worker_module.ComputeWorker, now: float, slots: object) -> None:
+        if worker is stage.supervisor._hosts[row.uuid].worker:
+            raise KeyError("a mistake of ours")
+        drive(worker, now, stage.supervisor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module.ComputeWorker, "drive", broken)
+        stage.complete(row)
+        stage.complete(other)
+        eventually_true(lambda: pid_of(stage, 2), seconds=PATIENCE)
+        eventually_true(
+            lambda: [one.thread for one in stage.monitor.down()] == [broken_worker],
+            seconds=PATIENCE,
+        )
+    eventually_true(lambda: pid_of(stage, 1), seconds=PATIENCE)
+    eventually_true(lambda: stage.monitor.down() == [], seconds=PATIENCE)
+
+
+def test_clusters_that_the_database_refuses_to_read_turn_health_red(
+    stage: SupervisorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = stage.write(cluster(1))
+
+    def rejected(services: ComputeServices, uuid: str) -> None:
+        raise StatementRejectedError("unknown column 'policy'")
+
+    monkeypatch.setattr(supervisor_module, "LONGEST_RETRY", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(ComputeServices, "read", rejected)
+        stage.complete(row)
+        eventually_true(
+            lambda: [one.thread for one in stage.monitor.down()] == ["supervisor/clusters"],
+            seconds=PATIENCE,
+        )
+    eventually_true(lambda: stage.row(row).state is ClusterState.ACTIVE, seconds=PATIENCE)
+    assert stage.monitor.down() == []
