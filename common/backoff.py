@@ -26,7 +26,7 @@ class Backoff:
         self._bound = initial
 
     def next_delay(self) -> float:
-        """Return the seconds to wait, and let the next delay be longer."""
+        """Draw the seconds to wait; the next bound is longer."""
         delay = self._uniform(0.0, self._bound)
         self._bound = min(self._bound * self._factor, self.maximum)
         return delay

@@ -44,12 +44,12 @@ class Column:
 
 
 def choose_format(form: str | None, file: TextIO) -> str:
-    """Return the format asked for: by default a table on a terminal, else plain."""
+    """The format asked for: by default a table on a terminal, else plain."""
     return form or ("table" if file.isatty() else "plain")
 
 
 def console_for(file: TextIO, width: int | None = None) -> Console:
-    """Return a console that moves the cursor and has colours on a terminal alone.
+    """A console that moves the cursor and has colours on a terminal alone.
 
     Rich believes FORCE_COLOR, which build servers set, and would draw its spinners into a log.
     """
@@ -64,7 +64,7 @@ def console_for(file: TextIO, width: int | None = None) -> Console:
 
 
 def width_of(file: TextIO) -> int | None:
-    """Return how many columns a line may have; None where nothing limits it.
+    """How many columns a line may have; None where nothing limits it.
 
     COLUMNS counts before the terminal, as everywhere.
     """
@@ -172,7 +172,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _that_fit(measured: Sequence[_Measured], width: int) -> list[_Measured]:
-    """Return the essential columns, and of the others those that have room beside them."""
+    """The essential columns, and of the others those that have room beside them."""
     shown: set[int] = set()
     for number in sorted(range(len(measured)), key=lambda n: (-measured[n].column.rank, n)):
         room = _total([measured[n].least for n in [*shown, number]]) <= width
@@ -182,7 +182,7 @@ def _that_fit(measured: Sequence[_Measured], width: int) -> list[_Measured]:
 
 
 def _widths(shown: Sequence[_Measured], width: int) -> list[int]:
-    """Return the columns' widths: sentences are wrapped first, then all else between words.
+    """The columns' widths: sentences are wrapped first, then all else between words.
 
     They have too much in sum where that is not enough.
     """

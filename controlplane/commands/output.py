@@ -32,7 +32,7 @@ def show(
 
 
 def as_json(message: Message) -> dict[str, Any]:
-    """Return every field of a message: times as RFC 3339 or null, enums as lower-case words."""
+    """Every field of a message: times as RFC 3339 or null, enums as lower-case words."""
     fields = cast(Iterable[FieldDescriptor], message.DESCRIPTOR.fields)
     return {field.name: _value(message, field) for field in fields}
 

@@ -11,7 +11,7 @@ _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in at most two units.
+    """A duration in at most two units.
 
     >>> duration(0.2), duration(59), duration(3700), duration(2 * 86400 + 5)
     ('0.2s', '59s', '1h 1m', '2d')
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes.
+    """A number of bytes.
 
     >>> size(0), size(1536), size(20 * 1024**3)
     ('0 B', '1.5 KiB', '20 GiB')
@@ -40,19 +40,19 @@ def size(count: int) -> str:
 
 
 def utc_time(time: timestamp_pb2.Timestamp) -> str:
-    """Return a time to the second, in UTC; a dash when it is not set."""
+    """A time to the second, in UTC; a dash when it is not set."""
     if not time.seconds:
         return "-"
     return time.ToDatetime(datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def vcenter_state(state: int) -> str:
-    """Return the state of an edge's vCenter in words."""
+    """The state of an edge's vCenter in words."""
     name = link_pb2.VCenterState.Name(state)  # type: ignore[arg-type]  # any number may come
     words = name.removeprefix("VCENTER_STATE_").replace("_", " ").lower()
     return "-" if words == "unspecified" else words
 
 
 def yes_no(value: bool) -> str:
-    """Return a truth in a word."""
+    """``yes`` or ``no``."""
     return "yes" if value else "no"

@@ -21,7 +21,7 @@ STANDALONE_PROJECT = "standalone"
 
 
 def _option(kind: type[cfg.Opt], default: Any, text: str, **limits: Any) -> Any:
-    """Return a dataclass field that is also an oslo.config option."""
+    """A dataclass field that is also an oslo.config option."""
     metadata = {"kind": kind, "help": text, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -182,7 +182,7 @@ class Settings:
     conf: cfg.ConfigOpts | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def given(self, section: str, key: str) -> bool:
-        """Tell whether a file sets an option, even to its default."""
+        """Whether a file sets an option, even to its default."""
         return bool(self._given_in(section, key))
 
     def problem(self, section: str, key: str, text: str) -> ConfigurationError:
@@ -222,12 +222,12 @@ SECTIONS: Mapping[str, type[Any]] = {
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return every option by section, also for ``oslo-config-generator``."""
+    """Every option by section, also for ``oslo-config-generator``."""
     return [(name, list(options(kind))) for name, kind in SECTIONS.items()]
 
 
 def options(section: type[Any]) -> Iterator[cfg.Opt]:
-    """Return the options of one section's dataclass."""
+    """The options of one section's dataclass."""
     for field in dataclasses.fields(section):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         make = field.metadata["kind"]

@@ -133,5 +133,5 @@ def peer_text(context: grpc.ServicerContext) -> str:
 
 
 def peer_address(context: grpc.ServicerContext) -> str:
-    """Return the caller's ``HOST:PORT``, from gRPC's ``ipv4:HOST:PORT``."""
+    """The caller's ``HOST:PORT``, from gRPC's ``ipv4:HOST:PORT``."""
     return str(context.peer()).partition(":")[2].replace("%5B", "[").replace("%5D", "]")

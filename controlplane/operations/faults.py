@@ -21,7 +21,7 @@ def failure(
     message: str,
     advice: str = "",
 ) -> operations_pb2.OperationResult:
-    """Return the result of an operation that failed on this side of the link."""
+    """The result of an operation that failed on this side of the link."""
     status = status_pb2.Status(code=CODES.get(reason, code_pb2.INTERNAL), message=message)
     status.details.add().Pack(operations_pb2.OperationFault(reason=reason, advice=advice))
     return operations_pb2.OperationResult(
@@ -34,7 +34,7 @@ def failure(
 def success(
     operation: operations_pb2.Operation, observed: operations_pb2.OperationResult
 ) -> operations_pb2.OperationResult:
-    """Return the result of an operation whose effect was found in place."""
+    """The result of an operation whose effect was found in place."""
     result = operations_pb2.OperationResult(
         operation_id=operation.operation_id, idempotency_key=operation.idempotency_key
     )

@@ -102,7 +102,7 @@ class Ledger:
         return self._give_up(pending, online=online)
 
     def _enter(self, request: Request) -> tuple[PendingOperation, bool]:
-        """Return the operation with this key, and whether this caller is the first."""
+        """The operation with this key, and whether this caller is the first."""
         operation = operations_pb2.Operation()
         operation.CopyFrom(request.operation)
         with self._lock:
@@ -201,7 +201,7 @@ class Ledger:
     def _give_up(
         self, pending: PendingOperation, *, online: bool
     ) -> operations_pb2.OperationResult:
-        """Return a timeout to the caller. What became of the operation is settled later."""
+        """A timeout to the caller. What became of the operation is settled later."""
         if online and pending.orphaned:
             self._settler.check(pending)
         result = faults.timed_out(pending.operation, pending.edge, online=online)
@@ -232,14 +232,14 @@ class Ledger:
         self._note(pending)
 
     def under_way(self) -> frozenset[str]:
-        """Return the ids of operations that somebody here waits for."""
+        """The ids of operations that somebody here waits for."""
         with self._lock:
             return frozenset(self._by_id)
 
     def lost(
         self, vcenter_uuid: str, number: int, named: Collection[str]
     ) -> list[PendingOperation]:
-        """Return what was sent before connection ``number`` and is not ``named`` by the edge."""
+        """What was sent before connection ``number`` and is not ``named`` by the edge."""
         lost = []
         with self._lock:
             for pending in self._by_id.values():
@@ -253,11 +253,11 @@ class Ledger:
         return lost
 
     def unowned(self, row: OperationRow) -> PendingOperation:
-        """Return the operation of an open row that nobody waits for."""
+        """The operation of an open row that nobody waits for."""
         return from_row(row, self._lock)
 
     def current(self, vcenter_uuid: str, number: int) -> bool:
-        """Tell whether a connection of a vCenter's edge is the latest."""
+        """Whether a connection of a vCenter's edge is the latest."""
         with self._lock:
             return not self._stopping and self._connections.get(vcenter_uuid, 0) == number
 

@@ -70,7 +70,7 @@ class PendingOperation:
         return self.operation.deadline.ToNanoseconds() / 1e9
 
     def sent_before(self, connection: int) -> bool:
-        """Tell whether it was sent on an earlier connection."""
+        """Whether it was sent on an earlier connection."""
         return self.connection is not None and self.connection < connection
 
     def log_fields(self, **more: object) -> dict[str, object]:
@@ -87,12 +87,12 @@ class PendingOperation:
 
 
 def action_of(operation: operations_pb2.Operation) -> str:
-    """Return the name of the action, empty if none is set."""
+    """The name of the action, empty if none is set."""
     return operation.WhichOneof("action") or ""
 
 
 def to_row(pending: PendingOperation, request: Request, now: float) -> OperationRow:
-    """Return the row of an operation that is about to begin."""
+    """The row of an operation that is about to begin."""
     return OperationRow(
         operation_id=pending.operation.operation_id,
         idempotency_key=pending.operation.idempotency_key,
@@ -113,7 +113,7 @@ def to_row(pending: PendingOperation, request: Request, now: float) -> Operation
 
 
 def from_row(row: OperationRow, lock: threading.Lock) -> PendingOperation:
-    """Return the operation of a row that an earlier caller, or process, left open."""
+    """The operation of a row that an earlier caller, or process, left open."""
     return PendingOperation(
         operation=operations_pb2.Operation.FromString(row.request),
         vcenter_uuid=row.vcenter_uuid,

@@ -60,7 +60,7 @@ class OperationRecords:
         return None
 
     def stored_result(self, operation_id: str) -> operations_pb2.OperationResult | None:
-        """Return how an operation ended, or what its caller was told."""
+        """How an operation ended, or what its caller was told."""
         with self._database.read() as connection:
             row = store.get(connection, operation_id)
         if row is None or row.result is None:
@@ -68,7 +68,7 @@ class OperationRecords:
         return operations_pb2.OperationResult.FromString(row.result)
 
     def cloned_here(self, instance_uuid: str) -> bool:
-        """Tell whether an operation of ours may have made the virtual machine of a server."""
+        """Whether an operation of ours may have made the virtual machine of a server."""
         with self._database.read() as connection:
             return store.cloned_here(connection, instance_uuid, NEVER_SENT)
 
@@ -139,7 +139,7 @@ class OperationHistory:
         self._database = database
 
     def delete_recorded(self, instance_uuid: str) -> bool:
-        """Tell whether a delete of this server is recorded that was not refused."""
+        """Whether a delete of this server is recorded that was not refused."""
         return instance_uuid in self.deletes_recorded([instance_uuid])
 
     def deletes_recorded(self, instance_uuids: Sequence[str]) -> dict[str, RecordedDelete]:
@@ -156,7 +156,7 @@ class OperationHistory:
         }
 
     def recent(self, limit: int = 0) -> list[diagnostics_pb2.OperationStatus]:
-        """Return the latest operations, newest first; 0 means 50 of them."""
+        """The latest operations, newest first; 0 means 50 of them."""
         count = min(limit or DEFAULT_LIMIT, GREATEST_LIMIT)
         with self._database.read() as connection:
             return [_status(row) for row in store.recent(connection, count)]

@@ -50,7 +50,7 @@ def step(pending: PendingOperation, now: float, edge: str) -> SettlementStep:
 
 
 def target(operation: operations_pb2.Operation) -> operations_pb2.VirtualMachineTarget:
-    """Return the virtual machine whose state tells what became of the operation."""
+    """The virtual machine whose state tells what became of the operation."""
     if operation.HasField("clone_virtual_machine"):
         uuid = operation.clone_virtual_machine.instance_uuid
         return operations_pb2.VirtualMachineTarget(instance_uuid=uuid)

@@ -155,7 +155,7 @@ class Settler:
                 self._queue(returned)
 
     def _settle_each(self, lost: Sequence[PendingOperation], returned: _Return) -> bool:
-        """Tell whether all are settled. An unexpected error of one is raised after the others."""
+        """Whether all are settled. An unexpected error of one is raised after the others."""
         complete, unexpected = True, None
         for pending in lost:
             try:
@@ -169,7 +169,7 @@ class Settler:
         return complete
 
     def _unowned(self, returned: _Return) -> list[PendingOperation]:
-        """Return the open rows of earlier processes and of callers who gave up."""
+        """The open rows of earlier processes and of callers who gave up."""
         under_way = self._ledger.under_way()
         with self._database.read() as connection:
             rows = store.open_rows(connection, returned.vcenter_uuid)

@@ -51,7 +51,7 @@ def _statements(tuples: Iterable[str]) -> Iterator[str]:
 
 
 def _tuples(rows: Sequence[Any], columns: Sequence[str]) -> list[str]:
-    """Return `(value, ...)` for each row."""
+    """`(value, ...)` for each row."""
     texts = [_column([row[column] for row in rows]) for column in columns]
     return [f"({','.join(values)})" for values in zip(*texts, strict=True)]
 

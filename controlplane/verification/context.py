@@ -85,7 +85,7 @@ class VerificationContext:
         return self.clusters.get(key_of(machine.cluster))
 
     def compute_id(self, cluster: ClusterRow) -> int | None:
-        """Return ``compute_nodes.id`` of a cluster's node."""
+        """``compute_nodes.id`` of a cluster's node."""
         nodes = self.hosts[cluster.compute_host].nodes
         return next((row["id"] for row in nodes if row["uuid"] == cluster.compute_node_uuid), None)
 

@@ -96,7 +96,7 @@ class Bridge:
                 return response.result
 
     def instance(self, instance_uuid: str, *, use_cache: bool) -> compute_pb2.GetInstanceResponse:
-        """Return the state of one virtual machine."""
+        """The state of one virtual machine."""
         request = compute_pb2.GetInstanceRequest(
             compute_host=self.compute_host, instance_uuid=instance_uuid, use_cache=use_cache
         )
@@ -104,7 +104,7 @@ class Bridge:
         return self._ask(lambda: self._stub.GetInstance(request, timeout=seconds))
 
     def instances(self) -> list[compute_pb2.InstanceName]:
-        """Return the servers of this compute host."""
+        """The servers of this compute host."""
         request = compute_pb2.ListInstancesRequest(compute_host=self.compute_host)
         return list(
             self._ask(lambda: self._stub.ListInstances(request, timeout=QUERY_SECONDS)).instances
@@ -118,7 +118,7 @@ class Bridge:
         return self._ask(lambda: self._stub.GetClusterResources(request, timeout=QUERY_SECONDS))
 
     def template(self, image_id: str) -> compute_pb2.GetTemplateResponse:
-        """Return the template behind an image."""
+        """The template behind an image."""
         request = compute_pb2.GetTemplateRequest(image_id=image_id)
         return self._ask(lambda: self._stub.GetTemplate(request, timeout=QUERY_SECONDS))
 

@@ -8,7 +8,7 @@ from vsphere_gateway.v1 import operations_pb2
 
 
 def standard(found: operations_pb2.VirtualMachineDiagnostics) -> diagnostics_obj.Diagnostics:
-    """Return the object of microversion 2.48 and later (doc/api-ref: server diagnostics)."""
+    """The object of microversion 2.48 and later (doc/api-ref: server diagnostics)."""
     state = power_state.STATE_MAP[nova_power_state(found.power_state)]
     result = diagnostics_obj.Diagnostics(
         state=state,
@@ -34,7 +34,7 @@ def standard(found: operations_pb2.VirtualMachineDiagnostics) -> diagnostics_obj
 
 
 def plain(found: operations_pb2.VirtualMachineDiagnostics) -> dict[str, str | int]:
-    """Return the flat form of microversions before 2.48."""
+    """The flat form of microversions before 2.48."""
     values: dict[str, str | int] = {
         "power_state": power_state.STATE_MAP[nova_power_state(found.power_state)],
         "uptime_seconds": found.uptime_seconds,

@@ -67,19 +67,19 @@ class GatewayDriver(driver.ComputeDriver):
     # Resources
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
-        """Return the one node. Raises ``VirtDriverNotReady`` before the first parity.
+        """The one node. Raises ``VirtDriverNotReady`` before the first sync has ended.
 
         Nova first calls this once it has loaded its instances (nova/service.py:start).
         """
         return [self._resources(started=True).hypervisor_hostname]
 
     def get_nodenames_by_uuid(self, refresh: bool = False) -> dict[str, str]:
-        """Return the one node by UUID. Raises ``VirtDriverNotReady``."""
+        """The one node by UUID. Raises ``VirtDriverNotReady``."""
         found = self._resources()
         return {found.compute_node_uuid: found.hypervisor_hostname}
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        """Return the cluster's real totals."""
+        """The cluster's real totals."""
         self._at_start = {}  # Nova has started
         return resources.available_resource(self._resources())
 
@@ -98,11 +98,11 @@ class GatewayDriver(driver.ComputeDriver):
         provider_tree.add_traits(nodename, *found.traits)
 
     def get_host_ip_addr(self) -> str:
-        """Return the address that migrations would use."""
+        """The address that migrations would use."""
         return str(CONF.my_ip)
 
     def get_volume_connector(self, instance: Any) -> dict[str, str]:
-        """Return who would attach a volume; the ESXi hosts do, not this machine."""
+        """Who would attach a volume; the ESXi hosts do, not this machine."""
         return {
             "ip": CONF.my_block_storage_ip,
             "host": CONF.host,
@@ -121,11 +121,11 @@ class GatewayDriver(driver.ComputeDriver):
     # Instances
 
     def list_instances(self) -> list[str]:
-        """Return the names of the virtual machines. Raises ``VirtDriverNotReady``."""
+        """The names of the virtual machines. Raises ``VirtDriverNotReady``."""
         return [one.name for one in self._instances()]
 
     def list_instance_uuids(self) -> list[str]:
-        """Return the UUIDs of the servers. Raises ``VirtDriverNotReady``."""
+        """The UUIDs of the servers. Raises ``VirtDriverNotReady``."""
         return [one.instance_uuid for one in self._instances()]
 
     def _instances(self) -> list[compute_pb2.InstanceName]:
@@ -135,7 +135,7 @@ class GatewayDriver(driver.ComputeDriver):
             raise exception.VirtDriverNotReady() from error
 
     def get_info(self, instance: Any, use_cache: bool = True) -> hardware.InstanceInfo:
-        """Return the power state; raises nothing but ``InstanceNotFound``, and never waits long.
+        """The power state; raises nothing but ``InstanceNotFound``, and never waits long.
 
         A fresh state is the one that an operation has just ended with, else what the edge reads,
         else what the control plane has stored, else what Nova itself has.
@@ -156,7 +156,7 @@ class GatewayDriver(driver.ComputeDriver):
         return hardware.InstanceInfo(state=nova_power_state(found.virtual_machine.power_state))
 
     def instance_exists(self, instance: Any) -> bool:
-        """Tell whether the virtual machine is known."""
+        """Whether the virtual machine is known."""
         try:
             self.get_info(instance)
         except exception.InstanceNotFound:
@@ -308,11 +308,11 @@ class GatewayDriver(driver.ComputeDriver):
     # Diagnostics
 
     def get_instance_diagnostics(self, instance: Any) -> Any:
-        """Return hardware and statistics as an object."""
+        """Hardware and statistics as an object."""
         return diagnostics.standard(self._diagnostics(instance))
 
     def get_diagnostics(self, instance: Any) -> dict[str, str | int]:
-        """Return hardware and statistics as a flat dictionary."""
+        """Hardware and statistics as a flat dictionary."""
         return diagnostics.plain(self._diagnostics(instance))
 
     def _diagnostics(self, instance: Any) -> operations_pb2.VirtualMachineDiagnostics:
@@ -392,14 +392,14 @@ def _power_on() -> operations_pb2.Operation:
 
 
 def _delete_was_asked(instance: Any) -> bool:
-    """Tell whether a user deletes the server, at once or by a soft delete that has expired."""
+    """Whether a user deletes the server, at once or by a soft delete that has expired."""
     return bool(
         instance.task_state == task_states.DELETING or instance.vm_state == vm_states.SOFT_DELETED
     )
 
 
 def _nothing_to_destroy(failure: Failure, *, asked: bool) -> bool:
-    """Tell whether the virtual machine is gone, or was never made for a build that failed."""
+    """Whether the virtual machine is gone, or was never made for a build that failed."""
     if failure.reason == operations_pb2.FAULT_REASON_VIRTUAL_MACHINE_NOT_FOUND:
         return True
     return not asked and failure.reason == operations_pb2.FAULT_REASON_NOT_RECORDED

@@ -35,5 +35,5 @@ def register(conf: cfg.ConfigOpts) -> None:
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return the options for ``oslo-config-generator``."""
+    """The options for ``oslo-config-generator``."""
     return [(GROUP, OPTIONS)]

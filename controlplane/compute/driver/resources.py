@@ -49,7 +49,7 @@ def available_resource(resources: compute_pb2.GetClusterResourcesResponse) -> Js
 def provider_inventories(
     resources: compute_pb2.GetClusterResourcesResponse, stored: dict[str, Json], ratios: Json
 ) -> dict[str, Json]:
-    """Return the inventories of the cluster's resource provider.
+    """The inventories of the cluster's resource provider.
 
     ``stored`` is what placement has. ``ratios`` are those of Nova's configuration: they apply
     although the provider exists before its worker, but a ratio always covers what runs already.

@@ -112,12 +112,12 @@ class ComputeServices:
         self._wall = wall
 
     def read(self, cluster_uuid: str) -> ClusterRow | None:
-        """Return a cluster's row."""
+        """A cluster's row."""
         with self._database.read() as connection:
             return store.get(connection, cluster_uuid)
 
     def list_all(self) -> list[ClusterRow]:
-        """Return the rows of all clusters."""
+        """The rows of all clusters."""
         with self._database.read() as connection:
             return store.list_all(connection)
 

@@ -193,7 +193,7 @@ class WorkerSupervisor:
     # What the facts call for
 
     def may_start(self) -> bool:
-        """Tell whether one more worker may start now."""
+        """Whether one more worker may start now."""
         starting = sum(host.worker.starting for host in self._hosts.values())
         return starting < self._settings.starts_at_once
 
@@ -292,7 +292,7 @@ class WorkerSupervisor:
         )
 
     def _wanted(self, host: ComputeHost) -> bool:
-        """Tell whether the host's worker should run."""
+        """Whether the host's worker should run."""
         allowed = self._settings.run_workers and not self._stopping
         open_ = not host.gone and host.row.state not in CLOSED
         return allowed and open_ and host.provisioned and host.synchronised

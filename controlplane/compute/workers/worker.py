@@ -32,7 +32,7 @@ class StartQueue(Protocol):
     """
 
     def may_start(self) -> bool:
-        """Tell whether one more worker may start now."""
+        """Whether one more worker may start now."""
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class ComputeWorker:
             self._state, self._message = "stopped", ""
 
     def next_due(self, now: float) -> float:
-        """Return when ``drive`` has something to do; all times are monotonic seconds.
+        """When ``drive`` has something to do; all times are monotonic seconds.
 
         A worker that waits for its turn to start has nothing due: an event of another wakes it.
         """

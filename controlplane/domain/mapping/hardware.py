@@ -64,7 +64,7 @@ def disks(
 
 
 def device_name(index: int) -> str:
-    """Return `/dev/sda`, ... `/dev/sdz`, `/dev/sdaa`, ... for 0, ... 25, 26, ..."""
+    """`/dev/sda`, ... `/dev/sdz`, `/dev/sdaa`, ... for 0, ... 25, 26, ..."""
     letters = ""
     index += 1
     while index:

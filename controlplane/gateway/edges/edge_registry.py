@@ -169,7 +169,7 @@ class EdgeRegistry:
         return self._clock.monotonic() + allowed
 
     def holder(self, vcenter_uuid: str) -> tuple[EdgeSession, LeaseRow]:
-        """Return the open stream that holds a vCenter's lease. Raises ``EdgeOfflineError``."""
+        """The open stream that holds a vCenter's lease. Raises ``EdgeOfflineError``."""
         holder = self.leases.holder(vcenter_uuid)
         if holder is None:
             raise self._offline(vcenter_uuid)
@@ -208,7 +208,7 @@ class EdgeRegistry:
         session.outgoing.put(link_pb2.ControlResponse(cancel_operation=cancel))
 
     def online(self, vcenter_uuid: str) -> bool:
-        """Tell whether an edge with an open control stream holds the lease."""
+        """Whether an edge with an open control stream holds the lease."""
         return self.leases.holder(vcenter_uuid) is not None
 
     def expected(self, vcenter_uuid: str) -> float:

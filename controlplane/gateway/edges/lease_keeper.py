@@ -65,7 +65,7 @@ class LeaseKeeper:
             return leases.get(connection, _resource(vcenter_uuid))
 
     def kept_elsewhere(self, vcenter_uuid: str) -> bool:
-        """Tell whether another control plane keeps the lease alive. Raises ``StoreError``."""
+        """Whether another control plane keeps the lease alive. Raises ``StoreError``."""
         row = self.stored(vcenter_uuid)
         return row is not None and row.expires_at > naive_utc(self._clock.wall())
 
@@ -79,7 +79,7 @@ class LeaseKeeper:
         return (session, lease) if session.notified == (lease.holder, lease.fencing_epoch) else None
 
     def held_by(self, session: EdgeSession) -> bool:
-        """Tell whether this very stream's edge holds its vCenter's lease."""
+        """Whether this very stream's edge holds its vCenter's lease."""
         holder = self.holder(session.vcenter_uuid)
         return holder is not None and holder[0] is session
 

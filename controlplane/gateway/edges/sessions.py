@@ -191,12 +191,12 @@ class Sessions:
             return True
 
     def get(self, name: str) -> EdgeSession | None:
-        """Return an edge's open stream."""
+        """An edge's open stream."""
         with self._changed:
             return self._sessions.get(name)
 
     def list_all(self) -> list[EdgeSession]:
-        """Return all open streams by the edge's name."""
+        """All open streams by the edge's name."""
         with self._changed:
             return [self._sessions[name] for name in sorted(self._sessions)]
 

@@ -142,7 +142,7 @@ class ComputeBridgeServicer(compute_pb2_grpc.ComputeBridgeServicer):
 
 
 def _server_uuid(operation: operations_pb2.Operation) -> str:
-    """Return the Nova UUID of the server that an operation is about."""
+    """The Nova UUID of the server that an operation is about."""
     if operation.HasField("clone_virtual_machine"):
         return operation.clone_virtual_machine.instance_uuid
     return operation.target.instance_uuid

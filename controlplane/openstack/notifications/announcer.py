@@ -126,7 +126,7 @@ class BusAnnouncer:
             return deque(self._waiting.popleft() for _ in range(size))
 
     def _held(self) -> float:
-        """Return the seconds until something may be sent; infinity when nothing waits."""
+        """The seconds until something may be sent; infinity when nothing waits."""
         if not self._waiting:
             return inf
         if len(self._waiting) <= CROWD:
