@@ -208,7 +208,6 @@ class WorkerSupervisor:
 
     def _drive(self, host: ComputeHost, now: float) -> None:
         """Start or end the host's worker, as wanted."""
-        name = f"{_thread_of(host)}/worker"
         try:
             host.worker.wanted = self._wanted(host)
             host.worker.drive(now, self)
@@ -219,11 +218,11 @@ class WorkerSupervisor:
                 extra=fields(host=host.row.compute_host, error=error),
                 exc_info=error,
             )
-            self._monitor.failed(name, error)
+            self._monitor.failed(_worker_of(host), error)
         else:
             if host.worker_retry:
                 host.worker_retry = 0.0
-                self._monitor.recovered(name)
+                self._monitor.recovered(_worker_of(host))
 
     def _read_clusters(self, now: float) -> None:
         """Read the rows of clusters that were found or have changed."""
@@ -279,6 +278,7 @@ class WorkerSupervisor:
             self._monitor.recovered(_thread_of(host))
         if host.removed:
             del self._hosts[host.row.uuid]
+            self._monitor.recovered(_worker_of(host))
 
     def _failed(self, host: ComputeHost, level: int, error: Exception) -> None:
         """Try a host again later, each time after a longer delay."""
@@ -354,3 +354,8 @@ class WorkerSupervisor:
 def _thread_of(host: ComputeHost) -> str:
     """Name a host's part of the supervisor's work for the monitor."""
     return f"supervisor/{host.row.compute_host}"
+
+
+def _worker_of(host: ComputeHost) -> str:
+    """Name the looking after a host's worker for the monitor."""
+    return f"{_thread_of(host)}/worker"

@@ -441,6 +441,22 @@ def test_an_unexpected_error_about_one_worker_holds_up_no_other(
     eventually_true(lambda: stage.monitor.down() == [], seconds=PATIENCE)
 
 
+def test_a_failing_worker_is_no_longer_reported_when_its_cluster_is_gone(
+    stage: SupervisorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = stage.write(cluster(1))
+
+    def broken(worker: worker_module.ComputeWorker, now: float, slots: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module.ComputeWorker, "drive", broken)
+        stage.complete(row)
+        eventually_true(stage.monitor.down, seconds=PATIENCE)
+        stage.supervisor.cluster_gone(row.uuid, "left management")
+        eventually_true(lambda: stage.monitor.down() == [], seconds=PATIENCE)
+
+
 def test_clusters_that_the_database_refuses_to_read_turn_health_red(
     stage: SupervisorStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
